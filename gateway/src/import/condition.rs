@@ -54,6 +54,8 @@ enum Field {
     Member(String),
     /// A parameter of the request with a number, which may be absent.
     Number(String),
+    /// A parameter that is true or not there.
+    Flag(&'static str),
 }
 
 /// What stands for an absent number, so that the comparison comes out as Portkey has it: nothing but `$ne` and `$nin`
@@ -79,6 +81,10 @@ impl Field {
         }
         match name.strip_prefix("params.") {
             Some("model") => Ok(Field::Text("request.model_asked")),
+            Some("stream") => Ok(Field::Flag("request.stream")),
+            Some("tools") => {
+                Err("`params.tools`: rules read `request.has_tools`, true where there are some".to_owned())
+            }
             Some(n) if NUMBERS.contains(&n) => Ok(Field::Number(format!("request.{n}"))),
             _ => Err(format!("`{name}` is nothing that rules see")),
         }
@@ -90,9 +96,18 @@ impl Field {
             Value::Number(_) | Value::Bool(_) => Ok(v.to_string()),
             _ => Err(format!("`{operator}` with something else than a text or number")),
         };
+        if let Field::Flag(name) = self {
+            // What is absent is no different from `false` to rules, and is to Portkey.
+            return match (operator, value) {
+                ("$eq", Value::Bool(true)) => Ok((*name).to_owned()),
+                ("$ne", Value::Bool(true)) => Ok(format!("!{name}")),
+                _ => Err(format!("of `{name}` rules know whether it is true, and nothing else")),
+            };
+        }
         let (subject, word) = match self {
             Field::Text(s) => ((*s).to_owned(), true),
             Field::Member(s) => (s.clone(), true),
+            Field::Flag(s) => ((*s).to_owned(), true),
             Field::Number(s) => (format!("({s} ?? {})", in_place_of_absent(operator, value)), false),
         };
         match operator {

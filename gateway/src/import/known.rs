@@ -137,13 +137,6 @@ pub(super) fn model(
     if !import.models.contains_key(&id) {
         let fresh = shipped.find(&id).is_none();
         import.models.insert(id.clone(), Model { fresh, place: place.to_owned(), ..Model::default() });
-        if fresh {
-            let text = format!(
-                "`{id}` is not in the shipped matrix: what the file does not say of it (context window, abilities, \
-                 price, tier) is assumed in matrix.d/imported.yaml; put the vendor's numbers there"
-            );
-            import.note(place, Fate::Changed, text);
-        }
     }
     Some(id)
 }

@@ -47,22 +47,31 @@ const BUDGET: &str = "budgets belong to tenants and keys: `turnout tenant create
 /// What each of the client's names stands for, in order of the file.
 type Groups = Vec<(String, Vec<String>)>;
 
+/// What the names of a file stand for.
+#[derive(Default)]
+struct Names {
+    groups: Groups,
+    /// The fallbacks of groups.
+    falls: BTreeMap<String, Vec<String>>,
+    /// Other names of groups, and whose.
+    aliases: Vec<(String, String)>,
+}
+
 pub(super) fn read(document: &Value, shipped: &Matrix, import: &mut Import) -> Result<(), String> {
     let Some(list) = document.get("model_list").and_then(Value::as_array) else {
         return Err("there is no `model_list`: this is no LiteLLM config".to_owned());
     };
-    let mut groups: Groups = Vec::new();
+    let mut names = Names::default();
     for (i, entry) in list.iter().enumerate() {
         let place = format!("model_list[{i}]");
         let entry = with_credentials(entry, document, &place, import);
-        deployment(&entry, &place, shipped, import, &mut groups);
+        deployment(&entry, &place, shipped, import, &mut names.groups);
     }
     let router = document.get("router_settings").unwrap_or(&Value::Null);
     let settings = document.get("litellm_settings").unwrap_or(&Value::Null);
-    let mut falls: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (section, value) in [("litellm_settings", settings), ("router_settings", router)] {
         for (name, value) in members(value) {
-            setting(section, name, value, import, &mut falls, &mut groups);
+            setting(section, name, value, import, &mut names);
         }
     }
     for (name, _) in members(document.get("general_settings").unwrap_or(&Value::Null)) {
@@ -70,7 +79,7 @@ pub(super) fn read(document: &Value, shipped: &Matrix, import: &mut Import) -> R
             "master_key" => "make keys with `turnout key create --role admin`; its value is not read",
             "max_budget" | "budget_duration" => BUDGET,
             "database_url" | "store_model_in_db" => "Turnout keeps its own data; nothing is to be set",
-            _ => "there is no such setting here",
+            _ => instead(name),
         };
         import.note(format!("general_settings.{name}"), Fate::Left, why);
     }
@@ -101,7 +110,7 @@ pub(super) fn read(document: &Value, shipped: &Matrix, import: &mut Import) -> R
             import.note(name, Fate::Left, why);
         }
     }
-    finish(&groups, &falls, import);
+    finish(names, import);
     Ok(())
 }
 
@@ -146,6 +155,14 @@ fn deployment(entry: &Value, place: &str, shipped: &Matrix, import: &mut Import,
         );
     }
     let (prefix, name) = model.split_once('/').unwrap_or(("openai", model));
+    let name = match name.strip_prefix("responses/") {
+        Some(bare) if ["openai", "azure"].contains(&prefix) => {
+            let text = "`responses/` asks for OpenAI's Responses API: here the model is asked by chat completions, which it has to take";
+            import.note(format!("{place}.litellm_params.model"), Fate::Changed, text);
+            bare
+        }
+        _ => name,
+    };
     let Some(provider) = provider(prefix, params, place, shipped, import) else { return };
     let Some(id) = known::model(import, shipped, &provider, name, place) else { return };
     key(&provider, group, params, place, import);
@@ -310,8 +327,8 @@ fn facts(id: &str, (params, info): (&Value, &Value), place: &str, import: &mut I
         m.output = whole("max_output_tokens").or_else(|| whole("max_tokens")).or(m.output);
         for (theirs, ours) in ABILITIES {
             known.push(theirs);
-            if info.get(*theirs).and_then(flag) == Some(true) && !m.abilities.contains(ours) {
-                m.abilities.push(ours);
+            if let Some(can) = info.get(*theirs).and_then(flag) {
+                m.abilities.insert(ours, can);
             }
         }
     }
@@ -373,7 +390,17 @@ fn other_param(name: &str, place: &str, import: &mut Import) {
     }
     let why = match name {
         "rpm" | "tpm" => ACCOUNT,
-        "weight" | "order" => "shares are not kept: the router chooses by expected outcome, cost and latency",
+        "weight" => "shares are not kept: the router chooses by expected outcome, cost and latency",
+        "order" => {
+            "no order is kept: the router chooses by expected outcome, cost and latency; a rule with `prefer` says which one comes first"
+        }
+        "thinking" | "reasoning_effort" => {
+            "use a rule with `set_params: { reasoning_effort: … }`; clients may send it as well"
+        }
+        "max_parallel_requests" => {
+            "a vendor that complains gets fewer calls at once by itself; to limit who asks, use a limit on `concurrency`"
+        }
+        "tags" => "give the model the tags in matrix.d, and use rules that read `request.tags`",
         "extra_headers" | "headers" => "give them as `headers` of the provider in matrix.d",
         "api_version" => "the address used here needs none",
         "max_tokens" | "temperature" | "top_p" | "seed" => {
@@ -385,14 +412,8 @@ fn other_param(name: &str, place: &str, import: &mut Import) {
     import.note(format!("{place}.litellm_params.{name}"), Fate::Left, why);
 }
 
-fn setting(
-    section: &str,
-    name: &str,
-    value: &Value,
-    import: &mut Import,
-    falls: &mut BTreeMap<String, Vec<String>>,
-    groups: &mut Groups,
-) {
+fn setting(section: &str, name: &str, value: &Value, import: &mut Import, all: &mut Names) {
+    let Names { groups, falls, aliases } = all;
     let place = format!("{section}.{name}");
     match name {
         "fallbacks" => {
@@ -422,6 +443,7 @@ fn setting(
                             import.note(format!("{place}.{alias}.{name}"), Fate::Left, "there is no such setting here");
                         }
                         groups.push((alias.clone(), ids));
+                        aliases.push((alias.clone(), target.to_owned()));
                         import.note(format!("{place}.{alias}"), Fate::Carried, format!("as `{target}`"));
                     }
                     None => import.note(format!("{place}.{alias}"), Fate::Left, format!("there is no group `{target}`")),
@@ -430,10 +452,12 @@ fn setting(
         }
         "num_retries" => match number(value).map(|n| n as u64).filter(|n| *n <= 4) {
             Some(n) => {
+                overruled(import, "retry.max_attempts", &place);
                 import.attempts = Some(n.saturating_add(1));
                 import.note(place, Fate::Carried, format!("`retry.max_attempts: {}` in turnout.yaml", n.saturating_add(1)));
             }
             None if number(value).is_some_and(|n| n > 4.0) => {
+                overruled(import, "retry.max_attempts", &place);
                 import.attempts = Some(5);
                 import.note(place, Fate::Changed, "`retry.max_attempts: 5` in turnout.yaml, which is the most");
             }
@@ -442,6 +466,7 @@ fn setting(
         "request_timeout" | "timeout" => match number(value).filter(|s| (1.0..=3_600.0).contains(s)) {
             // Within the bounds above.
             Some(s) => {
+                overruled(import, "request.default_deadline", &place);
                 import.deadline_s = Some(s as u64);
                 import.note(place, Fate::Carried, "`request.default_deadline` in turnout.yaml");
             }
@@ -453,8 +478,44 @@ fn setting(
         "max_budget" | "budget_duration" => import.note(place, Fate::Left, BUDGET),
         _ if name.contains("callback") => import.note(place, Fate::Left, "metrics are at /metrics, records at /v1/decisions; other sinks are not fed"),
         _ if name.contains("cache") || name.starts_with("redis") => import.note(place, Fate::Left, "there is no cache of answers"),
-        _ => import.note(place, Fate::Left, "there is no such setting here"),
+        _ => import.note(place, Fate::Left, instead(name)),
     }
+}
+
+/// What was told to be a setting of ours before is not kept: another one of the file says it as well, and counts.
+fn overruled(import: &mut Import, setting: &str, by: &str) {
+    let named = format!("`{setting}");
+    for n in import.notes.iter_mut().filter(|n| n.fate != Fate::Left && n.text.starts_with(&named)) {
+        (n.fate, n.text) = (Fate::Left, format!("`{by}` says it as well, and counts"));
+    }
+}
+
+/// What to use in the place of a setting that has none of its kind here; in their names LiteLLM's sections agree.
+const INSTEAD: &[(&str, &str)] = &[
+    (
+        "provider_budget_config",
+        "a limit that counts calls of one provider: `turnout key create --limit \"10 usd per day for model openai/*\"`",
+    ),
+    (
+        "max_parallel_requests",
+        "use a limit on `concurrency` of tenants and keys, or `edge.max_inflight` in turnout.yaml",
+    ),
+    ("global_max_parallel_requests", "use `edge.max_inflight` in turnout.yaml"),
+    ("alerting", "use the verb `notify` of rules, and `webhooks.notify_url` in turnout.yaml"),
+    ("alerting_threshold", "use the verb `notify` of rules, and `webhooks.notify_url` in turnout.yaml"),
+    ("json_logs", "set TURNOUT_LOG_FORMAT=json"),
+    ("turn_off_message_logging", "use a rule with `log: { content: none }`"),
+    ("enable_tag_filtering", "use rules that read `request.tags` and `require` models by their tags"),
+    ("tag_filtering", "use rules that read `request.tags` and `require` models by their tags"),
+    (
+        "content_policy_fallbacks",
+        "use a rule of the phase `response` with `when: response.refused` and `escalate`",
+    ),
+];
+
+fn instead(name: &str) -> &'static str {
+    let found = INSTEAD.iter().find(|(n, _)| *n == name);
+    found.map_or("there is no such setting here", |(_, what)| what)
 }
 
 /// The names of a list of groups; what is none is noted.
@@ -497,7 +558,14 @@ fn strategy(name: &str, place: String, import: &mut Import) {
 }
 
 /// Groups become aliases, pools and workflows.
-fn finish(groups: &Groups, falls: &BTreeMap<String, Vec<String>>, import: &mut Import) {
+fn finish(Names { groups, mut falls, aliases }: Names, import: &mut Import) {
+    // Another name of a group has what the group has.
+    for (alias, target) in aliases {
+        if let Some(to) = falls.get(&target).cloned() {
+            falls.entry(alias).or_insert(to);
+        }
+    }
+    let groups = &groups;
     let find = |name: &str| groups.iter().find(|(g, _)| g == name).map(|(_, ids)| ids.clone());
     for (group, ids) in groups {
         let mut all = ids.clone();

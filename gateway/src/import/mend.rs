@@ -135,8 +135,7 @@ fn leave_out(import: &mut Import, part: Part, why: &str) {
         }
     }
     // Of what is left out no key is needed.
-    let needed: BTreeSet<&String> = import.providers.values().flat_map(|p| &p.keys).collect();
-    import.variables.retain(|v| needed.contains(v));
+    import.variables = import.needed();
 }
 
 /// Leaves a model out, wherever it stands.

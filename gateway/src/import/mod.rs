@@ -74,8 +74,8 @@ struct Model {
     aliases: Vec<String>,
     context: Option<u64>,
     output: Option<u64>,
-    /// Beyond streaming, which all have.
-    abilities: Vec<&'static str>,
+    /// What the file says it can do, or cannot, beyond streaming, which all can.
+    abilities: BTreeMap<&'static str, bool>,
     price: Option<Price>,
 }
 
@@ -124,6 +124,8 @@ pub(crate) struct Import {
     clear: Vec<(String, String)>,
     /// Names of pools and workflows that are taken.
     taken: BTreeSet<String>,
+    /// The variables of the shipped providers.
+    shipped_keys: BTreeMap<String, String>,
     /// Variables that have to be set.
     pub(crate) variables: Vec<String>,
     pub(crate) notes: Vec<Note>,
@@ -158,8 +160,50 @@ impl Import {
         if !keys.iter().any(|k| k == variable) {
             keys.push(variable.to_owned());
         }
-        if !self.variables.iter().any(|v| v == variable) {
-            self.variables.push(variable.to_owned());
+    }
+
+    /// The variables that what was made needs: those in addresses, those of keys, and those of shipped providers
+    /// whose models it names.
+    fn needed(&self) -> Vec<String> {
+        let models = self.models.keys().chain(self.pools.values().flatten());
+        let named = models.filter_map(|m| Some(m.split_once('/')?.0.to_owned()));
+        let with_keys = self.providers.iter().filter(|(_, p)| !p.keys.is_empty());
+        let ids: BTreeSet<String> = with_keys.map(|(id, _)| id.clone()).chain(named).collect();
+        let mut all = BTreeSet::new();
+        for id in &ids {
+            let provider = self.providers.get(id);
+            let base = provider.and_then(|p| p.own.as_ref()).map(|(_, base)| base);
+            let keys = provider.map_or(&[][..], |p| p.keys.as_slice());
+            all.extend(base.and_then(|b| providers::matrix::first_reference(b)).map(str::to_owned));
+            all.extend(keys.iter().cloned());
+            if base.is_none() && keys.is_empty() {
+                all.extend(self.shipped_keys.get(id).cloned());
+            }
+        }
+        all.into_iter().collect()
+    }
+
+    /// Whether a model is at an address that the file names.
+    fn own(&self, model: &str) -> bool {
+        let provider = model.split_once('/').and_then(|(p, _)| self.providers.get(p));
+        provider.is_some_and(|p| p.own.is_some())
+    }
+
+    /// Says of every model that the shipped matrix lacks what is assumed of it, and what that costs.
+    fn tell_assumptions(&mut self) {
+        let fresh: Vec<(String, String)> = self
+            .models
+            .iter()
+            .filter(|(_, m)| m.fresh)
+            .map(|(id, m)| (m.place.clone(), write::assumptions(id, m, self.own(id))))
+            .collect();
+        for (place, text) in fresh {
+            let at = self.notes.iter().position(|n| n.place == place).unwrap_or(self.notes.len());
+            self.note(place, Fate::Changed, text);
+            // Beside what else is told of the entry.
+            if let Some(last) = self.notes.pop() {
+                self.notes.insert(at, last);
+            }
         }
     }
 
@@ -200,7 +244,14 @@ pub(crate) fn import(kind: Kind, name: &str, text: &str, shipped: &Matrix) -> Re
     if !document.is_object() {
         return Err(format!("{name}: expected an object at the top"));
     }
-    let mut import = Import { secrets: secrets::of(&document), taken: names_in_use(), ..Import::default() };
+    let key =
+        |p: &std::sync::Arc<types::matrix::Provider>| Some((p.id.clone(), p.api_key_env.first()?.clone()));
+    let mut import = Import {
+        secrets: secrets::of(&document),
+        taken: names_in_use(),
+        shipped_keys: shipped.providers().iter().filter_map(key).collect(),
+        ..Import::default()
+    };
     match kind {
         Kind::Litellm => litellm::read(&document, shipped, &mut import)?,
         Kind::Portkey => portkey::read(&document, shipped, &mut import)?,
@@ -208,6 +259,8 @@ pub(crate) fn import(kind: Kind, name: &str, text: &str, shipped: &Matrix) -> Re
     }
     let of_a_model = |id: &str| import.models.keys().any(|m| m.split('/').next() == Some(id));
     import.providers.retain(|id, p| p.own.is_none() || of_a_model(id));
+    import.tell_assumptions();
+    import.variables = import.needed();
     Ok(import)
 }
 

@@ -23,9 +23,10 @@ pub(super) fn read(document: &Value, shipped: &Matrix, import: &mut Import) -> R
             .to_owned());
     }
     let mut actions = Vec::new();
+    let only = nested.unwrap_or(document).get("only");
     for (name, value) in members(document) {
         match name.as_str() {
-            "models" => models(document, shipped, import, &mut actions),
+            "models" => models(document, only, shipped, import, &mut actions),
             "provider" => {}
             "model" if document.get("models").is_some() => {
                 if !value.is_string() {
@@ -213,9 +214,11 @@ fn max_price(value: &Value, place: &str, import: &mut Import, actions: &mut Vec<
     );
 }
 
-/// `model` is asked first and `models` after it: the rule has to allow all of them.
+/// `model` is asked first and `models` after it: the rule has to allow all of them. Where `only` names providers, each
+/// model is asked of the one of them whose it is.
 fn models(
     document: &Value,
+    only: Option<&Value>,
     shipped: &Matrix,
     import: &mut Import,
     actions: &mut Vec<(&'static str, String)>,
@@ -224,17 +227,19 @@ fn models(
         document.get("model").and_then(Value::as_str).map(|name| ("model".to_owned(), name.to_owned()));
     let others = document.get("models").map(|list| names(list, "models", import)).unwrap_or_default();
     let others = others.into_iter().map(|(i, name)| (format!("models[{i}]"), name));
+    let only: Option<Vec<&'static str>> = only.and_then(Value::as_array).map(|all| {
+        let named = all.iter().filter_map(Value::as_str);
+        named.filter_map(|n| known::provider(n.split('/').next().unwrap_or(n), shipped)).collect()
+    });
+    // Of providers none of which is here, `only` is left out as well.
+    let only = only.filter(|all| !all.is_empty());
     let mut ids: Vec<String> = Vec::new();
     for (place, name) in first.into_iter().chain(others) {
-        let id = if shipped.find(&name).is_some() {
-            name
-        } else {
-            import.providers.entry("openrouter".to_owned()).or_default();
-            match known::model(import, shipped, "openrouter", &name, &place) {
-                Some(id) => id,
-                None => continue,
-            }
+        let id = match &only {
+            Some(only) => among(only, &name, &place, shipped, import),
+            None => anywhere(&name, &place, shipped, import),
         };
+        let Some(id) = id else { continue };
         import.note(place, Fate::Carried, format!("`{id}`"));
         if !ids.contains(&id) {
             ids.push(id);
@@ -245,5 +250,48 @@ fn models(
             .push(("prefer", format!("{{ models: {}, strength: 1.0 }}", list(std::slice::from_ref(first)))));
         import.pools.insert("openrouter_models".to_owned(), ids);
         actions.push(("require", "[\"pool:openrouter_models\"]".to_owned()));
+    }
+}
+
+/// The model of that name here: one of the shipped matrix, or else one that OpenRouter is asked for.
+fn anywhere(name: &str, place: &str, shipped: &Matrix, import: &mut Import) -> Option<String> {
+    let found = shipped.find(name).and_then(|ix| shipped.model(ix));
+    if let Some(model) = found {
+        return Some(model.id.to_string());
+    }
+    import.providers.entry("openrouter".to_owned()).or_default();
+    known::model(import, shipped, "openrouter", name, place)
+}
+
+/// The model of that name at one of these providers: the house that its name begins with, or OpenRouter itself. What is
+/// at none of them is left out, for with `only` it would be no candidate ever.
+fn among(
+    only: &[&'static str],
+    name: &str,
+    place: &str,
+    shipped: &Matrix,
+    import: &mut Import,
+) -> Option<String> {
+    let (house, bare) = name.split_once('/').unwrap_or(("", name));
+    let direct = known::provider(house, shipped).filter(|p| only.contains(p));
+    let Some(provider) = direct else {
+        if only.contains(&"openrouter") {
+            return anywhere(name, place, shipped, import);
+        }
+        let text = format!(
+            "none of the providers of `only` is the one of `{name}`, and together they allow nothing"
+        );
+        import.note(place, Fate::Left, text);
+        return None;
+    };
+    // The vendor writes `claude-sonnet-4-6` where OpenRouter writes `claude-sonnet-4.6`.
+    let plain = |id: &str| id.replace('.', "-").to_ascii_lowercase();
+    let wanted = plain(&format!("{provider}/{bare}"));
+    match shipped.models().iter().find(|m| plain(&m.id) == wanted) {
+        Some(model) => Some(model.id.to_string()),
+        None => {
+            import.providers.entry(provider.to_owned()).or_default();
+            known::model(import, shipped, provider, bare, place)
+        }
     }
 }

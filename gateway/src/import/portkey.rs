@@ -156,18 +156,9 @@ fn settings(target: &Value, place: &str, import: &mut Import) {
     let at = |name: &str| if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") };
     for (name, value) in members(target) {
         match name.as_str() {
-            "strategy" | "targets" | "provider" | "virtual_key" | "api_key" | "custom_host" | "name" => {}
-            "retry" => match value.get("attempts").and_then(Value::as_u64) {
-                Some(n) => {
-                    let attempts = n.saturating_add(1).min(MAX_ATTEMPTS);
-                    import.attempts = Some(import.attempts.unwrap_or(0).max(attempts));
-                    let most = if n >= MAX_ATTEMPTS { ", which is the most" } else { "" };
-                    let text =
-                        format!("`retry.max_attempts: {attempts}` in turnout.yaml, for all requests{most}");
-                    import.note(at(name), Fate::Changed, text);
-                }
-                None => import.note(at(name), Fate::Left, "expected `attempts`, a whole number"),
-            },
+            "targets" | "provider" | "virtual_key" | "api_key" | "custom_host" | "name" => {}
+            "strategy" => strategy(value, &at(name), import),
+            "retry" => retry(value, &at(name), import),
             "request_timeout" => match value.as_u64().filter(|ms| (1_000..=3_600_000).contains(ms)) {
                 Some(ms) => {
                     import.deadline_s = Some(import.deadline_s.unwrap_or(0).max(ms / 1_000));
@@ -198,6 +189,65 @@ fn settings(target: &Value, place: &str, import: &mut Import) {
                 );
             }
             _ => import.note(at(name), Fate::Left, "there is no such setting here"),
+        }
+    }
+}
+
+/// How often a call is tried again.
+fn retry(value: &Value, place: &str, import: &mut Import) {
+    for (name, value) in members(value) {
+        let place = format!("{place}.{name}");
+        match name.as_str() {
+            "attempts" => {}
+            "on_status_codes" => import.note(
+                place,
+                Fate::Changed,
+                "what is tried again goes by what failed (limits, overload, errors of the vendor's own, lost connections), not by a list",
+            ),
+            "use_retry_after_header" if value == &Value::Bool(true) => {
+                import.note(place, Fate::Carried, "as it is here anyway");
+            }
+            "use_retry_after_header" => {
+                import.note(place, Fate::Changed, "how long a vendor asks to wait is heeded always");
+            }
+            _ => import.note(place, Fate::Left, "there is no such setting here"),
+        }
+    }
+    match value.get("attempts").and_then(Value::as_u64) {
+        Some(n) => {
+            let attempts = n.saturating_add(1).min(MAX_ATTEMPTS);
+            import.attempts = Some(import.attempts.unwrap_or(0).max(attempts));
+            let most = if n >= MAX_ATTEMPTS { ", which is the most" } else { "" };
+            let text = format!("`retry.max_attempts: {attempts}` in turnout.yaml, for all requests{most}");
+            import.note(place, Fate::Changed, text);
+        }
+        None => import.note(place, Fate::Left, "expected `attempts`, a whole number"),
+    }
+}
+
+/// What a strategy says beside its mode, its conditions and its default, which are told of elsewhere.
+fn strategy(value: &Value, place: &str, import: &mut Import) {
+    for (name, value) in members(value) {
+        let place = format!("{place}.{name}");
+        match name.as_str() {
+            "mode" => {
+                let known = ["single", "fallback", "loadbalance", "conditional"];
+                if !value.as_str().is_some_and(|m| known.contains(&m)) {
+                    import.note(place, Fate::Left, format!("expected one of {}", known.join(", ")));
+                }
+            }
+            "conditions" | "default" => {}
+            "on_status_codes" => import.note(
+                place,
+                Fate::Changed,
+                "any failure that another model may mend leads on, whatever its status",
+            ),
+            "cb_config" => import.note(
+                place,
+                Fate::Changed,
+                "each model has a circuit breaker: `breaker` in turnout.yaml",
+            ),
+            _ => import.note(place, Fate::Left, "there is no such setting here"),
         }
     }
 }

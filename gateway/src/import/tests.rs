@@ -197,6 +197,122 @@ fn openrouter_preferences_become_a_rule() {
     told(&import, "models[1]", Fate::Carried, "openai/gpt-5.5");
 }
 
+/// A model pinned to its own vendor, which is the commonest preference of all, goes to that vendor.
+#[test]
+fn openrouter_models_are_asked_of_the_providers_that_only_names() {
+    let preferences = |models: &str, only: &str| {
+        check(Kind::Openrouter, &format!("{{\"models\": {models}, \"provider\": {{\"only\": {only}}}}}"))
+    };
+    let claude =
+        "[\"anthropic/claude-sonnet-4.6\", \"anthropic/claude-haiku-4.5\", \"anthropic/claude-new\"]";
+    let (import, files) = preferences(claude, "[\"anthropic\", \"azure\"]");
+    let pool = "[\"anthropic/claude-sonnet-4-6\", \"anthropic/claude-haiku-4-5\", \"anthropic/claude-new\"]";
+    assert!(files.contains(&format!("openrouter_models: {{ models: {pool} }}")), "{files}");
+    assert_eq!(import.variables, ["ANTHROPIC_API_KEY"]);
+    // What can be no candidate is told, and costs the others nothing.
+    let (import, files) =
+        preferences("[\"openai/gpt-5.4-mini\", \"anthropic/claude-sonnet-5\"]", "[\"anthropic\"]");
+    assert!(files.contains("openrouter_models: { models: [\"anthropic/claude-sonnet-5\"] }"), "{files}");
+    told(&import, "models[0]", Fate::Left, "none of the providers");
+    let (import, files) = preferences("[\"some-lab/new-model\"]", "[\"anthropic\"]");
+    assert!(
+        !files.contains("pool:openrouter_models") && files.contains("require: [\"anthropic/*\"]"),
+        "{files}"
+    );
+    told(&import, "models[0]", Fate::Left, "none of the providers");
+    let (_, files) = preferences("[\"some-lab/new-model\"]", "[\"openrouter\"]");
+    assert!(files.contains("openrouter/some-lab/new-model"), "{files}");
+    // Nothing of it contradicts itself.
+    for (models, only) in [(claude, "[\"anthropic\"]"), ("[\"openai/gpt-5.4-mini\"]", "[\"anthropic\"]")] {
+        let text = format!("{{\"models\": {models}, \"provider\": {{\"only\": {only}}}}}");
+        let made = super::import(Kind::Openrouter, "file", &text, &shipped()).unwrap();
+        let Settled { loaded, .. } = settle(made, Kind::Openrouter);
+        assert!(loaded.problems.iter().all(|d| d.code != "PL315"), "{}", loaded.report(false));
+    }
+}
+
+#[test]
+fn what_is_assumed_of_a_model_is_marked_and_told() {
+    let text = "model_list:
+  - { model_name: gpt-4o, litellm_params: { model: openai/gpt-4o, api_key: os.environ/OPENAI_API_KEY } }
+  - { model_name: own, litellm_params: { model: openai/own, api_base: os.environ/OWN_BASE, api_key: none } }
+  - { model_name: none, litellm_params: { model: groq/plain }, model_info: { supports_function_calling: false, max_input_tokens: 8192 } }
+";
+    let (import, files) = check(Kind::Litellm, text);
+    for part in [
+        "openai/gpt-4o:\n    context_window: 128000     # assumed\n    abilities: [streaming, json, tools]     # tools: assumed",
+        "env-own-base/own:\n    context_window: 32768     # assumed",
+        "groq/plain:\n    context_window: 8192\n    abilities: [streaming, json]\n",
+    ] {
+        assert!(files.contains(part), "{part} is not in\n{files}");
+    }
+    told(&import, "model_list[0]", Fate::Changed, "need json_schema, vision");
+    told(&import, "model_list[0]", Fate::Changed, "No price");
+    told(&import, "model_list[2]", Fate::Changed, "need tools, json_schema, vision");
+    assert_eq!(import.variables, ["GROQ_API_KEY", "OPENAI_API_KEY", "OWN_BASE"]);
+}
+
+#[test]
+fn what_is_told_to_be_carried_is_carried() {
+    let text = "model_list:
+  - { model_name: a, litellm_params: { model: groq/llama-3.1-8b-instant } }
+  - { model_name: b, litellm_params: { model: openai/gpt-5.4-nano, thinking: {}, order: 1 } }
+  - { model_name: o, litellm_params: { model: openai/responses/o3-pro } }
+litellm_settings: { num_retries: 3, request_timeout: 600, default_fallbacks: [b], json_logs: true, content_policy_fallbacks: [] }
+router_settings: { model_group_alias: { old: a }, num_retries: 2, timeout: 30, provider_budget_config: {} }
+general_settings: { alerting: [slack], max_parallel_requests: 10 }
+";
+    let (import, files) = check(Kind::Litellm, text);
+    for part in [
+        "openai/o3-pro:",
+        "old: { models: [\"groq/llama-3.1-8b-instant\", \"openai/gpt-5.4-nano\"] }",
+        "== workflows/old.yaml",
+        "validators: [contract]",
+        "retry: { max_attempts: 3 }\nrequest: { default_deadline: 30s }",
+    ] {
+        assert!(files.contains(part), "{part} is not in\n{files}");
+    }
+    for (place, fate, why) in [
+        ("model_list[2].litellm_params.model", Fate::Changed, "Responses API"),
+        ("litellm_settings.num_retries", Fate::Left, "`router_settings.num_retries`"),
+        ("litellm_settings.request_timeout", Fate::Left, "`router_settings.timeout`"),
+        ("router_settings.num_retries", Fate::Carried, "max_attempts: 3"),
+        ("litellm_settings.json_logs", Fate::Left, "TURNOUT_LOG_FORMAT"),
+        ("litellm_settings.content_policy_fallbacks", Fate::Left, "escalate"),
+        ("router_settings.provider_budget_config", Fate::Left, "for model"),
+        ("general_settings.alerting", Fate::Left, "notify"),
+        ("general_settings.max_parallel_requests", Fate::Left, "concurrency"),
+        ("model_list[1].litellm_params.thinking", Fate::Left, "reasoning_effort"),
+        ("model_list[1].litellm_params.order", Fate::Left, "prefer"),
+    ] {
+        told(&import, place, fate, why);
+    }
+    assert_eq!(fate(&import, "litellm_settings.num_retries").len(), 1);
+}
+
+#[test]
+fn every_setting_of_portkey_is_told() {
+    let config = "{\"retry\": {\"attempts\": 2, \"on_status_codes\": [500], \"use_retry_after_header\": true, \"odd\": 1}, \
+        \"strategy\": {\"mode\": \"conditional\", \"cb_config\": {}, \"odd\": 1, \"conditions\": [\
+        {\"query\": {\"params.stream\": true}, \"then\": \"a\"}, {\"query\": {\"params.tools\": {\"$ne\": 1}}, \"then\": \"a\"}, \
+        {\"query\": {\"params.stream\": false}, \"then\": \"a\"}]}, \
+        \"targets\": [{\"name\": \"a\", \"provider\": \"openai\", \"override_params\": {\"model\": \"gpt-5.5\"}}]}";
+    let (import, files) = check(Kind::Portkey, config);
+    assert!(files.contains("when: \"request.stream\""), "{files}");
+    for (place, fate, why) in [
+        ("retry", Fate::Changed, "max_attempts: 3"),
+        ("retry.on_status_codes", Fate::Changed, "not by a list"),
+        ("retry.use_retry_after_header", Fate::Carried, "anyway"),
+        ("retry.odd", Fate::Left, "no such setting"),
+        ("strategy.cb_config", Fate::Changed, "breaker"),
+        ("strategy.odd", Fate::Left, "no such setting"),
+        ("strategy.conditions[1]", Fate::Left, "request.has_tools"),
+        ("strategy.conditions[2]", Fate::Left, "whether it is true"),
+    ] {
+        told(&import, place, fate, why);
+    }
+}
+
 #[test]
 fn what_is_something_else_is_refused_and_nothing_breaks() {
     let matrix = shipped();
@@ -250,7 +366,8 @@ fn one_bad_entry_costs_no_other() {
         );
         let (import, files) = check(Kind::Litellm, &text);
         assert!(files.contains("aliases: [\"good\"]"), "{entry}: {files}");
-        assert!(!files.contains("TURNOUT_MASTER_KEY") && import.variables.is_empty(), "{entry}: {files}");
+        assert!(!files.contains("TURNOUT_MASTER_KEY"), "{entry}: {files}");
+        assert_eq!(import.variables, ["GROQ_API_KEY"], "of what is left out no variable is needed");
         told(&import, place, Fate::Left, why);
     }
 }
@@ -407,7 +524,7 @@ router_settings:
     let (import, files) = check(Kind::Litellm, text);
     for part in [
         "context_window: 64000",
-        "abilities: [streaming, json, vision]",
+        "abilities: [streaming, json, tools, vision]     # tools: assumed",
         "price: { input: 3.0, output: 15.0 }",
         "base_url: \"https://mine.openai.azure.com/openai/v1\"\n    tier: paid\n    api_key_env: [\"MINE_KEY\"]",
         "base_url: \"${ENV:AZURE_API_BASE}/openai/v1\"",
@@ -427,7 +544,7 @@ router_settings:
         ("model_list[5]", "something else"),
         ("model_list[6].input_cost_per_token", "give both"),
         ("litellm_settings.fallbacks.a", "no name of a group"),
-        ("litellm_settings.content_policy_fallbacks", "no such setting"),
+        ("litellm_settings.content_policy_fallbacks", "escalate"),
         ("router_settings.model_group_alias.e.hidden", "no such setting"),
         ("include", "import each"),
         ("base", "no such section"),

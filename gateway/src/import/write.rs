@@ -1,11 +1,15 @@
 //! The files of a configuration folder.
 
-use super::{Import, Kind, Model, Price, list, quoted};
+use super::{Flow, Import, Kind, Model, Price, list, quoted};
 use crate::config::built_in_rules;
 use std::fmt::Write as _;
 
-/// Assumed of a model of which nothing is known: enough for most requests, and not more than most models take.
-const CONTEXT: u64 = 32_768;
+/// Assumed of a model of a shipped provider, tokens: what the smaller models of such vendors take.
+const CONTEXT: u64 = 128_000;
+/// Likewise of a model at an address of its own, which may run on somebody's own machine.
+const CONTEXT_OF_ITS_OWN: u64 = 32_768;
+/// Assumed of every model that chats, unless the file says otherwise.
+const ABILITIES: [&str; 3] = ["streaming", "json", "tools"];
 
 impl Kind {
     const fn title(self) -> &'static str {
@@ -27,15 +31,7 @@ pub(super) fn files(import: &Import, kind: Kind) -> Vec<(String, String)> {
         all.push(("routing_rules.yaml".to_owned(), format!("{head}{}", rules(import))));
     }
     for (name, flow) in &import.flows {
-        let text = format!(
-            "{head}version: 1\nname: {name}\ndescription: {}\nnodes:\n  - {{ id: generate, type: generate, primary: false, route: {{ pool: {}, \
-             prefer: {} }} }}\n  - {{ id: answer, type: stream, from: nodes.generate.completion }}\nedges:\n  - {{ from: generate, to: \
-             answer }}\n",
-            quoted(&flow.description),
-            flow.pool,
-            list(&flow.prefer)
-        );
-        all.push((format!("workflows/{name}.yaml"), text));
+        all.push((format!("workflows/{name}.yaml"), format!("{head}{}", workflow(name, flow))));
     }
     if import.attempts.is_some() || import.deadline_s.is_some() {
         let mut text = head;
@@ -49,6 +45,41 @@ pub(super) fn files(import: &Import, kind: Kind) -> Vec<(String, String)> {
         all.push(("turnout.yaml".to_owned(), text));
     }
     all
+}
+
+/// As `default`: what the request's own contract implies is checked and, where it fails, repaired within the pool.
+fn workflow(name: &str, Flow { description, pool, prefer }: &Flow) -> String {
+    format!(
+        "version: 1
+name: {name}
+description: {}
+limits: {{ calls: 12 }}
+nodes:
+  - {{ id: generate, type: generate, primary: false, timeout: 115s, route: {{ pool: {pool}, prefer: {} }} }}
+  - {{ id: check, type: validate, input: nodes.generate.completions, validators: [contract] }}
+  - id: fix
+    type: repair
+    from: check
+    max_attempts: 3
+    strategies: [fix, reprompt, escalate]
+    escalate: [{{ pool: {pool} }}]
+    on_exhausted: best
+  - id: pick
+    type: select
+    from: [nodes.check.usable, nodes.fix.completion, nodes.check.completions]
+    method: first_passing
+    when_none: best
+  - {{ id: answer, type: stream, from: nodes.pick.completion }}
+edges:
+  - {{ from: generate, to: check }}
+  - {{ from: check, to: pick, outcome: [passed, unverified] }}
+  - {{ from: check, to: fix, outcome: failed }}
+  - {{ from: fix, to: pick }}
+  - {{ from: pick, to: answer }}
+",
+        quoted(description),
+        list(prefer)
+    )
 }
 
 fn matrix(import: &Import) -> String {
@@ -84,9 +115,49 @@ fn matrix(import: &Import) -> String {
     }
     for (id, m) in import.models.iter().filter(|(_, m)| written(m)) {
         let _ = writeln!(out, "  {id}:");
-        model(&mut out, m);
+        model(&mut out, m, import.own(id));
     }
     out
+}
+
+/// Tokens of the window of a model, where the file does not say.
+fn context(m: &Model, own: bool) -> u64 {
+    let least = if own { CONTEXT_OF_ITS_OWN } else { CONTEXT };
+    m.context.unwrap_or_else(|| least.max(m.output.unwrap_or(0).saturating_mul(2)))
+}
+
+/// What a model can do, as far as it is said or assumed.
+fn abilities(m: &Model) -> Vec<&'static str> {
+    let assumed = ABILITIES.into_iter().filter(|a| m.abilities.get(a) != Some(&false));
+    let said = m.abilities.iter().filter(|(a, can)| **can && !ABILITIES.contains(a)).map(|(a, _)| *a);
+    assumed.chain(said).collect()
+}
+
+/// What is assumed of a model that the shipped matrix does not have, in words.
+pub(super) fn assumptions(id: &str, m: &Model, own: bool) -> String {
+    let mut assumed = Vec::new();
+    if m.context.is_none() {
+        assumed.push(format!("a window of {} tokens (longer requests are refused)", context(m, own)));
+    }
+    let can = abilities(m);
+    let lacking: Vec<&str> =
+        ["tools", "json_schema", "vision"].into_iter().filter(|a| !can.contains(a)).collect();
+    let lost = match lacking.is_empty() {
+        true => String::new(),
+        false => format!(" (requests that need {} go elsewhere or are refused)", lacking.join(", ")),
+    };
+    assumed.push(format!("the abilities {}{lost}", can.join(", ")));
+    assumed.push("a middle quality and speed".to_owned());
+    let price = match m.price {
+        Some(_) => "",
+        None => {
+            ". No price is known: where money is limited, as keys of this server are by default, it is not asked"
+        }
+    };
+    format!(
+        "`{id}` is not in the shipped matrix; matrix.d/imported.yaml assumes {}{price}. Put the vendor's numbers there",
+        assumed.join(", ")
+    )
 }
 
 /// A shipped model of which the file says nothing more needs no entry.
@@ -94,20 +165,20 @@ fn written(m: &Model) -> bool {
     m.fresh || !m.aliases.is_empty() || m.price.is_some()
 }
 
-fn model(out: &mut String, m: &Model) {
+fn model(out: &mut String, m: &Model, own: bool) {
     if m.fresh {
         let assumed = if m.context.is_none() { "     # assumed" } else { "" };
-        let context = m.context.unwrap_or_else(|| CONTEXT.max(m.output.unwrap_or(0).saturating_mul(2)));
+        let context = context(m, own);
         let _ = writeln!(out, "    context_window: {context}{assumed}");
         if let Some(n) = m.output {
             let _ = writeln!(out, "    max_output_tokens: {}", n.min(context));
         }
-        let mut abilities = vec!["streaming", "json"];
-        abilities.extend(m.abilities.iter().copied());
+        let said = m.abilities.contains_key("tools");
+        let assumed = if said { "" } else { "     # tools: assumed" };
         let _ = writeln!(
             out,
-            "    abilities: [{}]\n    quality_tier: 2     # assumed\n    speed_tier: 2     # assumed",
-            abilities.join(", ")
+            "    abilities: [{}]{assumed}\n    quality_tier: 2     # assumed\n    speed_tier: 2     # assumed",
+            abilities(m).join(", ")
         );
     }
     if !m.aliases.is_empty() {
