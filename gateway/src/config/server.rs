@@ -224,9 +224,9 @@ pub struct Bundles {
     pub require_signature: Vec<PublicKey>,
     /// Whoever uploaded it may not be who puts it in force.
     pub two_person: bool,
-    /// Share of the recorded requests that one put in force over the control API may decide differently, 0 to 1.
+    /// Share of the recorded requests that one put in force over the control API may decide differently, 0.01 to 1.
     pub max_changed: f64,
-    /// Share of them that it may refuse and the one in force does not, 0 to 1.
+    /// Share of them that it may refuse and the one in force does not, 0.01 to 1.
     pub max_new_denials: f64,
 }
 
