@@ -557,3 +557,28 @@ async fn sound_in_a_message_is_refused_where_money_is_counted() {
     let answer = send(house.client(), &open, "/v1/chat/completions", &body).await;
     assert_eq!((answer.status, vendor.count()), (200, 1), "{}", answer.text());
 }
+
+/// A judge for whom nothing is left once the answer is paid is not asked, and that is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_judge_that_cannot_be_paid_is_not_asked() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    metered(&vendor, Duration::ZERO, graded);
+    let plan = Plan::new().vendor("alpha", &vendor).model(&Model::new("alpha/one")).rules(NO_CHANCE);
+    let house = plan.file("workflows/graded.yaml", GRADED).start().await;
+    // An answer of a thousand tokens, and fifty that are too few for what a judge is told.
+    let limits = json!([{"metric": "usd", "amount": 0.00105, "per": "month"}]);
+    let (_, key) = Admin::of(&house).key(json!({"limits": limits})).await;
+    let answer = send(house.client(), &key, "/v1/chat/completions", &ask("workflow/graded")).await;
+    assert_eq!((answer.status, answer.content().as_str()), (200, "hello"), "{}", answer.text());
+    let told = || async { house.client().get("/metrics").await.text() };
+    let mut metrics = told().await;
+    for _ in 0..1_200 {
+        if metrics.contains("turnout_after_response_total{result=\"unpaid\"} 1") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        metrics = told().await;
+    }
+    assert!(metrics.contains("turnout_after_response_total{result=\"unpaid\"} 1"), "{metrics}");
+    assert!(!vendor.seen().iter().any(|s| is_judge(s)), "it was asked");
+}
