@@ -79,8 +79,6 @@ async fn scenario_10_with_300_ms_left_nothing_is_asked_and_the_client_has_the_be
             .vendor("lab", &vendor)
             .model(&Model::new("lab/one"))
             .rules(NO_CHANCE)
-            // What ends the call that hangs is the run's time alone.
-            .timeouts("connect: 1s, first_token: 30s, inter_token: 30s, total: 60s")
             .file("workflows/hurried.yaml", HURRIED)
             .start()
             .await;

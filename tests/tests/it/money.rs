@@ -57,8 +57,6 @@ async fn house() -> (Vendor, House) {
     metered(&vendor, Duration::from_millis(20), |_| "hello");
     let house = Plan::new()
         .vendor("alpha", &vendor)
-        // Two hundred at once may take a while where the machine is slow.
-        .timeouts("connect: 10s, first_token: 60s, inter_token: 60s, total: 120s")
         .model(&Model::new("alpha/one"))
         .model(&Model::new("alpha/two").success(0.2))
         .rules(NO_CHANCE)
@@ -156,8 +154,6 @@ async fn graded_race(house: &House, vendor: &Vendor, limits: Value) {
     );
     let race = Race::with(house, &[vendor], BUDGET, &key, storm(&ask("workflow/graded"))).await;
     race.holds();
-    let metrics = house.client().get("/metrics").await.text();
-    assert!(metrics.contains("turnout_after_response_total{result=\"unpaid\"}"), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
