@@ -26,7 +26,9 @@ pub(super) fn check(
     }
     let Some(url) = &server.notify_url else { return problems };
     let unseen = SourceFile::new("environment variable TURNOUT_WEBHOOKS__NOTIFY_URL", url.as_str());
-    let (file, span) = file.and_then(|f| Some((f, place(f)?))).unwrap_or((&unseen, Span::default()));
+    // The environment outranks the file: what the file says then is not what is wrong.
+    let of_file = file.and_then(|f| Some((f, place(f, url)?)));
+    let (file, span) = of_file.unwrap_or((&unseen, Span::default()));
     if let Err(refused) = server.webhooks.check(url) {
         let message = format!("`{KEY}`: {}", refused.for_webhooks());
         problems.push(Diagnostic::error(format!("{PREFIX}104"), file, span, message).field(KEY));
@@ -42,7 +44,8 @@ pub(super) fn check(
 const REFUSED: &str = "`turnout serve` does not start so";
 
 /// Where the file says it.
-fn place(file: &SourceFile) -> Option<Span> {
+fn place(file: &SourceFile, url: &str) -> Option<Span> {
     let root = types::doc::parse(file, PREFIX).ok()?;
-    root.get("webhooks").and_then(|w| w.get("notify_url")).map(|n: &Node| n.span)
+    let said = root.get("webhooks").and_then(|w| w.get("notify_url"));
+    said.filter(|n| n.as_str() == Some(url)).map(|n: &Node| n.span)
 }
