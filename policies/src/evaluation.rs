@@ -16,7 +16,7 @@ use crate::set::{Body, Entry, PolicySet};
 use crate::verb::Bound;
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use types::directives::{ActionRecord, Directives, RuleId, RuleRecord, RuleResult};
 use types::expr::Scope;
@@ -51,17 +51,33 @@ impl PolicySet {
     pub async fn evaluate(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
         let evaluated = self.asked_in_turn(phase, scope).await;
         match &evaluated {
-            Ok(directives) => directives.rules.iter().for_each(|r| tell_of_left_out(r, phase)),
+            Ok(directives) => {
+                let failed = directives.rules.iter().filter(|r| r.result == RuleResult::Error);
+                failed.for_each(|r| self.tell(&r.id, phase, r.detail.as_deref(), "it is left out"));
+            }
             // It is the operator's to mend, and a client reads nothing of it.
-            Err(Error::Evaluation { rule, detail, .. }) => tracing::warn!(
-                rule = &**rule,
-                phase = phase.as_str(),
-                detail,
-                "a rule could not be evaluated; its request is refused"
-            ),
+            Err(Error::Evaluation { rule, detail, .. }) => {
+                self.tell(rule, phase, Some(detail), "its request is refused");
+            }
             Err(Error::Option { .. }) => {}
         }
         evaluated
+    }
+
+    /// Logs that a rule failed: its first failures, and ever fewer of those that follow, for who sends many requests
+    /// could fill a disk. All of them are counted.
+    fn tell(&self, rule: &str, phase: Phase, detail: Option<&str>, so: &str) {
+        let entry = self.of_phase(phase).find(|e| *e.head.id == *rule);
+        let times = entry.map_or(1, |e| e.failed.load(Ordering::Relaxed));
+        if times.is_power_of_two() {
+            tracing::warn!(
+                rule,
+                phase = phase.as_str(),
+                detail,
+                times,
+                "a rule could not be evaluated; {so}"
+            );
+        }
     }
 
     async fn asked_in_turn(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
@@ -87,10 +103,11 @@ impl PolicySet {
     /// # Errors
     /// As for [`PolicySet::evaluate`].
     pub fn evaluate_now(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
-        self.evaluate_asked(phase, scope, None)
+        self.evaluate_here(Evaluation::begin(self, phase, scope))
     }
 
-    /// As [`PolicySet::evaluate_now`], of a request that asks for this where its scope is written down and does not tell.
+    /// As [`PolicySet::evaluate_now`], of a request that is made up and counts nowhere; `asked`: what it asks for where its
+    /// scope is written down and does not tell.
     pub(crate) fn evaluate_asked(
         &self,
         phase: Phase,
@@ -99,7 +116,12 @@ impl PolicySet {
     ) -> Result<Directives, Error> {
         let mut evaluation = Evaluation::begin(self, phase, scope);
         evaluation.options = evaluation.options.or(asked);
-        for entry in self.of_phase(phase) {
+        evaluation.pass.counts = false;
+        self.evaluate_here(evaluation)
+    }
+
+    fn evaluate_here<'a>(&'a self, mut evaluation: Evaluation<'a>) -> Result<Directives, Error> {
+        for entry in self.of_phase(evaluation.phase) {
             let Some(gate) = evaluation.pass.gate(entry, evaluation.unix_ms) else { continue };
             let outcome = gate.and_then(|()| evaluation.here(entry));
             evaluation.pass.take(entry, outcome)?;
@@ -162,6 +184,7 @@ impl<'a> Evaluation<'a> {
             records: Vec::with_capacity(set.entries.len()),
             groups: Vec::new(),
             room: Room::default(),
+            counts: true,
         };
         let options = vars.as_ref().ok().and_then(|v| v.facts()).map(|f| f.options());
         Evaluation { set, phase, scope, vars, unix_ms, options, pass, left: Left::default() }
@@ -200,14 +223,6 @@ impl<'a> Evaluation<'a> {
             asked::settle(options, &self.set.resolver, &mut directives);
         }
         Ok(directives)
-    }
-}
-
-/// Logs that a rule was left out: it is the operator's to mend, and nobody else notices, for the request goes on.
-fn tell_of_left_out(record: &RuleRecord, phase: Phase) {
-    if record.result == RuleResult::Error {
-        let (rule, detail) = (&*record.id, record.detail.as_deref());
-        tracing::warn!(rule, phase = phase.as_str(), detail, "a rule could not be evaluated; it is left out");
     }
 }
 
@@ -250,6 +265,8 @@ struct Pass<'a> {
     /// Groups of which a rule applies, with that rule.
     groups: Vec<(&'a str, &'a RuleId)>,
     room: Room,
+    /// What rules come to is counted: it is live traffic.
+    counts: bool,
 }
 
 /// How many more actions a phase takes up.
@@ -277,6 +294,10 @@ impl Room {
 }
 
 impl<'a> Pass<'a> {
+    fn count(&self, counter: &AtomicU64) {
+        counter.fetch_add(u64::from(self.counts), Ordering::Relaxed);
+    }
+
     /// Whether an entry is evaluated at all: `None` = it is not, and that is noted; an error where it cannot be
     /// told.
     fn gate(&mut self, entry: &'a Entry, unix_ms: Option<i64>) -> Option<Result<(), String>> {
@@ -311,7 +332,7 @@ impl<'a> Pass<'a> {
         };
         let outcome = outcome.and_then(settled);
         if outcome.is_err() {
-            entry.failed.fetch_add(1, Ordering::Relaxed);
+            self.count(&entry.failed);
         }
         match outcome {
             Ok(Found { actions: None, because }) => {
@@ -321,9 +342,9 @@ impl<'a> Pass<'a> {
                 }
             }
             Ok(Found { actions: Some(actions), .. }) => {
-                entry.matched.fetch_add(1, Ordering::Relaxed);
+                self.count(&entry.matched);
                 if actions.iter().any(|a| self.merge.names_none(a.action.as_ref())) {
-                    entry.named_none.fetch_add(1, Ordering::Relaxed);
+                    self.count(&entry.named_none);
                 }
                 if head.mode == Mode::Shadow {
                     self.watch(head, &actions);
