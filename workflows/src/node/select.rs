@@ -242,10 +242,11 @@ impl Select {
                 let other = rows.iter().map(|(w, _)| w.id).find(|o| *o != id);
                 Ok(Choice::of(id, other, "nothing passed; the best of the rest".to_owned()))
             }
-            (WhenNone::Fail | WhenNone::Best, _) if empty => {
-                Err(host.no_answer("no answer passed its checks"))
+            (WhenNone::Fail | WhenNone::Best, None) => {
+                Err(host.no_answer("there is no answer to choose from"))
             }
-            (WhenNone::Fail | WhenNone::Best, _) => Err(RunFailure::no_consensus()),
+            (WhenNone::Fail, _) if empty => Err(host.no_answer("no answer passed its checks")),
+            (WhenNone::Fail, _) => Err(RunFailure::no_consensus()),
             _ if empty => Ok(Choice::none(Outcome::None, None)),
             _ => Ok(Choice::none(Outcome::NoConsensus, Some(RunFailure::no_consensus().message))),
         }
