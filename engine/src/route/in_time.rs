@@ -131,7 +131,7 @@ impl Span {
             too_slow += if mu > ceiling { p } else { 0.0 };
             expected += p * mu;
         }
-        let mass = if mass > 0.0 { mass } else { 1.0 };
+        let mass = if mass > 0.0 && mass.is_finite() { mass } else { 1.0 };
         Odds { in_time: in_time / mass, too_slow: too_slow / mass, expected_ms: (expected / mass).exp() }
     }
 
