@@ -444,8 +444,8 @@ pub(super) static INPUT: Table = Table(&[
     leaf("injection_score", || Type::Float, |f| f.input_injection().into()),
 ]);
 
-/// Kinds of personal data, by name; a secret and the address of a page are none.
-/// The kinds of values of which `pii` tells: those that say something of somebody.
+/// The kinds of values of which `pii` tells, by name: those that say something of somebody, which a secret and the address
+/// of a page do not.
 pub(super) const PERSONAL: &[&str] = &[
     "email",
     "phone",

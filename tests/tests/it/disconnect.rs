@@ -200,11 +200,11 @@ async fn what_is_to_be_finished_goes_on_without_its_client() {
             let mut socket = Socket::open(house.client().0).await;
             assert!(socket.send(of_key(key, stream, option)).await);
             let asked = || vendor.count() > before;
-            assert!(eventually(Duration::from_secs(5), asked).await, "the vendor was not asked");
+            assert!(eventually(Duration::from_secs(20), asked).await, "the vendor was not asked");
             let seen = vendor.seen()[before].clone();
             if stream {
                 // In the middle of its answer.
-                assert!(eventually(Duration::from_secs(5), || seen.events() > 3).await);
+                assert!(eventually(Duration::from_secs(20), || seen.events() > 3).await);
             }
             drop(socket);
             let all = eventually(Duration::from_secs(20), || seen.done()).await;
@@ -224,7 +224,7 @@ async fn what_need_not_be_finished_is_ended() {
             let mut socket = Socket::open(house.client().0).await;
             assert!(socket.send(of_key(key, stream, option)).await);
             let asked = || vendor.count() > before;
-            assert!(eventually(Duration::from_secs(5), asked).await, "the vendor was not asked");
+            assert!(eventually(Duration::from_secs(20), asked).await, "the vendor was not asked");
             drop(socket);
             assert!(vendor.seen()[before].wait_left().await, "{option:?}, stream {stream}: the call goes on");
         }
@@ -263,7 +263,7 @@ async fn who_comes_back_gets_what_was_finished() {
         text.len()
     );
     assert!(socket.send(head + &text).await);
-    assert!(eventually(Duration::from_secs(5), || vendor.count() == 1).await, "the vendor was not asked");
+    assert!(eventually(Duration::from_secs(20), || vendor.count() == 1).await, "the vendor was not asked");
     drop(socket);
     let seen = vendor.seen()[0].clone();
     assert!(eventually(Duration::from_secs(20), || seen.done() || seen.left()).await);
