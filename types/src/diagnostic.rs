@@ -284,7 +284,10 @@ pub fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + Clo
     let near = nearest(name, known.clone());
     if near.is_empty() {
         let all: Vec<&str> = known.into_iter().take(40).collect();
-        return format!("known names: {}", all.join(", "));
+        return match all.as_slice() {
+            [] => "no such names are defined".to_owned(),
+            all => format!("known names: {}", all.join(", ")),
+        };
     }
     format!("did you mean `{}`?", near.join("` or `"))
 }
@@ -312,6 +315,8 @@ mod tests {
         assert_eq!(nearest("codng", ["chat", "coding", "eval"]), ["coding"]);
         assert_eq!(nearest("Tool-Use", ["tool_use"]), ["tool_use"]);
         assert!(nearest("xyzzy", ["chat", "coding"]).is_empty());
+        assert_eq!(suggestion("eu", []), "no such names are defined");
+        assert_eq!(suggestion("eu", ["us", "codes"]), "known names: us, codes");
         assert_eq!(nearest("max_cost", ["cap_cost", "max_cost_usd", "mode"]), ["max_cost_usd", "cap_cost"]);
     }
 

@@ -485,7 +485,10 @@ impl<'a> Builder<'a> {
     fn refuse_tag(&self, tagged: bool, span: Span) -> Result<(), Box<Diagnostic>> {
         if tagged {
             return Err(Box::new(
-                self.error("005", span, "a tag (`!…`)").hint("remove it; values are typed by their field"),
+                self.error("005", span, "a tag (`!…`)").hint(
+                    "put an expression that begins with `!` in quotes: \"!…\"; else remove it, for values are typed by \
+                     their field",
+                ),
             ));
         }
         Ok(())
