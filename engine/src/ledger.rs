@@ -293,9 +293,10 @@ impl Ledger {
         Some(worst)
     }
 
-    /// Time in which a provider was awaited before anything could be passed on.
+    /// Time in which a provider was awaited so far.
     pub(crate) fn waited(&self) -> Duration {
-        self.lock().waited
+        let b = self.lock();
+        b.waited.saturating_add(b.waiting_since.map(|since| since.elapsed()).unwrap_or_default())
     }
 
     /// A provider is awaited from now on.
@@ -305,7 +306,7 @@ impl Ledger {
         b.waiting_since.get_or_insert(now);
     }
 
-    /// It has answered, begun to answer, or failed.
+    /// It has answered to its end, or failed, or is left.
     pub(crate) fn await_ends(&self, now: Instant) {
         let mut b = self.lock();
         b.waiting = b.waiting.saturating_sub(1);

@@ -51,10 +51,7 @@ impl Calls {
                     timeout_at(deadline, commit(stream, &model, &mut open.so_far, &mut choices)).await;
                 match begun.unwrap_or_else(|_| Err(late())) {
                     Ok((head, rest)) => {
-                        let now = Instant::now();
-                        open.arrived(now);
-                        served.ttft_ms =
-                            Some(now.saturating_duration_since(open.started).as_secs_f64() * 1e3);
+                        served.ttft_ms = Some(open.started.elapsed().as_secs_f64() * 1e3);
                         let rest = tracked::track(open, &head, rest, (answering, choices));
                         Ok(Generated::Stream { model, served, head, rest })
                     }

@@ -42,8 +42,6 @@ pub(super) struct Open {
     pub(super) longest: u32,
     /// What the model is not told, or otherwise than it was asked for.
     pub(super) adjusted: Vec<Adjustment>,
-    /// Nothing of the answer can be passed on yet.
-    pub(super) awaited: bool,
     /// What its vendor reported before anything of the answer came; it is charged whoever leaves then.
     pub(super) so_far: Option<Usage>,
     pub(super) closed: bool,
@@ -89,7 +87,7 @@ impl Open {
             adjusted: std::mem::take(&mut self.adjusted),
             reported_model: end.reported_model.to_owned(),
         };
-        self.arrived(now);
+        self.ledger.await_ends(now);
         // A run counts what its record tells; only limits count the most that the vendor may.
         self.purse.settle(self.reserved, record.cost_usd.unwrap_or_default(), record.usage.total());
         if let Some(log) = &self.log {
@@ -134,13 +132,6 @@ impl Open {
     /// Nobody waits for it any more.
     pub(super) fn cancelled(&self, detail: &str) -> Error {
         Error::new(ErrorKind::Cancelled, &self.model, detail)
-    }
-
-    /// What comes from here on can be passed on as it comes.
-    pub(super) fn arrived(&mut self, now: Instant) {
-        if std::mem::replace(&mut self.awaited, false) {
-            self.ledger.await_ends(now);
-        }
     }
 }
 

@@ -96,7 +96,6 @@ impl Calls {
             most,
             longest: granted.saturating_mul(self.request.params.n.max(1)),
             adjusted,
-            awaited: true,
             so_far: None,
             closed: false,
             unread: Duration::ZERO,

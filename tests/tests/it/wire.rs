@@ -286,3 +286,23 @@ async fn the_log_holds_no_content() {
     let log = house.log();
     assert!(!log.contains(secret) && !log.contains("sk-very-secret"), "{log}");
 }
+
+/// An answer that is read as it grows, and given when it is whole: the time in which it grows is its vendor's.
+#[tokio::test(flavor = "multi_thread")]
+async fn time_in_which_an_answer_is_written_is_none_of_ours() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| {
+        Reply::Answer(Answer::text("{\"name\": \"Ada\", \"age\": 36 }").gap(Duration::from_secs(1)))
+    })
+    .await;
+    let house = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).start().await;
+    let schema =
+        json!({"type": "object", "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}});
+    let body = json!({"model": "workflow/json_extraction", "messages": [{"role": "user", "content": "Ada, 36"}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "person", "schema": schema}}});
+    let answer = house.client().chat(&body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(vendor.seen()[0].streams(), "it was not read as it grew, so nothing is shown");
+    let outcome = house.decision(&answer.request_id()).await["outcome"].clone();
+    let ms = |what: &str| outcome[what].as_f64().unwrap();
+    assert!(ms("overhead_ms") < ms("total_ms") / 2.0, "{outcome:#}");
+}
