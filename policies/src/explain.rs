@@ -6,10 +6,11 @@ use crate::phase::Phase;
 use crate::set::{Body, Entry, PolicySet};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use types::Matrix;
 use types::directives::{
-    ActionRecord, Directives, Escalate, Further, HedgeRule, RuleResult, Set, TermWeights,
+    ActionRecord, Directives, Escalate, Further, HedgeRule, RuleRecord, RuleResult, Set, TermWeights,
 };
 use types::expr::Scope;
 use types::options::Options;
@@ -69,6 +70,16 @@ impl PolicySet {
     /// As [`PolicySet::explain`], of a request with these options.
     #[must_use]
     pub fn explain_asked(&self, phase: Phase, scope: &Scope, asked: Option<&Options>) -> Explanation {
+        self.told(phase, scope, asked, Vars::of(scope).ok())
+    }
+
+    /// As [`PolicySet::explain`], without the parts of conditions: looking at them costs as much as the evaluation.
+    pub(crate) fn outcome(&self, phase: Phase, scope: &Scope) -> Explanation {
+        self.told(phase, scope, None, None)
+    }
+
+    /// What was made of a request, with the parts of conditions if there are variables to look at them.
+    fn told(&self, phase: Phase, scope: &Scope, asked: Option<&Options>, vars: Option<&Vars>) -> Explanation {
         let matrix = &self.resolver.matrix;
         let (d, error) = match self.evaluate_asked(phase, scope, asked) {
             Ok(d) => (d, None),
@@ -80,9 +91,9 @@ impl PolicySet {
                 }),
             ),
         };
-        let vars = Vars::of(scope).ok();
+        let said: HashMap<&str, &RuleRecord> = d.rules.iter().map(|r| (&*r.id, r)).collect();
         let entries = self.entries.iter().filter(|e| e.phase == phase);
-        let rules = entries.map(|entry| self.rule(entry, &d, vars)).collect();
+        let rules = entries.map(|entry| rule(entry, &said, vars)).collect();
         let name = |ix| matrix.model(ix).map_or_else(String::new, |m| m.id.to_string());
         let left = matrix.indices().filter(|ix| d.removed_by(*ix).is_none()).map(name).collect();
         Explanation {
@@ -94,27 +105,28 @@ impl PolicySet {
             error,
         }
     }
+}
 
-    fn rule(&self, entry: &Entry, d: &Directives, vars: Option<&Vars>) -> RuleExplanation {
-        let id = entry.head.id.to_string();
-        let (result, detail) = match d.rules.iter().find(|r| *r.id == *id) {
-            Some(r) => (r.result, r.detail.clone()),
-            // The evaluation ended before its turn.
-            None => (RuleResult::NotMatched, Some("not asked: another rule failed before it".to_owned())),
-        };
-        let asked = matches!(result, RuleResult::Matched | RuleResult::Shadow | RuleResult::Error)
-            || result == RuleResult::NotMatched && detail.is_none();
-        let mut atoms = Vec::new();
-        if let (Body::Rule(rule), Some(vars), true) = (&entry.body, vars, asked) {
-            for (condition, wanted) in [(&rule.when, true), (&rule.unless, false)] {
-                let Some(condition) = condition else { continue };
-                if trace(condition, vars, &mut atoms) != Some(wanted) {
-                    break;
-                }
+/// What one rule made of a request, by what the evaluation says of each.
+fn rule(entry: &Entry, said: &HashMap<&str, &RuleRecord>, vars: Option<&Vars>) -> RuleExplanation {
+    let id = entry.head.id.to_string();
+    let (result, detail) = match said.get(id.as_str()) {
+        Some(r) => (r.result, r.detail.clone()),
+        // The evaluation ended before its turn.
+        None => (RuleResult::NotMatched, Some("not asked: another rule failed before it".to_owned())),
+    };
+    let asked = matches!(result, RuleResult::Matched | RuleResult::Shadow | RuleResult::Error)
+        || result == RuleResult::NotMatched && detail.is_none();
+    let mut atoms = Vec::new();
+    if let (Body::Rule(rule), Some(vars), true) = (&entry.body, vars, asked) {
+        for (condition, wanted) in [(&rule.when, true), (&rule.unless, false)] {
+            let Some(condition) = condition else { continue };
+            if trace(condition, vars, &mut atoms) != Some(wanted) {
+                break;
             }
         }
-        RuleExplanation { id, result, detail, atoms }
     }
+    RuleExplanation { id, result, detail, atoms }
 }
 
 /// Looks at a condition as an evaluation does and notes every part of it; `None` where it fails.

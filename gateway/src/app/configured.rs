@@ -2,9 +2,10 @@
 
 use super::{Error, Settings};
 use crate::bundles::{Bundles, Found};
-use crate::config::server::Server;
-use crate::config::{self, Loaded, Signer, Source, Texts};
+use crate::config::server::{PublicKey, Server};
+use crate::config::{self, Loaded, Signer, Source, Sources, Texts};
 use crate::control::plane::Plane;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use types::doc::SourceFile;
 use types::{Diagnostic, Severity};
@@ -19,6 +20,18 @@ pub(super) struct Good {
     /// Who vouches for them, where somebody has to.
     pub(super) signer: Option<Signer>,
     pub(super) warnings: Vec<Diagnostic>,
+}
+
+/// Loads what was read for a server that starts.
+pub(super) async fn loaded(
+    settings: &Settings,
+    read: (Sources, Vec<Diagnostic>),
+    keys: Option<Vec<PublicKey>>,
+) -> Loaded {
+    let (environment, simulated) = (settings.environment.clone(), settings.simulated);
+    let load = move || config::load_to_serve(read, &environment, simulated, keys.as_deref());
+    // A panic of it is one of ours.
+    config::away(load).await.unwrap_or_else(|e| resume_unwind(e.into_panic()))
 }
 
 /// A configuration without errors, or all of its problems.
@@ -49,9 +62,8 @@ pub(super) async fn open_bundles(
     let (mut sources, problems) = Source::kept(&entry.files, &entry.built_in).read();
     // As the server starts: what became of the file since holds from the next start.
     sources.settings = read;
-    let keys = Some(&*server.bundles.require_signature);
-    let loaded = config::load_to_serve((sources, problems), &settings.environment, settings.simulated, keys);
-    match checked(loaded) {
+    let keys = server.bundles.require_signature.clone();
+    match checked(loaded(settings, (sources, problems), Some(keys)).await) {
         Ok(Good { bundle, .. }) => {
             tracing::info!(bundle = &*entry.hash, by = entry.by, "the bundle that was in force goes on");
             let bundle = bundle.named(entry.hash);

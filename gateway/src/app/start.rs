@@ -1,6 +1,6 @@
 //! The one place where all parts are wired, in order: configuration, store, learner, fleet, engine, edge.
 
-use super::configured::{Good, checked, open_bundles};
+use super::configured::{Good, checked, loaded, open_bundles};
 use super::kept::{self, open, open_plane, runs};
 use super::listen::{admin_listener, listen, tell_address};
 use super::reach::reach;
@@ -10,7 +10,6 @@ use super::{ADDRESS_FILE, ADMIN_FILE, App, Error, Running, Settings};
 use crate::bundles::Found;
 use crate::bundles::guard::Guard;
 use crate::clock;
-use crate::config;
 use crate::control::plane::Plane;
 use crate::control::spent::Keeper;
 use crate::control::tripwire::{Tripwire, tripwire};
@@ -40,8 +39,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let digest = read.0.digest(&read.1);
     let file = read.0.settings.clone();
     let started_with = file.as_ref().map(|s| s.text.clone());
-    let loaded = config::load_to_serve(read, &settings.environment, settings.simulated, None);
-    let Good { mut server, bundle, files, built_in, signer, warnings } = checked(loaded)?;
+    let Good { mut server, bundle, files, built_in, signer, warnings } =
+        checked(loaded(&settings, read, None).await)?;
     if let Some(mode) = settings.mode {
         server.engine.mode = mode;
     }

@@ -6,7 +6,7 @@ use crate::app::{self, Running};
 use crate::config::Simulated;
 use serde_json::json;
 use std::collections::BTreeMap;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use types::matrix::Availability;
 
 /// Start the server
@@ -31,15 +31,25 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     let mut settings = global.settings(simulated);
     settings.insecure_open = args.insecure_open;
     no_core_dumps();
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut stop = Stop::new()?;
     let mut hup = signal(SignalKind::hangup())?;
-    let running = app::start(settings).await?;
+    let running = tokio::select! {
+        started = app::start(settings) => started?,
+        () = stop.told() => {
+            tracing::info!("stopped before it had started");
+            return Ok(GOOD);
+        }
+    };
     banner(&running, global, out);
     loop {
         tokio::select! {
-            _ = term.recv() => break,
-            _ = int.recv() => break,
-            _ = hup.recv() => reload(&running).await,
+            () = stop.told() => break,
+            _ = hup.recv() => {}
+        }
+        // Tests of policies can take long: they keep nobody who wants it to stop.
+        tokio::select! {
+            () = stop.told() => break,
+            () = reload(&running) => {}
         }
     }
     tracing::info!("stopping: what is in work may end");
@@ -48,8 +58,27 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
             tracing::info!(in_time, "stopped");
             Ok(GOOD)
         }
-        _ = term.recv() => Ok(INTERRUPTED),
-        _ = int.recv() => Ok(INTERRUPTED),
+        () = stop.told() => Ok(INTERRUPTED),
+    }
+}
+
+/// The signals that end the server.
+struct Stop {
+    term: Signal,
+    int: Signal,
+}
+
+impl Stop {
+    fn new() -> std::io::Result<Stop> {
+        Ok(Stop { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    /// Resolves when one of them comes.
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
     }
 }
 

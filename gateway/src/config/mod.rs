@@ -3,6 +3,7 @@
 //! Later outranks earlier: shipped defaults, files, environment, flags. What a crate of the house can be
 //! told is checked by that crate; this module finds the texts and puts the results together.
 
+mod away;
 pub(crate) mod folder;
 mod registries;
 pub mod server;
@@ -12,6 +13,7 @@ mod strays;
 mod told;
 
 use crate::clock;
+pub(crate) use away::away;
 use engine::{Bundle, Files};
 pub use registries::registries;
 use server::{PublicKey, Server};

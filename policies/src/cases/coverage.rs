@@ -80,6 +80,11 @@ impl Coverage {
         Coverage { goals }
     }
 
+    /// Whether there is nothing that tests should show.
+    pub(super) fn is_empty(&self) -> bool {
+        self.goals.is_empty()
+    }
+
     fn reached(&mut self, goal: &Goal) {
         if let Some(reached) = self.goals.get_mut(goal) {
             *reached = true;

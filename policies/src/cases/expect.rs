@@ -54,7 +54,7 @@ fn names(r: &mut Reader<'_>, f: &mut Fields<'_>, key: &'static str) -> Option<Ve
 
 impl Expect {
     /// What was expected and did not come.
-    pub(super) fn failures(&self, told: &Explanation, workflow: Option<&str>) -> Vec<String> {
+    pub(super) fn failures(&self, told: &Explanation) -> Vec<String> {
         let mut failures = Vec::new();
         let mut fail = |text: String| failures.push(text);
         let matched: Vec<&str> = told.matched().collect();
@@ -80,6 +80,7 @@ impl Expect {
             fail(format!("`{rule}` could be evaluated"));
         }
         self.refusals(told, &mut fail);
+        let workflow = told.directives.get("workflow").and_then(Value::as_str);
         if let Some(want) = &self.workflow
             && workflow != Some(want)
         {

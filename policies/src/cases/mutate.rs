@@ -1,7 +1,7 @@
 //! Changed rules against unchanged tests: what no test notices is not tested.
 
 use super::registry::Sets;
-use super::{Registries, TestReport};
+use super::{Coverage, Registries, TestReport};
 use crate::load::rules;
 use crate::selector::{Context, Moment};
 use crate::set::{Body, Entry, PolicySet};
@@ -87,7 +87,7 @@ impl PolicySet {
             }
             let node = Node { value: Value::List(all), span: *span, style: *style };
             let (Some(set), Some(sets)) = (self.with_rules(&node), sets.with_rules(&node)) else { continue };
-            match noticed(&set.test_under(files, &sets).0) {
+            match noticed(&set.test_under(files, &sets, Coverage::default()).0) {
                 true => found.killed = found.killed.saturating_add(1),
                 false => found.survived.push(mutant),
             }

@@ -205,3 +205,33 @@ async fn tests_may_bring_their_own_models() {
     assert!(file.ends_with("policies/tests/registries/own.yaml"), "{refused}");
     assert_eq!(served(&house).await, "alpha/one");
 }
+
+/// Rules and cases whose tests take minutes: every rule is asked about every case.
+fn endless() -> (String, String) {
+    let rules = (0..1_000)
+        .map(|i| format!("  - {{ id: r{i}, when: \"tenant.id == 't{i}' && workload.est_input_tokens > {i}\", actions: {{ tag: [t] }} }}\n"))
+        .collect::<String>();
+    let values: Vec<String> = (0..10_000).map(|i| i.to_string()).collect();
+    let cases = format!(
+        "version: 1\ncases:\n  - each: {{ workload.est_input_tokens: [{}] }}\n    expect: {{ not_matched: [r0] }}\n",
+        values.join(", ")
+    );
+    (format!("{}rules:\n{rules}", crate::NO_CHANCE), cases)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tests_that_take_long_keep_nobody_from_stopping_the_server() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let mut house = plan(&vendor).settings("reload: { watch: false }\n").start().await;
+    let (rules, cases) = endless();
+    house.folder().write("routing_rules.yaml", &rules);
+    for file in 0..8 {
+        house.folder().write(&format!("policies/tests/many{file}.yaml"), &cases);
+    }
+    house.signal("HUP").await;
+    let waits = || house.log().contains("the tests of its policies are run");
+    assert!(tests::eventually(Duration::from_secs(60), waits).await, "{}", house.log());
+    assert_eq!(served(&house).await, "alpha/one");
+    assert_eq!(house.stop().await, Some(0), "{}", house.log());
+    assert!(!house.log().contains("is in force"), "it waited for the tests: {}", house.log());
+}
