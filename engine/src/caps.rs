@@ -26,7 +26,8 @@ pub(crate) fn deadline(
     wall: Option<Duration>,
 ) -> Instant {
     let capped = directives.cap_latency.as_ref().map(|s| s.value);
-    let allowed = wall.map_or(inner.config.default_deadline, |w| w.min(LONGEST));
+    let usual = if request.stream { inner.config.stream_deadline } else { inner.config.default_deadline };
+    let allowed = wall.map_or(usual, |w| w.min(LONGEST));
     let named = [admission.deadline, request.options.max_latency, capped].into_iter().flatten();
     admission.received + named.fold(allowed, Duration::min)
 }

@@ -12,8 +12,12 @@ pub struct Config {
     pub queue: usize,
     /// Longest wait for a place. Default 2 s.
     pub queue_wait: Duration,
-    /// Time for a whole request whose workflow names none; clients and policies may ask for less. Default 120 s.
+    /// Time for a request that is not streamed and whose workflow names none; clients and policies may ask for less.
+    /// Default 120 s.
     pub default_deadline: Duration,
+    /// Likewise for one that is streamed: what flows is bounded by the times between its events before. Default 600 s,
+    /// as long as the SDKs of vendors wait.
+    pub stream_deadline: Duration,
     /// Seed of every draw; `None` = from the system's entropy.
     pub seed: Option<u64>,
     /// Which price tiers may be candidates where the request does not say. Default auto.
@@ -47,6 +51,8 @@ pub struct Retry {
     /// Share of the remaining time that one model may take for an answer that comes whole, as long as another one could
     /// be asked; more where its answers are known to take longer. 0..=1, 1 = all of it. Default 0.5.
     pub time_share: f64,
+    /// Most that this share may come to, unless it is all of the time. Default 2 min.
+    pub share_max: Duration,
 }
 
 /// When a model is kept out (`reliability.md` §4).
@@ -73,6 +79,7 @@ impl Default for Config {
             queue: 1_024,
             queue_wait: Duration::from_secs(2),
             default_deadline: Duration::from_secs(120),
+            stream_deadline: Duration::from_secs(600),
             seed: None,
             mode: Mode::Auto,
             retry: Retry::default(),
@@ -93,6 +100,7 @@ impl Default for Retry {
             budget: 0.1,
             budget_per_second: 3,
             time_share: 0.5,
+            share_max: Duration::from_secs(120),
         }
     }
 }

@@ -316,7 +316,11 @@ impl<'a> Search<'a> {
     /// nothing until then, so that one which never will is told from a slow one by nothing but time.
     fn share(&self, ix: ModelIx, now: Instant) -> Instant {
         let left = self.deadline.saturating_duration_since(now);
-        let share = left.mul_f64(self.calls.reach.retry.time_share.clamp(0.0, 1.0));
+        let retry = &self.calls.reach.retry;
+        let share = match retry.time_share {
+            part if part < 1.0 => left.mul_f64(part.max(0.0)).min(retry.share_max),
+            _ => left,
+        };
         let usual = self.calls.candidates.patience(ix, LONGEST, false).unwrap_or(0.0) / 1e3;
         now + share.max(Duration::try_from_secs_f64(usual).unwrap_or(left)).min(left)
     }

@@ -11,7 +11,7 @@ use types::chat::Limits;
 
 /// Prefix of options that ride in headers.
 const PREFIX: &str = "x-turnout-";
-/// Sent by OpenAI's SDKs: seconds the client waits for the next byte.
+/// Sent by OpenAI's SDKs: seconds that the client waits for the next byte.
 const READ_TIMEOUT: HeaderName = HeaderName::from_static("x-stainless-read-timeout");
 /// Longest deadline that is taken from a client.
 const MAX_DEADLINE: Duration = Duration::from_secs(3_600);
@@ -46,8 +46,12 @@ pub(crate) fn decode(headers: &HeaderMap, body: Bytes, limits: &Limits) -> Resul
     Ok(request)
 }
 
-/// The time the client's SDK waits, if it says so and it is a time.
-pub(crate) fn deadline(headers: &HeaderMap) -> Option<Duration> {
+/// The time within which an answer must be there by what the client's SDK says, if it does and it is a time. Of a
+/// streamed one it says nothing: its bytes come again and again.
+pub(crate) fn deadline(headers: &HeaderMap, request: &ChatRequest) -> Option<Duration> {
+    if request.stream {
+        return None;
+    }
     let seconds: f64 = headers.get(READ_TIMEOUT)?.to_str().ok()?.trim().parse().ok()?;
     let wait = Duration::try_from_secs_f64(seconds).ok()?;
     (!wait.is_zero()).then_some(wait.min(MAX_DEADLINE))
@@ -123,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sdks_timeout_is_a_deadline() {
+    fn the_sdks_timeout_is_a_deadline_of_answers_that_come_whole() {
         for (text, want) in [
             ("600", Some(600)),
             ("1.5", Some(1)),
@@ -135,7 +139,13 @@ mod tests {
         ] {
             let mut h = HeaderMap::new();
             h.insert(READ_TIMEOUT, text.parse().unwrap());
-            assert_eq!(deadline(&h).map(|d| d.as_secs()), want, "{text}");
+            let asked = |stream| {
+                let body =
+                    json!({"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": stream});
+                ChatRequest::from_value(&body).unwrap()
+            };
+            assert_eq!(deadline(&h, &asked(false)).map(|d| d.as_secs()), want, "{text}");
+            assert_eq!(deadline(&h, &asked(true)), None, "{text}");
         }
     }
 }

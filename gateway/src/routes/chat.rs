@@ -112,7 +112,7 @@ where
         request_id: arrival.decision_id,
         who: arrival.who,
         received: arrival.received,
-        deadline: ingress::deadline(&parts.headers),
+        deadline: ingress::deadline(&parts.headers, &request),
         headers: ingress::told(&parts.headers, &app.server.policy_headers),
     };
     let asked = Asked { admission, request, results, bytes, share, ticket, wanted };

@@ -211,6 +211,28 @@ async fn a_head_that_need_not_wait_leaves_early_and_says_nothing_it_does_not_kno
     }
 }
 
+/// An SDK says how long it waits for the next byte: that is no end of an answer whose bytes come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_may_last_longer_than_its_client_waits_for_a_byte() {
+    let paced = Answer::text("Ada wrote programs for a machine.")
+        .after(Duration::from_millis(600))
+        .gap(Duration::from_millis(300));
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |_| Reply::Answer(paced.clone())).await;
+    let house = start(&vendor, None).await;
+    let mut body = ask("default");
+    for (stream, status) in [(false, 504), (true, 200)] {
+        body["stream"] = json!(stream);
+        let headers = [("content-type", "application/json"), ("x-stainless-read-timeout", "0.5")];
+        let bytes = body.to_string();
+        let client = house.client();
+        let answer = client.send("POST", "/v1/chat/completions", &headers, bytes.as_bytes()).await;
+        let text = answer.text();
+        assert_eq!(answer.status, status, "{text}");
+        assert_eq!(text.ends_with("data: [DONE]\n\n"), stream, "{text}");
+        assert_eq!(text.contains("\"error\""), !stream, "{text}");
+    }
+}
+
 /// A workflow may always tell what its run came to, or never.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workflow_decides_about_its_trailer() {

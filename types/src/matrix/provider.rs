@@ -138,7 +138,7 @@ pub struct Timeouts {
     pub first_token: Duration,
     /// Between two events. Default 30 s.
     pub inter_token: Duration,
-    /// The whole call. Default 120 s.
+    /// The whole call. Default 600 s, as long as the SDKs of vendors wait; the request has a time of its own besides.
     pub total: Duration,
     /// Tokens per second that a streamed answer must come with once it has begun, over 20 s; a slower one counts
     /// as stalled. 0 = none. Default 1.
@@ -151,7 +151,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(2),
             first_token: Duration::from_secs(60),
             inter_token: Duration::from_secs(30),
-            total: Duration::from_secs(120),
+            total: Duration::from_secs(600),
             min_tokens_per_second: 1.0,
         }
     }
