@@ -69,7 +69,8 @@ pub(crate) struct Front {
 /// All routes; one file each.
 fn router(app: Arc<App>) -> Router {
     let router = Router::new()
-        .route(routes::CHAT, axum::routing::post(no_route))
+        // Chat is answered before the router is asked, which has to know which methods that takes.
+        .route(routes::CHAT, axum::routing::post(routes::no_route))
         .route(routes::MODELS, axum::routing::get(routes::models::list))
         .route(routes::MODEL, axum::routing::get(routes::models::one))
         .route(routes::FEEDBACK, axum::routing::post(routes::feedback::post))
@@ -79,12 +80,7 @@ fn router(app: Arc<App>) -> Router {
         .route(routes::HEALTH, axum::routing::get(routes::health::live))
         .route(routes::READY, axum::routing::get(routes::health::ready))
         .route(routes::METRICS, axum::routing::get(routes::metrics::get));
-    router.fallback(no_route).with_state(app)
-}
-
-/// Also where the router is told of the chat route, so that it knows which methods that takes.
-async fn no_route() -> Failure {
-    Failure::not_found(format!("no such path; this server has {}", routes::ALL.join(", ")))
+    router.fallback(routes::no_route).with_state(app)
 }
 
 impl Handler for Front {

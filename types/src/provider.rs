@@ -282,7 +282,7 @@ impl ErrorKind {
             ErrorKind::Auth => "it does not accept this server's key",
             ErrorKind::Quota => "this server's account there has no credit left",
             ErrorKind::FreeTier => "its free tier is used up for now",
-            ErrorKind::ContextOverflow => "the request does not fit its context",
+            ErrorKind::ContextOverflow => "the request is longer than the model's context length",
             ErrorKind::ContentFiltered => "its filter refused the request",
             ErrorKind::Cancelled => "the call was dropped",
         }

@@ -168,7 +168,9 @@ fn fault(inputs: &Inputs<'_>, e: &Exclusion, model: &Model) -> Option<(String, S
         filter::MANY => of("n", "gives one answer to a request, so `n` is 1"),
         filter::WINDOW => {
             let tokens = inputs.profile.facts.est_input_tokens;
-            of("messages", &format!("takes {} tokens, and this has about {tokens}", model.context_window))
+            // Clients tell by these words that they have to shorten a conversation.
+            let most = format!("this model's maximum context length is {} tokens", model.context_window);
+            of("messages", &format!("takes no more: {most}, and this has about {tokens}"))
         }
         filter::CAP_TOKENS => {
             let ask = o.asks.iter().find(|ask| ask.verb == "cap_tokens")?;

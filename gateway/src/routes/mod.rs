@@ -8,7 +8,10 @@ pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod runs;
 mod stays;
+mod unknown;
 pub(crate) mod workflows;
+
+pub(crate) use unknown::no_route;
 
 use crate::app::App;
 use axum::extract::State;
