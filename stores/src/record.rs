@@ -306,6 +306,7 @@ mod tests {
             reason: "no_key".into(),
             rule: Some("r".into()),
             detail: Some("KEY".to_owned()),
+            passes_ms: None,
         };
         wanted.decision.unavailable = Arc::new(vec![exclusion]);
         let payload = written(&Record::Request(Box::new(wanted.clone())));

@@ -448,6 +448,7 @@ fn what_is_constant_is_found_with_every_record() {
             reason: "no_key".into(),
             rule: None,
             detail: None,
+            passes_ms: None,
         };
         (0..n).map(one).collect()
     };

@@ -142,6 +142,9 @@ pub struct Exclusion {
     /// The numbers behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// After so many milliseconds it passes by itself; `None` = it does not, or nobody knows when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passes_ms: Option<u64>,
 }
 
 /// One axis in a record.

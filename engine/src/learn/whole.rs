@@ -75,14 +75,9 @@ impl Whole {
         Some((self.cut.measured()?, self.cut.n()))
     }
 
-    /// Something was seen of it within so many milliseconds.
-    pub(crate) fn is_fresh(&self, now_ms: i64, within_ms: i64) -> bool {
-        self.seen_ms != 0 && now_ms.saturating_sub(self.seen_ms) < within_ms
-    }
-
-    /// Nothing was seen of it yet.
-    pub(crate) const fn is_unseen(&self) -> bool {
-        self.seen_ms == 0
+    /// How long ago something was seen of it, in milliseconds, not below 0; `None` = nothing was yet.
+    pub(crate) fn age_ms(&self, now_ms: i64) -> Option<i64> {
+        (self.seen_ms != 0).then(|| now_ms.saturating_sub(self.seen_ms).max(0))
     }
 }
 

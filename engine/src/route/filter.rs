@@ -149,6 +149,7 @@ pub(crate) fn workflows(
                 reason: "serves".into(),
                 rule: None,
                 detail: Some(e.message),
+                passes_ms: None,
             }),
         }
     }
@@ -194,6 +195,7 @@ pub(crate) fn models(
                 reason: reason.into(),
                 rule: rule.cloned(),
                 detail,
+                passes_ms: None,
             });
         };
         if scoped.as_ref().is_some_and(|s| !s.contains(ix)) {
@@ -225,8 +227,10 @@ pub(crate) fn models(
             exclude("unknown_price", metering, None);
         } else if let Circuit::Open(wait) = (inputs.circuit)(ix) {
             exclude(BREAKER, None, Some(kept_out(wait)));
+            last_passes(excluded, wait);
         } else if let Some(q) = (inputs.quota)(ix).filter(|q| !q.wait.is_zero()) {
             exclude("quota", None, Some(format!("free tier used up; fits again in {} s", q.wait.as_secs())));
+            last_passes(excluded, q.wait);
         } else if let Some(standing) = inputs.used_up.of(ix) {
             exclude(LIMIT, None, Some(format!("the limit of {} is reached", standing.limit)));
         } else {
@@ -234,6 +238,18 @@ pub(crate) fn models(
         }
     }
     eligible
+}
+
+/// Says of the last of them after what time it passes by itself.
+fn last_passes(excluded: &mut [Exclusion], wait: Duration) {
+    if let Some(last) = excluded.last_mut() {
+        last.passes_ms = Some(passes_ms(wait));
+    }
+}
+
+/// A time after which an exclusion passes, as a record has it: not before it is over.
+pub(super) fn passes_ms(wait: Duration) -> u64 {
+    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// Whether a limit counts the money of a request.
@@ -497,6 +513,7 @@ pub(crate) fn unavailable(matrix: &Matrix, availability: &[Availability]) -> Arc
         reason: reason.into(),
         rule: None,
         detail,
+        passes_ms: None,
     };
     Arc::new(by_reason.into_iter().map(line).collect())
 }

@@ -12,6 +12,7 @@
 
 use crate::learn::{ModelStats, Whole};
 use statrs::distribution::{Continuous as _, ContinuousCDF as _, Normal};
+use std::time::Duration;
 use types::matrix::Prior;
 
 /// What times that somebody has stated weigh, in answers: their own doubt is about a factor of 1.6.
@@ -65,10 +66,25 @@ impl Times {
         self.weight + self.seen.usual(0.0).map_or(0.0, |(_, answers)| answers)
     }
 
-    /// Whether what is known of it may keep it out: what was seen only for a while.
-    pub(super) fn hold(&self, now_ms: i64) -> bool {
-        self.seen.is_unseen() || self.seen.is_fresh(now_ms, FRESH_MS)
+    /// For how long what is known of it may keep it out.
+    pub(super) fn hold(&self, now_ms: i64) -> Hold {
+        let Some(age) = self.seen.age_ms(now_ms) else { return Hold::Always };
+        match u64::try_from(FRESH_MS.saturating_sub(age)) {
+            Ok(left) if left > 0 => Hold::For(Duration::from_millis(left)),
+            _ => Hold::NoLonger,
+        }
     }
+}
+
+/// For how long something may keep a model out, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Hold {
+    /// It was seen, and too long ago.
+    NoLonger,
+    /// It was seen, and holds for so long if nothing else is seen.
+    For(Duration),
+    /// It is stated.
+    Always,
 }
 
 /// What is believed of the time of one whole answer.
@@ -264,8 +280,10 @@ mod tests {
     #[test]
     fn what_was_seen_keeps_a_model_out_for_a_while_only() {
         let t = times(&UNKNOWN, &[], &[120.0; 6]);
-        assert!(t.hold(FRESH_MS) && !t.hold(FRESH_MS + 1));
-        assert!(times(&UNKNOWN, &[], &[]).hold(i64::MAX), "what is stated stands");
+        assert_eq!(t.hold(1), Hold::For(Duration::from_secs(60)));
+        assert_eq!(t.hold(FRESH_MS), Hold::For(Duration::from_millis(1)));
+        assert_eq!(t.hold(FRESH_MS + 1), Hold::NoLonger);
+        assert_eq!(times(&UNKNOWN, &[], &[]).hold(i64::MAX), Hold::Always, "what is stated stands");
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use super::filter::Asked;
 use super::{Inputs, filter};
-use crate::breaker::Circuit;
 use crate::error::{Error, Kind};
 use crate::learn::ANY_MODEL;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use types::decision::{Decision, Exclusion};
 use types::matrix::{Availability, Model};
 use types::provider::CONTEXT_LENGTH_EXCEEDED;
@@ -13,13 +13,16 @@ use types::provider::CONTEXT_LENGTH_EXCEEDED;
 /// Says what removed the candidates. What the request itself rules out everywhere is the request's fault, and no
 /// retry mends it; all else is the operator's doing, or passes.
 pub(crate) fn nothing_left(inputs: &Inputs<'_>, decision: &Decision) -> Error {
-    if let Some(kind) = forbidden(inputs, decision).or_else(|| impossible(inputs, decision)) {
+    let passes = decision.excluded.iter().filter_map(|e| e.passes_ms).min();
+    let retry_after = passes.map(Duration::from_millis);
+    // Not by itself, where one need only wait.
+    let impossible = || retry_after.is_none().then(|| impossible(inputs, decision)).flatten();
+    if let Some(kind) = forbidden(inputs, decision).or_else(impossible) {
         return kind.into();
     }
     if let Some(error) = used_up(inputs, decision) {
         return error;
     }
-    let retry_after = decision.excluded.iter().filter_map(|e| wait(inputs, e)).min();
     // Where one that rules leave is only kept out for a while, it is not the rules that stand in the way.
     let by_policy = retry_after.is_none() && decision.excluded.iter().any(|e| e.rule.is_some());
     let kind = Kind::NoCandidates { summary: summary(inputs, decision), by_policy };
@@ -71,16 +74,6 @@ fn summary(inputs: &Inputs<'_>, decision: &Decision) -> String {
         parts.push("no workflow serves it".to_owned());
     }
     parts.join(", ")
-}
-
-/// When a model that is only kept out for a while may be asked again.
-fn wait(inputs: &Inputs<'_>, e: &Exclusion) -> Option<std::time::Duration> {
-    let ix = inputs.bundle.matrix().find(&e.model)?;
-    match (&*e.reason, (inputs.circuit)(ix)) {
-        (filter::BREAKER, Circuit::Open(wait)) => Some(wait),
-        ("quota", _) => Some((inputs.quota)(ix)?.wait),
-        _ => None,
-    }
 }
 
 /// The refusal of a request that rules out, by itself, every model that could be called for it.

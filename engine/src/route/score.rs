@@ -1,14 +1,16 @@
 //! Scores of all eligible arms: estimates per model, forecasts per workflow, beliefs, utility.
 
 use super::ceilings::{Bound, Cap, Limits};
-use super::in_time::{Odds, Span};
+use super::in_time::{Hold, Odds, Span};
 use super::standing::{OfFlow, QUALITY_STRENGTH, Standing};
 use super::utility::{latency_factor, level, price, utility};
 use super::{Inputs, lambda, may_hope};
 use crate::learn::{ANY_MODEL, Belief, Located, Point};
 use crate::limits;
 use crate::route::candidates::{Estimated, Fitting};
+use crate::route::filter;
 use std::sync::Arc;
+use std::time::Duration;
 use types::Usd;
 use types::axis::{AxisValue, OutputContract};
 use types::decision::{Arm, Decision, Exclusion, Terms};
@@ -214,8 +216,8 @@ struct Time {
     /// Milliseconds.
     ceiling: f64,
     odds: Odds,
-    /// It may keep the arm out.
-    holds: bool,
+    /// How long it may keep the arm out.
+    hold: Hold,
 }
 
 /// A ceiling or floor that an arm does not keep to.
@@ -225,6 +227,8 @@ struct Broken {
     rule: Option<RuleId>,
     /// The figures.
     detail: String,
+    /// It breaks it only for so long.
+    passes: Option<Duration>,
 }
 
 /// A workflow with what its arms share.
@@ -279,9 +283,9 @@ impl Scorer<'_> {
         let time = self.limits.latency_ms.as_ref().map(|Bound { value: ceiling, .. }| Time {
             ceiling: *ceiling,
             odds: self.span(e, &alone, &forecast).under(*ceiling),
-            holds: self.times_hold(e),
+            hold: self.times_hold(e),
         });
-        if let Some(Broken { reason, rule, detail }) =
+        if let Some(Broken { reason, rule, detail, passes }) =
             self.breaks_limit(of.flow, e, cost, time.as_ref(), &belief)
         {
             out.push(Exclusion {
@@ -290,6 +294,7 @@ impl Scorer<'_> {
                 reason: reason.into(),
                 rule,
                 detail: Some(detail),
+                passes_ms: passes.map(filter::passes_ms),
             });
             return;
         }
@@ -337,6 +342,7 @@ impl Scorer<'_> {
             reason: "route".into(),
             rule: None,
             detail: Some("the `route` of the workflow's primary node does not take it".to_owned()),
+            passes_ms: None,
         }
     }
 
@@ -408,11 +414,14 @@ impl Scorer<'_> {
         }
     }
 
-    /// Whether what is known of times may keep an arm out; of one whose workflow chooses its models itself, where it may
-    /// do so of each of these.
-    fn times_hold(&self, e: Option<&Estimated>) -> bool {
-        let hold = |e: &Estimated| self.standing.model(e.ix).is_none_or(|m| m.times.hold(self.inputs.ts_ms));
-        e.map_or_else(|| self.estimates.iter().all(hold), hold)
+    /// How long what is known of times may keep an arm out; of one whose workflow chooses its models itself, as long as it
+    /// may do so of each of these.
+    fn times_hold(&self, e: Option<&Estimated>) -> Hold {
+        let hold = |e: &Estimated| {
+            let model = self.standing.model(e.ix);
+            model.map_or(Hold::Always, |m| m.times.hold(self.inputs.ts_ms))
+        };
+        e.map_or_else(|| self.estimates.iter().map(hold).min().unwrap_or(Hold::Always), hold)
     }
 
     /// What is believed of the time until the end: that of the model alone, as much longer as the forecast is. Where the
@@ -446,18 +455,39 @@ impl Scorer<'_> {
         if let Some(cap) = self.limits.cap_in(flow)
             && let Some((reason, detail)) = self.breaks_cap(cap, e, cost)
         {
-            return Some(Broken { reason, rule: cap.rule.cloned(), detail });
+            return Some(Broken { reason, rule: cap.rule.cloned(), detail, passes: None });
         }
-        if let Some(Time { ceiling, odds, .. }) = time.filter(|t| t.holds && t.odds.are_too_slow()) {
-            let rule = self.limits.latency_ms.as_ref().and_then(|cap| cap.rule.clone());
-            let detail = format!("expected {:.0} > {ceiling:.0} ms", odds.expected_ms);
-            return Some(Broken { reason: "max_latency", rule, detail });
-        }
+        self.breaks_floor(b).or_else(|| self.is_too_slow(time?))
+    }
+
+    fn breaks_floor(&self, b: &Belief) -> Option<Broken> {
         let Bound { value: floor, rule } = self.limits.min_quality.as_ref()?;
         // One-sided 95 % bound of a belief that is close to normal.
         let lower = b.mean - 1.645 * b.sd;
         let detail = || format!("lower bound {lower:.3} < {floor}");
-        (lower < *floor).then(|| Broken { reason: "min_quality", rule: rule.clone(), detail: detail() })
+        (lower < *floor).then(|| Broken {
+            reason: "min_quality",
+            rule: rule.clone(),
+            detail: detail(),
+            passes: None,
+        })
+    }
+
+    /// What is known of an arm's time keeps it out: the last thing to be looked at, so that what passes is all that stands
+    /// in the way.
+    fn is_too_slow(&self, time: &Time) -> Option<Broken> {
+        let Time { ceiling, odds, hold } = time;
+        let passes = match hold {
+            Hold::NoLonger => return None,
+            Hold::For(left) => Some(*left),
+            Hold::Always => None,
+        };
+        let rule = self.limits.latency_ms.as_ref().and_then(|cap| cap.rule.clone());
+        let told = passes.map_or_else(String::new, |left| {
+            format!("; what was seen of it holds for another {} s", left.as_secs_f64().ceil())
+        });
+        let detail = || format!("expected {:.0} > {ceiling:.0} ms{told}", odds.expected_ms);
+        odds.are_too_slow().then(|| Broken { reason: "max_latency", rule, detail: detail(), passes })
     }
 
     /// Why an arm does not stay within a ceiling on the cost, with its figures.

@@ -5,6 +5,7 @@ use crate::bundle::Files;
 use crate::learn::{Learner, Limits, Statistics, learner};
 use crate::outcome::tests::sample;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use types::doc::SourceFile;
 use types::matrix::{Abilities, Dialect, Matrix, Model, Price, Provider};
 use types::store::Observer as _;
@@ -213,8 +214,9 @@ async fn what_was_seen_of_times_speaks_against_nobody_for_long() {
         t.asks(&serde_json::json!({"model": model, "messages": [{"role": "user", "content": "hi"}],
             "routing": {"max_latency_ms": 500}}));
         let refused = t.decide_at(10_000, 0).await.unwrap_err();
-        // What the request rules out by itself is its own doing, whoever chooses the model.
-        assert_eq!(refused.code(), "unfit_request", "{model}: {refused}");
-        assert!(t.decide_at(120_000, 0).await.is_ok(), "{model}");
+        // It passes, and says when, whoever chooses the model.
+        assert_eq!(refused.code(), "no_candidates", "{model}: {refused}");
+        assert_eq!(refused.retry_after, Some(Duration::from_secs(51)), "{model}");
+        assert!(t.decide_at(61_001, 0).await.is_ok(), "{model}");
     }
 }

@@ -224,11 +224,10 @@ impl Counts {
     }
 }
 
-/// Whether it is the bundle that leaves no model. Where one fell out for what passes, that is its vendor's doing, or that
-/// of a limit, and another bundle would fare no better.
+/// Whether it is the bundle that leaves no model. Where one fell out for what passes by itself, that is its vendor's doing,
+/// or that of a limit, and another bundle would fare no better.
 fn is_left_empty(excluded: &[Exclusion]) -> bool {
-    const PASSING: [&str; 3] = ["breaker", "quota", "limit"];
-    !excluded.iter().any(|e| PASSING.contains(&&*e.reason))
+    !excluded.iter().any(|e| e.passes_ms.is_some() || e.reason == "limit")
 }
 
 fn share(part: u64, all: u64) -> f64 {
@@ -295,22 +294,27 @@ mod tests {
 
     #[test]
     fn an_outage_of_vendors_is_no_fault_of_the_bundle() {
-        let check = |reasons: &[&'static str], want: bool| {
-            let one = |reason: &&'static str| Exclusion {
+        let check = |reasons: &[(&'static str, Option<u64>)], want: bool| {
+            let one = |(reason, passes_ms): &(&'static str, Option<u64>)| Exclusion {
                 model: "lab/one".into(),
                 workflow: None,
                 reason: (*reason).into(),
                 rule: None,
                 detail: None,
+                passes_ms: *passes_ms,
             };
             let excluded: Vec<_> = reasons.iter().map(one).collect();
             assert_eq!(is_left_empty(&excluded), want, "{reasons:?}");
         };
         check(&[], true);
-        check(&["rule", "max_cost"], true);
-        check(&["rule", "breaker"], false);
-        check(&["quota"], false);
-        check(&["limit", "rule"], false);
+        check(&[("rule", None), ("max_cost", None)], true);
+        check(&[("rule", None), ("breaker", Some(2_000))], false);
+        check(&[("quota", Some(60_000))], false);
+        check(&[("limit", None), ("rule", None)], false);
+        // A vendor that was slow of late is not the bundle's doing; times that are stated, and a rule's ceiling below
+        // them, are.
+        check(&[("max_latency", Some(60_000))], false);
+        check(&[("max_latency", None)], true);
     }
 
     /// Six hundred requests of which each holder's are denied in turn, among many of others; whether the bundle goes back.

@@ -164,6 +164,7 @@ fn constants_stand_before_the_first_record_that_needs_them() {
         reason: "no_key".into(),
         rule: None,
         detail: None,
+        passes_ms: None,
     };
     let mut record = crate::samples::request("r", 1);
     record.decision.unavailable = Arc::new(vec![exclusion]);

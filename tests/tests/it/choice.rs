@@ -3,6 +3,7 @@
 use crate::NO_CHANCE;
 use serde_json::{Value, json};
 use std::time::Duration;
+use tests::client::Response;
 use tests::house::{House, Model, Plan};
 use tests::vendor::{Answer, Dialect, Reply, Vendor};
 
@@ -97,7 +98,7 @@ async fn a_model_is_left_out_for_its_times_only_where_they_are_known() {
     let refused = tokio::time::timeout(Duration::from_secs(60), async {
         loop {
             let answer = house.client().chat(&hasty).await;
-            if answer.status == 400 {
+            if answer.status == 503 {
                 return answer;
             }
             assert_eq!(answer.status, 504, "{}", answer.text());
@@ -105,7 +106,59 @@ async fn a_model_is_left_out_for_its_times_only_where_they_are_known() {
         }
     });
     let refused = refused.await.expect("what was seen is never held against it");
-    assert!(refused.text().contains("routing.max_latency_ms"), "{}", refused.text());
+    is_told_to_wait(&refused);
+}
+
+/// A refusal for what was seen of the times of models, which passes within a minute.
+#[track_caller]
+fn is_told_to_wait(refused: &Response) {
+    let error = refused.error(503);
+    assert_eq!(error["code"], "no_candidates", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("max_latency"), "{error}");
+    assert_eq!(refused.header("x-should-retry"), Some("true"), "{error}");
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+}
+
+/// Times that the matrix states do not pass: the request is at fault, or the rule that sets the ceiling.
+#[tokio::test(flavor = "multi_thread")]
+async fn stated_times_that_break_a_ceiling_are_no_matter_of_waiting() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let rules = "version: 1\nrules:\n  - { id: swift, actions: { cap_latency: 10ms } }\n";
+    for (rules, own, status) in
+        [(NO_CHANCE, json!({"routing": {"max_latency_ms": 10}}), 400), (rules, json!({}), 403)]
+    {
+        let house =
+            Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).rules(rules).start().await;
+        let refused = house.client().chat(&ask(&own)).await;
+        let error = refused.error(status);
+        assert!(error["message"].as_str().unwrap().contains("> 10 ms"), "{error}");
+        assert_eq!(refused.header("x-should-retry"), Some("false"), "{error}");
+        assert_eq!(refused.header("retry-after"), None, "{error}");
+    }
+    assert_eq!(vendor.count(), 0);
+}
+
+/// What was seen passes under a rule's ceiling as well as under the request's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rules_ceiling_refuses_for_a_while_what_was_seen_to_break_it() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| {
+        Reply::Answer(Answer::text("slowly").after(Duration::from_secs(3)))
+    })
+    .await;
+    let rules = "version: 1\nrules:\n  - { id: swift, actions: { cap_latency: 300ms } }\n";
+    let house = one(&vendor, rules).await;
+    let refused = tokio::time::timeout(Duration::from_secs(60), async {
+        loop {
+            let answer = house.client().chat(&ask(&json!({}))).await;
+            if answer.status == 503 {
+                return answer;
+            }
+            assert_eq!(answer.status, 504, "{}", answer.text());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    is_told_to_wait(&refused.await.expect("it is asked again and again"));
 }
 
 /// A ceiling on time goes by what models took: neither one that is known to be slow is asked, however good it is, nor
@@ -170,17 +223,17 @@ async fn a_model_that_a_ceiling_cut_off_is_not_asked_again_under_it() {
         let refused = tokio::time::timeout(Duration::from_secs(20), async {
             loop {
                 let answer = house.client().chat(&hasty).await;
-                if answer.status == 400 {
+                if answer.status == 503 {
                     return answer;
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
         let refused = refused.await.expect("it is asked again and again");
-        assert!(refused.text().contains("routing.max_latency_ms"), "{}", refused.text());
+        is_told_to_wait(&refused);
         let asked = vendor.count();
         for _ in 0..5 {
-            assert_eq!(house.client().chat(&hasty).await.status, 400);
+            assert_eq!(house.client().chat(&hasty).await.status, 503);
         }
         assert_eq!(vendor.count(), asked, "{stream}: it was asked again");
         // Who has more time is served.
