@@ -6,6 +6,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use types::{Chunk, Completion, Usage, Usd, Verdict};
 
 /// Who asks, and since when.
@@ -21,6 +22,33 @@ pub struct Admission {
     pub deadline: Option<std::time::Duration>,
     /// Headers that policies may read, by their lower-case names.
     pub headers: Arc<BTreeMap<String, String>>,
+    /// Whether it is going to be on record, which is known once it was decided.
+    pub on_record: OnRecord,
+}
+
+impl Admission {
+    /// A request of which no more is known.
+    #[must_use]
+    pub fn new(request_id: String, who: Arc<Who>, received: tokio::time::Instant) -> Self {
+        let (headers, on_record) = (Arc::default(), OnRecord::default());
+        Admission { request_id, who, received, deadline: None, headers, on_record }
+    }
+}
+
+/// Whether a request is going to be on record under its identifier, however it ends. Clones tell the same.
+#[derive(Clone, Debug, Default)]
+pub struct OnRecord(Arc<AtomicBool>);
+
+impl OnRecord {
+    /// As far as is known by now.
+    #[must_use]
+    pub fn is_sure(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, sure: bool) {
+        self.0.store(sure, Ordering::Relaxed);
+    }
 }
 
 /// Known before the first byte leaves.

@@ -55,7 +55,7 @@ mod trailer;
 mod weigh;
 mod who;
 
-pub use answer::{Admission, Answer, Event, Head, Live, Sum, Tail, Whole};
+pub use answer::{Admission, Answer, Event, Head, Live, OnRecord, Sum, Tail, Whole};
 pub use approvals::{ApprovalError, ApprovalStanding, GateOf, GroupStanding};
 pub use bound::{Bound, Dry, Row as BoundRow, USUAL};
 pub use breaker::Circuit;

@@ -77,6 +77,7 @@ impl Tree {
         features: types::Features,
         about: About,
     ) -> Tree {
+        admission.on_record.set(true);
         Tree {
             store: inner.store.clone(),
             finished: inner.finished.clone(),
@@ -187,6 +188,7 @@ impl Tree {
             demands.comes_again();
         }
         self.goes_on = true;
+        self.admission.on_record.set(false);
     }
 
     /// The name under which it is recorded.

@@ -129,13 +129,11 @@ impl House {
         let body = json!({"model": "auto", "messages": [{"role": "user", "content": "Tell me something."}]});
         let mut answered = 0;
         for _ in 0..times {
-            let admission = Admission {
-                request_id: format!("req_{}", self.ids.fetch_add(1, Ordering::Relaxed)),
-                who: engine::Who::open(),
-                received: tokio::time::Instant::now(),
-                deadline: None,
-                headers: Arc::default(),
-            };
+            let admission = Admission::new(
+                format!("req_{}", self.ids.fetch_add(1, Ordering::Relaxed)),
+                engine::Who::open(),
+                tokio::time::Instant::now(),
+            );
             let answer = self.engine.chat(admission, ChatRequest::from_value(&body).unwrap()).await;
             answered += usize::from(matches!(answer, Ok(Answer::Whole(_))));
             tokio::task::yield_now().await;

@@ -208,13 +208,7 @@ async fn ask(running: &Running, task: Task, routing: &Value, n: usize) -> Came {
     let (answer, outcome) = loop {
         // The draws of the simulated models depend on it, so that every run of a seed meets the same ones.
         let request_id = format!("escalation-{n}-{again}");
-        let admission = Admission {
-            request_id: request_id.clone(),
-            who: Who::open(),
-            received: Instant::now(),
-            deadline: None,
-            headers: Arc::default(),
-        };
+        let admission = Admission::new(request_id.clone(), Who::open(), Instant::now());
         let answer = running.engine().chat(admission, request.clone()).await;
         // Where a breaker keeps the only model out nothing was asked, and a patient client comes again.
         let outcome = running.engine().stored(&request_id).await.ok().flatten().map(|s| s.record.outcome);

@@ -14,7 +14,6 @@ use crate::ledger::Ledger;
 use crate::settle::Tree;
 use crate::who::Who;
 use serde_json::Value;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use types::Usd;
@@ -138,13 +137,11 @@ fn tree(service: &Service, head: &Head, submission: &Value, entries: Vec<Entry>)
     let before = unrecorded(&entries);
     let walked = Duration::from_nanos(Tape::new(entries).latest_nanos());
     let now = Instant::now();
-    let admission = Admission {
-        request_id: head.id.clone(),
-        who: who.unwrap_or_else(|| Who::gone(&head.tenant, &head.principal)),
-        received: now.checked_sub(walked).unwrap_or(now),
-        deadline: None,
-        headers: Arc::default(),
-    };
+    let admission = Admission::new(
+        head.id.clone(),
+        who.unwrap_or_else(|| Who::gone(&head.tenant, &head.principal)),
+        now.checked_sub(walked).unwrap_or(now),
+    );
     let mut tree = Tree::open(inner, admission, decision, features, about);
     tree.before = before;
     tree.overhead_ms = Some(0.0);

@@ -271,13 +271,7 @@ pub(super) async fn repetition(
     };
     let made = made::again(head, workflow, submission, started, decision)?;
     let shared = Shared::new(Tape::new(entries), Keep::Repeat);
-    let admission = Admission {
-        request_id: head.id.clone(),
-        who: crate::Who::open(),
-        received: shared.base(),
-        deadline: None,
-        headers: Arc::default(),
-    };
+    let admission = Admission::new(head.id.clone(), crate::Who::open(), shared.base());
     let (ledger, after) = (Ledger::default(), Ledger::default());
     let trace = Trace::default();
     let calls =

@@ -31,13 +31,7 @@ impl Runs {
         if !view.bundle.asks.masks {
             return Ok(());
         }
-        let admission = Admission {
-            request_id: id.to_owned(),
-            who: who.clone(),
-            received: Instant::now(),
-            deadline: None,
-            headers: Arc::default(),
-        };
+        let admission = Admission::new(id.to_owned(), who.clone(), Instant::now());
         let (request, ts_ms) = (Arc::new(request), settle::unix_ms());
         let decided = decide::consider(inner, &view, &admission, request, ts_ms, Ask::Nobody).await;
         let Decided { request, profile, features, scope, directives, decision, demands, .. } = decided;

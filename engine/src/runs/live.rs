@@ -72,13 +72,7 @@ impl Runs {
         // What the router chose then is nobody's to learn from once more.
         made.decision.chosen = None;
         made.decision.request_id.clone_from(&record);
-        let admission = Admission {
-            request_id: row.head.id.clone(),
-            who: who.clone(),
-            received: Instant::now(),
-            deadline: None,
-            headers: Arc::default(),
-        };
+        let admission = Admission::new(row.head.id.clone(), who.clone(), Instant::now());
         let admitted = Admitted { admission, permit, held };
         let walk = assemble(service, &view, made, entries, admitted, (Keep::Live, Some(usd)), None);
         let (shared, mut tree) = (walk.shared, walk.tree);

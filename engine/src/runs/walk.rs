@@ -88,13 +88,7 @@ async fn prepare(
     let entries = made::journal(service, &head.id).await?;
     note_resumption(keeper, &entries, taken_over);
     let view = inner.view.load_full();
-    let admission = Admission {
-        request_id: head.id.clone(),
-        who,
-        received: Instant::now(),
-        deadline: None,
-        headers: Arc::default(),
-    };
+    let admission = Admission::new(head.id.clone(), who, Instant::now());
     let consent = Consent::of(service, head, &entries).await?;
     let known = made::known(&entries, submission.decide);
     let made = match known {

@@ -181,13 +181,7 @@ pub(crate) fn house_of(
 impl House {
     pub(crate) async fn ask(&self, body: Value) -> (String, Result<Answer, engine::Error>) {
         let id = format!("req_{}", self.ids.fetch_add(1, Ordering::Relaxed));
-        let admission = Admission {
-            request_id: id.clone(),
-            who: engine::Who::open(),
-            received: tokio::time::Instant::now(),
-            deadline: None,
-            headers: Arc::default(),
-        };
+        let admission = Admission::new(id.clone(), engine::Who::open(), tokio::time::Instant::now());
         let answer = self.engine.chat(admission, ChatRequest::from_value(&body).unwrap()).await;
         (id, answer)
     }

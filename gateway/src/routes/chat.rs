@@ -17,7 +17,7 @@ use crate::routes::stays::{Behind, Staying, StayingStream};
 use axum::body::Body;
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
-use engine::{Admission, Answer, Live, Sum, Who, Whole};
+use engine::{Admission, Answer, Live, OnRecord, Sum, Who, Whole};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, TRAILER};
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
@@ -34,12 +34,15 @@ pub(crate) async fn post<B>(app: &Arc<App>, arrival: Arrival, parts: &Parts, bod
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    let (who, decision) = (arrival.who.clone(), arrival.decision_id.clone());
+    let (who, decision, on_record) = (arrival.who.clone(), arrival.decision_id.clone(), OnRecord::default());
     let answered = tokio::select! {
         biased;
-        answered = answer(app, arrival, parts, body) => answered,
+        answered = answer(app, arrival, parts, body, on_record.clone()) => answered,
         // A stream tells its end itself; who waits for a whole answer would find the connection closed.
-        () = app.kill.cancelled() => Err(Failure { decision: Some(decision), ..Failure::shutting_down() }),
+        () = app.kill.cancelled() => {
+            let decision = on_record.is_sure().then_some(decision);
+            Err(Failure { decision, ..Failure::shutting_down() })
+        }
     };
     let (mut response, reached) = match answered {
         Ok(response) => (response, None),
@@ -76,6 +79,7 @@ async fn answer<B>(
     arrival: Arrival,
     parts: &Parts,
     body: B,
+    on_record: OnRecord,
 ) -> Result<Response<Payload>, Failure>
 where
     B: HttpBody<Data = Bytes> + Unpin,
@@ -114,6 +118,7 @@ where
         received: arrival.received,
         deadline: ingress::deadline(&parts.headers, &request),
         headers: ingress::told(&parts.headers, &app.server.policy_headers),
+        on_record,
     };
     let asked = Asked { admission, request, results, bytes, share, ticket, wanted };
     if !wanted.finish {

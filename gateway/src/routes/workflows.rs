@@ -210,13 +210,7 @@ async fn dry_run(
     put_through(&mut chat, &name);
     let request = ChatRequest::from_value(&Value::Object(chat))
         .map_err(|e| Failure::bad_request("invalid_value", e.to_string()).param("request"))?;
-    let admission = Admission {
-        request_id: request_id::fresh(),
-        who: arrival.who,
-        received: arrival.received,
-        deadline: None,
-        headers: Arc::default(),
-    };
+    let admission = Admission::new(request_id::fresh(), arrival.who, arrival.received);
     let dry = app.engine.dry(admission, request.clone()).await?;
     let (bundle, request) = (app.engine.bundle(), Arc::new(request));
     // A run on stubs is work for the processor.

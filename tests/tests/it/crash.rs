@@ -232,10 +232,20 @@ async fn who_waits_for_a_whole_answer_is_told_that_the_grace_is_over() {
     let client = house.client();
     let body = json!({"model": "auto", "messages": [{"role": "user", "content": "slowly"}]});
     let asked = tokio::spawn(async move { client.chat(&body).await });
+    let mut half = Socket::open(house.addr()).await;
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    half.send(format!("{head}content-length: 500\r\nexpect: 100-continue\r\n\r\n")).await;
+    // The server waits for the body.
+    assert_eq!(half.response().await.unwrap().status, 100);
+    half.send("{").await;
     while vendor.count() == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     house.stop().await;
+    // Of whom the whole request never came: nothing was decided, and nothing is on record.
+    let told = half.response().await.unwrap();
+    assert_eq!(told.error(503)["code"], "shutting_down", "{told:?}");
+    assert_eq!(told.header("x-turnout-decision"), None, "{told:?}");
     let answer = asked.await.unwrap();
     let error = answer.error(503);
     assert_eq!(error["code"], "shutting_down", "{error}");

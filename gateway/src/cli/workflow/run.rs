@@ -82,13 +82,8 @@ pub(super) async fn start(global: &Global, simulated: bool) -> Result<Running, P
 /// How a request to that workflow would be handled.
 pub(super) async fn dry(running: &Running, body: &Value) -> Result<Dry, Problem> {
     let request = ChatRequest::from_value(body)?;
-    let admission = Admission {
-        request_id: crate::edge::request_id::fresh(),
-        who: Who::open(),
-        received: tokio::time::Instant::now(),
-        deadline: None,
-        headers: std::sync::Arc::default(),
-    };
+    let admission =
+        Admission::new(crate::edge::request_id::fresh(), Who::open(), tokio::time::Instant::now());
     running.engine().dry(admission, request).await.map_err(|e| Problem(e.public_message()))
 }
 
