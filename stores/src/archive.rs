@@ -26,11 +26,11 @@ impl Archive {
     /// # Errors
     /// The file cannot be read, or what stands there is no record.
     pub(crate) fn read(&mut self, position: Seq) -> Result<Option<Vec<u8>>, Error> {
-        let Some((path, base, offset)) = self.spool.place(position) else { return Ok(None) };
+        let Some((base, offset)) = self.spool.place(position) else { return Ok(None) };
         let mut reader = match self.open.take() {
             Some((open, reader)) if open == base => reader,
-            _ => match File::open(&path) {
-                Ok(file) => BufReader::with_capacity(READ, file),
+            _ => match self.spool.open_file(base) {
+                Ok((_, file)) => BufReader::with_capacity(READ, file),
                 Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
                 Err(e) => return Err(e.into()),
             },
@@ -47,7 +47,10 @@ impl Archive {
         match found {
             Frame::Whole => Ok(Some(payload)),
             Frame::End => Ok(None),
-            Frame::Bad(why) => Err(Error::Corrupt(format!("{} at byte {offset}: {why}", path.display()))),
+            Frame::Bad(why) => {
+                let path = self.spool.open_file(base).map(|(path, _)| path).unwrap_or_default();
+                Err(Error::Corrupt(format!("{} at byte {offset}: {why}", path.display())))
+            }
         }
     }
 }

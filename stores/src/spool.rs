@@ -27,6 +27,7 @@ use crate::record::{Constants, Hash};
 use crate::lock;
 use medium::{Medium, Sink};
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -48,7 +49,7 @@ const TOLD: usize = 64;
 pub(crate) struct Limits {
     /// Of what is not yet in the database.
     pub(crate) spool_max: u64,
-    /// Of a file; the record that passes it still goes in.
+    /// Of a file; the record that passes it still goes in, and those that come before the file before it is on the disk.
     pub(crate) rotate_bytes: u64,
     /// Of what waits in memory while the disk refuses.
     pub(crate) ring_max: u64,
@@ -71,6 +72,8 @@ pub(crate) struct Spool {
 struct State {
     /// The file that is written; `None` until the first record.
     file: Option<Arc<dyn Sink>>,
+    /// The one before it, until that is on the disk: so long the one that is written has another name.
+    before: Option<Arc<dyn Sink>>,
     /// First position of each file, ascending; the last is that of `file`.
     bases: VecDeque<Seq>,
     /// End of what is on disk.
@@ -159,6 +162,7 @@ impl Spool {
         };
         let state = State {
             file,
+            before: None,
             bases: found.bases,
             written: found.end,
             end: found.end,
@@ -276,7 +280,9 @@ impl Spool {
     fn try_write(&self, state: &mut State, frame: &[u8]) -> io::Result<()> {
         let base = state.bases.back().copied().unwrap_or(state.written);
         let file = match &state.file {
-            Some(file) if state.written - base < self.limits.rotate_bytes => Arc::clone(file),
+            Some(file) if state.written - base < self.limits.rotate_bytes || state.before.is_some() => {
+                Arc::clone(file)
+            }
             _ => self.rotate(state)?,
         };
         let taken = file.write(frame)?;
@@ -294,17 +300,34 @@ impl Spool {
         cut.is_ok()
     }
 
-    /// Begins a new file. The old one is synced first: were it to lose its end in a power cut while the new
-    /// one keeps its beginning, the log would have a hole.
+    /// Begins a new file. The old one may lose its end in a power cut while the new one keeps its beginning, and the log
+    /// would have a hole. Nobody waits for the disk here: until the syncer has been there ([`Spool::lasts`]) the new one
+    /// has a name by which a start knows that it is to go, if there is such a hole.
     fn rotate(&self, state: &mut State) -> io::Result<Arc<dyn Sink>> {
-        if let Some(old) = &state.file {
-            old.sync()?;
-        }
-        let file = self.medium.open(&recover::path(&self.dir, state.written), 0)?;
+        let path = match &state.file {
+            Some(_) => recover::next_path(&self.dir, state.written),
+            None => recover::path(&self.dir, state.written),
+        };
+        let file = self.medium.open(&path, 0)?;
+        state.before = state.file.replace(Arc::clone(&file));
         state.bases.push_back(state.written);
-        state.file = Some(Arc::clone(&file));
         state.new_file = true;
         Ok(file)
+    }
+
+    /// Puts the file before the one that is written on the disk, and gives that one the name that lasts. Only the syncer
+    /// does so, and no other file is begun meanwhile.
+    fn lasts(&self, before: &dyn Sink) -> io::Result<()> {
+        before.sync()?;
+        let base = lock(&self.state).bases.back().copied().unwrap_or_default();
+        self.medium.rename(&recover::next_path(&self.dir, base), &recover::path(&self.dir, base))?;
+        lock(&self.state).before = None;
+        Ok(())
+    }
+
+    /// Opens the file that begins at `base` for reading.
+    pub(crate) fn open_file(&self, base: Seq) -> io::Result<(PathBuf, File)> {
+        recover::open(&self.dir, base)
     }
 
     /// The syncer sleeps only while nothing is dirty, so that only the first write after a sync wakes it.
@@ -412,12 +435,12 @@ impl Spool {
         }
     }
 
-    /// The file in which the record at `position` stands, and its place there. `None` = its file is gone.
-    pub(crate) fn place(&self, position: Seq) -> Option<(PathBuf, Seq, u64)> {
+    /// Where the file begins in which the record at `position` stands, and its place there. `None` = its file is gone.
+    pub(crate) fn place(&self, position: Seq) -> Option<(Seq, u64)> {
         let state = lock(&self.state);
         let after = state.bases.partition_point(|base| *base <= position);
         let base = after.checked_sub(1).and_then(|i| state.bases.get(i)).copied()?;
-        Some((recover::path(&self.dir, base), base, position - base))
+        Some((base, position - base))
     }
 
     /// Takes no more records; the syncer ends after a last try of the ring and a last sync.

@@ -112,6 +112,13 @@ fn a_newer_database_is_refused() {
     assert!(matches!(error, Error::Corrupt(_)) && error.to_string().contains("version 99"), "{error}");
 }
 
+/// Waits until the file that is written has the name that lasts: no other is begun before.
+fn files_are_named(dir: &Path) {
+    let named =
+        |e: std::io::Result<std::fs::DirEntry>| !e.unwrap().file_name().to_str().unwrap().ends_with(".next");
+    until("the new file has its name", || std::fs::read_dir(dir).unwrap().all(named));
+}
+
 #[test]
 fn damage_in_the_middle_of_the_spool_refuses_the_start() {
     let dir = tempfile::tempdir().unwrap();
@@ -121,6 +128,7 @@ fn damage_in_the_middle_of_the_spool_refuses_the_start() {
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
     for i in 0..3 {
         store.append(&request_line(&format!("r{i}"), i)).unwrap();
+        files_are_named(dir.path());
     }
     // As if killed now: what the files hold at this moment, in another directory.
     let copy = tempfile::tempdir().unwrap();
@@ -416,6 +424,7 @@ fn the_oldest_records_go_when_there_are_too_many() {
         store.append(&word_line(&format!("r{i}"), "user", i)).unwrap();
         if i % 10 == 9 {
             wait(store.flush()).unwrap();
+            files_are_named(dir.path());
         }
     }
     until("the archive is short", || store.stats().archive_bytes <= 32 << 10);

@@ -12,6 +12,8 @@ pub(crate) trait Medium: Send + Sync {
     /// Puts each of the pieces where it is to stand in a file that is long enough, in the place of what stands there, and
     /// makes them survive a power cut.
     fn overwrite(&self, path: &Path, pieces: &[(u64, Vec<u8>)]) -> io::Result<()>;
+    /// Gives a file another name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes the directory's entries survive a power cut.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 }
@@ -47,6 +49,10 @@ impl Medium for Disk {
             file.write_all(bytes)?;
         }
         file.sync_data()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

@@ -5,7 +5,7 @@ use crate::record;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use types::store::{Error, Seq};
 
 /// What is to stand in the place of a record.
@@ -38,16 +38,16 @@ impl Spool {
     /// again.
     pub(crate) fn overwrite(&self, all: &[Instead]) -> (Vec<Seq>, Option<Error>) {
         let (mut done, mut refused) = (Vec::with_capacity(all.len()), None);
-        let mut files: BTreeMap<PathBuf, Vec<(u64, &Instead)>> = BTreeMap::new();
+        let mut files: BTreeMap<Seq, Vec<(u64, &Instead)>> = BTreeMap::new();
         for one in all {
             match self.place(one.seq) {
-                Some((path, _, at)) => files.entry(path).or_default().push((at, one)),
+                Some((base, at)) => files.entry(base).or_default().push((at, one)),
                 // It went with its file.
                 None => done.push(one.seq),
             }
         }
-        for (path, all) in files {
-            match self.overwrite_in(&path, &all) {
+        for (base, all) in files {
+            match self.overwrite_in(base, &all) {
                 Ok(()) => done.extend(all.iter().map(|(_, one)| one.seq)),
                 Err(error) => {
                     refused.get_or_insert(error);
@@ -57,19 +57,20 @@ impl Spool {
         (done, refused)
     }
 
-    fn overwrite_in(&self, path: &Path, all: &[(u64, &Instead)]) -> Result<(), Error> {
-        let mut file = match File::open(path) {
-            Ok(file) => file,
+    fn overwrite_in(&self, base: Seq, all: &[(u64, &Instead)]) -> Result<(), Error> {
+        let (path, mut file) = match self.open_file(base) {
+            Ok(found) => found,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
             Err(e) => return Err(e.into()),
         };
         let mut pieces = Vec::with_capacity(all.len());
         for (at, one) in all {
-            if stands(&mut file, *at, one, path)? {
+            if stands(&mut file, *at, one, &path)? {
                 pieces.push((*at, one.frame()?));
             }
         }
-        Ok(self.medium.overwrite(path, &pieces)?)
+        // Where it has another name since, that is an error, and done again.
+        Ok(self.medium.overwrite(&path, &pieces)?)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Spool, State};
 use crate::lock;
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 /// Half of the 100 ms that a power cut may cost; the other half is for the sync itself.
@@ -71,18 +71,17 @@ pub(super) fn drain(spool: &Spool) -> bool {
 }
 
 /// Syncs what was written. Outside the lock: appends go on meanwhile, and count for the next sync.
-fn sync(spool: &Spool) {
-    let (file, new_file) = {
+pub(super) fn sync(spool: &Spool) {
+    let (before, file, new_file) = {
         let mut state = spool.lock();
         if !std::mem::take(&mut state.dirty) {
             return;
         }
-        (state.file.as_ref().map(Arc::clone), std::mem::take(&mut state.new_file))
+        (state.before.clone(), state.file.clone(), std::mem::take(&mut state.new_file))
     };
-    let synced = file.map_or(Ok(()), |file| file.sync()).and_then(|()| match new_file {
-        true => spool.medium.sync_dir(&spool.dir),
-        false => Ok(()),
-    });
+    let synced = before.map_or(Ok(()), |before| spool.lasts(&*before));
+    let synced = synced.and_then(|()| file.map_or(Ok(()), |file| file.sync()));
+    let synced = synced.and_then(|()| if new_file { spool.medium.sync_dir(&spool.dir) } else { Ok(()) });
     if let Err(error) = synced {
         retry(spool, &error, new_file);
     }

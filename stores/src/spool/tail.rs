@@ -66,7 +66,7 @@ impl Tail {
         let mut reader = match self.open.take() {
             Some((base, at, reader)) if base == segment.base && at == position => reader,
             _ => {
-                let mut file = File::open(recover::path(&self.dir, segment.base))?;
+                let (_, mut file) = recover::open(&self.dir, segment.base)?;
                 file.seek(SeekFrom::Start(position - segment.base))?;
                 BufReader::with_capacity(1 << 18, file)
             }

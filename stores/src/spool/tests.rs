@@ -20,9 +20,16 @@ fn frame(text: &str) -> Vec<u8> {
     buf
 }
 
-/// Appends each text; all must be taken.
+/// Appends each text; all must be taken. A new file has its lasting name before the next.
 fn append(spool: &Spool, texts: &[&str]) -> Vec<Seq> {
-    texts.iter().map(|t| spool.append(&frame(t), None).unwrap()).collect()
+    let one = |text: &&str| {
+        let seq = spool.append(&frame(text), None).unwrap();
+        if lock(&spool.state).before.is_some() {
+            syncer::sync(spool);
+        }
+        seq
+    };
+    texts.iter().map(one).collect()
 }
 
 /// What stands in the spool from `position`, with its positions.
@@ -132,7 +139,7 @@ fn files_stay_until_there_are_too_many_and_what_is_not_moved_stays_anyway() {
     }
     spool.remove_before(23);
     assert_eq!((spool.excess(end), files(dir.path()).len(), spool.counts().archive), (None, 2, 35));
-    assert_eq!((spool.place(22), spool.place(34).map(|p| (p.1, p.2))), (None, Some((23, 11))));
+    assert_eq!((spool.place(22), spool.place(34)), (None, Some((23, 11))));
     assert_eq!(texts(&spool, 23), ["ccc", "d", "e"]);
     drop(spool);
 
@@ -205,6 +212,8 @@ struct Faults {
     no_truncate: AtomicBool,
     no_open: AtomicBool,
     no_overwrite: AtomicBool,
+    no_sync: AtomicBool,
+    no_rename: AtomicBool,
     syncs: AtomicUsize,
 }
 
@@ -223,6 +232,12 @@ impl Medium for Faulty {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Disk.overwrite(path, pieces)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        match self.0.no_rename.load(Ordering::Relaxed) {
+            true => Err(io::ErrorKind::PermissionDenied.into()),
+            false => Disk.rename(from, to),
+        }
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         Disk.sync_dir(dir)
@@ -244,6 +259,9 @@ impl Sink for FaultySink {
         }
     }
     fn sync(&self) -> io::Result<()> {
+        if self.1.no_sync.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
         self.1.syncs.fetch_add(1, Ordering::Relaxed);
         self.0.sync()
     }
@@ -362,4 +380,101 @@ fn records_are_overwritten_where_they_stand_and_the_others_stay() {
     let payloads: Vec<_> = found.iter().map(|(_, p)| p.as_str()).collect();
     assert_eq!(payloads, ["{}    ", "\"bb\"", "{}    ", "\"d\"", "\"e\""]);
     assert_eq!(found.iter().map(|(seq, _)| *seq).take(4).collect::<Vec<_>>(), seqs);
+}
+
+/// What the files hold at this moment, in another directory: as if killed now.
+fn killed(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for file in files(dir) {
+        std::fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
+    }
+    copy
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    files(dir).iter().map(|f| f.extension().unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_new_file_waits_for_no_disk_and_a_kill_at_each_step_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, faults) = faulty(dir.path(), SMALL);
+    append(&spool, &["a", "bb"]);
+    faults.no_sync.store(true, Ordering::Relaxed);
+    let said = spool.append(&frame("ccc"), None).unwrap();
+    assert_eq!((said, names(dir.path())), (23, vec!["log".to_owned(), "next".to_owned()]));
+    // No third file before the first is on the disk, however long the second grows.
+    for text in ["d", "e", "f"] {
+        spool.append(&frame(text), None).unwrap();
+    }
+    let all = ["a", "bb", "ccc", "d", "e", "f"];
+    let check = |step: &str, names_now: [&str; 2]| {
+        assert_eq!(names(dir.path()), names_now, "{step}");
+        assert_eq!(texts(&spool, 0), all, "{step}: it is read as it stands");
+        let copy = killed(dir.path());
+        let (again, recovery) = open(copy.path(), SMALL, 0).unwrap();
+        assert_eq!(recovery, Recovery { recovered: 6, torn_bytes: 0, files: 2 }, "{step}");
+        assert_eq!(names(copy.path()), ["log", "log"], "{step}");
+        append(&again, &["g"]);
+        assert_eq!(texts(&again, 0), [&all[..], &["g"]].concat(), "{step}");
+    };
+    check("begun", ["log", "next"]);
+    syncer::sync(&spool);
+    check("the disk refuses", ["log", "next"]);
+    faults.no_sync.store(false, Ordering::Relaxed);
+    faults.no_rename.store(true, Ordering::Relaxed);
+    syncer::sync(&spool);
+    assert!(faults.syncs.load(Ordering::Relaxed) > 0);
+    check("the first is on the disk", ["log", "next"]);
+    // What has another name is overwritten where it stands as well.
+    let instead = Instead { seq: said, length: 5, left: b"\"ccc\"".to_vec() };
+    assert_eq!(spool.overwrite(&[instead]).0, [said]);
+    faults.no_rename.store(false, Ordering::Relaxed);
+    syncer::sync(&spool);
+    check("named", ["log", "log"]);
+    append(&spool, &["g"]);
+    assert_eq!(files(dir.path()).len(), 3);
+}
+
+#[test]
+fn what_follows_an_end_that_a_power_cut_took_goes_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, faults) = faulty(dir.path(), SMALL);
+    append(&spool, &["a", "bb"]);
+    faults.no_sync.store(true, Ordering::Relaxed);
+    spool.append(&frame("ccc"), None).unwrap();
+    let shorten = |dir: &Path, to: u64| {
+        OpenOptions::new().write(true).open(&files(dir)[0]).unwrap().set_len(to).unwrap();
+    };
+    // Where the first file ends now, what is in the database, and what is left.
+    for (end, moved, left, torn) in
+        [(23, 0, "a bb ccc", 0), (15, 0, "a", 4 + 13), (11, 0, "a", 13), (11, 11, "", 13)]
+    {
+        let copy = killed(dir.path());
+        shorten(copy.path(), end);
+        let (again, recovery) = open(copy.path(), SMALL, moved).unwrap();
+        let wanted: Vec<&str> = left.split_whitespace().collect();
+        assert_eq!(
+            (texts(&again, moved), recovery.torn_bytes),
+            (wanted.iter().map(|t| (*t).to_owned()).collect(), torn),
+            "{end} {moved}"
+        );
+        append(&again, &["z"]);
+        assert_eq!(texts(&again, moved), [&wanted[..], &["z"]].concat(), "{end} {moved}");
+    }
+    // The database has what was lost: the log goes on behind it.
+    let copy = killed(dir.path());
+    shorten(copy.path(), 15);
+    let (again, recovery) = open(copy.path(), SMALL, 23).unwrap();
+    assert_eq!((texts(&again, 23), recovery.torn_bytes), (vec!["ccc".to_owned()], 0));
+    // A file that has its lasting name follows one that was whole on the disk: what is missing there was damaged since.
+    faults.no_sync.store(false, Ordering::Relaxed);
+    syncer::sync(&spool);
+    let copy = killed(dir.path());
+    shorten(copy.path(), 15);
+    assert!(matches!(open(copy.path(), SMALL, 0), Err(Error::Corrupt(_))));
+    // So is one whose file before it is missing altogether.
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(&files(dir.path())[1], copy.path().join("spool-00000000000000000023.next")).unwrap();
+    assert!(matches!(open(copy.path(), SMALL, 0), Err(Error::Corrupt(_))));
 }
