@@ -33,6 +33,8 @@ const RESERVED: &[&str] = &["auto", "workflow"];
 /// stays in [`Provider::base_url`] as written ([`first_reference`] finds it): the provider cannot be used,
 /// which is no error. Headers are checked here and expanded at the call.
 ///
+/// A variable of `api_key_env` that is set and empty is worth a warning, but in the shipped file.
+///
 /// `today` as year, month, day turns on the warning about prices older than [`MAX_PRICE_AGE_DAYS`].
 ///
 /// Gives what could be read and every problem of every file, each at its place in the file it comes from.
@@ -47,6 +49,9 @@ pub fn load(
     let mut reader = Reader::new(base, merge::PREFIX);
     let matrix = lower(&root, &mut reader, env, today);
     problems.extend(reader.problems.into_iter().map(|d| merge::relocate(d, files)));
+    // Which vendors of the shipped file somebody has keys of is not said by variables that an environment leaves empty.
+    let shipped = |d: &Diagnostic| files.iter().any(|f| f.path == d.file && *f.text == *SHIPPED);
+    problems.retain(|d| d.code != format!("{}{}", merge::PREFIX, provider::EMPTY_KEY) || !shipped(d));
     problems.sort_by_key(|d| (files.iter().position(|f| f.path == d.file), d.line, d.column));
     (matrix, problems)
 }

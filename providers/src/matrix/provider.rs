@@ -16,6 +16,9 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Most tokens per second that an answer may be made to come with.
 const MAX_FLOOR: f64 = 1_000.0;
 
+/// Of the warning about a variable that is to hold a key and holds nothing.
+pub(super) const EMPTY_KEY: &str = "302";
+
 const NEVER_IN_A_FILE: &str = "put the key into the environment, never into a file";
 
 /// Headers that belong to the transport.
@@ -47,7 +50,11 @@ pub(super) fn lower(
     if let Some(n) = f.take("enabled") {
         p.enabled = r.boolean(n, &f.at("enabled")).unwrap_or(true);
     }
-    p.api_key_env = f.take("api_key_env").map(|n| keys(n, &f.at("api_key_env"), r)).unwrap_or_default();
+    let enabled = p.enabled;
+    p.api_key_env = f
+        .take("api_key_env")
+        .map(|n| keys(n, &f.at("api_key_env"), r, &|name| enabled && env(name).is_some_and(|v| is_blank(&v))))
+        .unwrap_or_default();
     p.headers = f.take("headers").map(|n| headers(n, &f.at("headers"), r, env)).unwrap_or_default();
     p.data = f.take("data").map(|n| data(n, &f.at("data"), r)).unwrap_or_default();
     p.quirks = f.take("quirks").map(|n| quirks(n, &f.at("quirks"), r)).unwrap_or_default();
@@ -151,7 +158,8 @@ fn malformed(node: &Node, field: &str, r: &mut Reader<'_>) {
     field.clone_into(&mut d.field);
 }
 
-fn keys(node: &Node, field: &str, r: &mut Reader<'_>) -> Vec<String> {
+/// `is_empty` tells of a variable whether it is set and holds no key.
+fn keys(node: &Node, field: &str, r: &mut Reader<'_>, is_empty: &dyn Fn(&str) -> bool) -> Vec<String> {
     let names = r.strings(node, field).unwrap_or_default();
     if names.iter().any(|n| !is_variable(n)) {
         // What stands here may be a key: it is not repeated.
@@ -162,7 +170,17 @@ fn keys(node: &Node, field: &str, r: &mut Reader<'_>) -> Vec<String> {
         d.hint = Some(NEVER_IN_A_FILE.to_owned());
         field.clone_into(&mut d.field);
     }
-    names.into_iter().filter(|n| is_variable(n)).collect()
+    let names: Vec<String> = names.into_iter().filter(|n| is_variable(n)).collect();
+    for name in names.iter().filter(|name| is_empty(name)) {
+        let d = r.warning(EMPTY_KEY, node.span, format!("the variable `{name}` is set and empty"));
+        d.expected = Some("a key in it, or no such variable where the provider is not to be used".to_owned());
+        field.clone_into(&mut d.field);
+    }
+    names
+}
+
+fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
 }
 
 fn headers(

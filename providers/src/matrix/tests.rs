@@ -10,6 +10,8 @@ fn env(name: &str) -> Option<String> {
     match name {
         "ACCOUNT" => Some("a1".to_owned()),
         "BAD_URL" => Some("ftp://x".to_owned()),
+        "EMPTY_KEY" => Some(String::new()),
+        "BLANK_KEY" | "OPENAI_API_KEY" => Some(" \n".to_owned()),
         _ => None,
     }
 }
@@ -108,6 +110,21 @@ fn a_key_that_stands_in_the_file_is_not_repeated_and_the_way_out_is_told() {
             problems.iter().map(|d| format!("{d}\n{}", d.render(Some(&text), false))).collect();
         assert!(told.len() == 1 && !told[0].contains("aB3d") && told[0].contains("environment"), "{told:?}");
     }
+}
+
+#[test]
+fn a_variable_that_is_to_hold_a_key_and_is_empty_is_told() {
+    let with = |rest: &str, codes: &str| {
+        check_provider(&format!("{{ dialect: gemini, base_url: https://h, {rest} }}"), codes);
+    };
+    with("api_key_env: §EMPTY_KEY", "CM302");
+    with("api_key_env: §§[ACCOUNT, EMPTY_KEY, BLANK_KEY]", "CM302 CM302");
+    with("api_key_env: NOT_SET", "");
+    with("api_key_env: EMPTY_KEY, enabled: false", "");
+    // The shipped file names the variables of all vendors; a file of one's own that names one means it.
+    let own = "providers: { openai: { api_key_env: OPENAI_API_KEY } }\n";
+    let told = |texts: &[&str]| read(texts).1.iter().filter(|d| d.code == "CM302").count();
+    assert_eq!((told(&[SHIPPED]), told(&[SHIPPED, own])), (0, 1));
 }
 
 #[test]
