@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{BufRead, Write};
-use types::Decision;
+use types::{Decision, diagnostic};
 
 /// Decisions whose outcome may still come; of more, the oldest are forgotten.
 const WAITING: usize = 100_000;
@@ -102,14 +102,8 @@ pub(super) fn speak(
             Line::Route { id, messages, tools, candidates, source_task } => {
                 let request = request(&messages, &tools).map_err(at)?;
                 let seen = Seen::new(&stage, request, &source_task);
+                known(&candidates, &models).map_err(at)?;
                 let allowed = models.iter().map(|m| candidates.contains(&m.name));
-                if !allowed.clone().any(|a| a) {
-                    let names: Vec<&str> = models.iter().map(|m| m.name.as_str()).collect();
-                    let (found, known) = (candidates.join("`, `"), names.join("`, `"));
-                    return Err(at(format!(
-                        "`candidates` is [`{found}`], expected models of the hello: `{known}`"
-                    )));
-                }
                 let decision = player.decide(&id.to_string(), &seen, allowed).map_err(at)?;
                 let model = decision.choice().map_or("", |a| plain(&a.model));
                 let answer = json!({"id": id, "model": model, "propensity": decision.propensity});
@@ -131,6 +125,25 @@ pub(super) fn speak(
                 player.tell(&decision, &seen, &told);
             }
         }
+    }
+    Ok(())
+}
+
+/// Checks that each candidate is a model of the hello, and that there is one: who misspells one would have what the others
+/// came to taken for the choice among all of them.
+fn known(candidates: &[String], models: &[Listed]) -> Result<(), String> {
+    let names = || models.iter().map(|m| m.name.as_str());
+    let odd: Vec<&str> =
+        candidates.iter().map(String::as_str).filter(|c| !names().any(|n| n == *c)).collect();
+    let known = || names().collect::<Vec<_>>().join("`, `");
+    if let Some(first) = odd.first() {
+        let near = diagnostic::nearest(first, names());
+        let hint = near.first().map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        let odd = odd.join("`, `");
+        return Err(format!("`candidates` names `{odd}`, expected models of the hello: `{}`{hint}", known()));
+    }
+    if candidates.is_empty() {
+        return Err(format!("`candidates` names none, expected models of the hello: `{}`", known()));
     }
     Ok(())
 }
@@ -213,7 +226,18 @@ mod tests {
             (
                 json!({"type": "route", "id": 1, "messages": [{"role": "user", "content": "x"}], "candidates": ["huge"]})
                     .to_string(),
-                "line 2: `candidates` is [`huge`], expected models of the hello: `large`, `small`",
+                "line 2: `candidates` names `huge`, expected models of the hello: `large`, `small`",
+            ),
+            (
+                json!({"type": "route", "id": 1, "messages": [{"role": "user", "content": "x"}],
+                    "candidates": ["small", "lrage"]})
+                .to_string(),
+                "line 2: `candidates` names `lrage`, expected models of the hello: `large`, `small`; did you mean `large`?",
+            ),
+            (
+                json!({"type": "route", "id": 1, "messages": [{"role": "user", "content": "x"}], "candidates": []})
+                    .to_string(),
+                "line 2: `candidates` names none",
             ),
             (
                 format!("{}\n{}", route(0, "x"), r#"{"type":"outcome","id":0,"quality":5}"#),
