@@ -1,32 +1,61 @@
-//! What repairs have asked already: the very same question is put to a model once, for it has been answered.
+//! What repairs have asked already: a model that has answered a question is not asked the very same again, and to ask one
+//! that failed counts as the retry that it is.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use types::matrix::ModelIx;
+use types::provider::ErrorKind;
+use types::run::CallRecord;
 use workflows::Ask;
 
 /// A model, the repair that asks it, and what is asked.
-type Question = (ModelIx, Arc<str>, String);
+type Question = (Arc<str>, Arc<str>, String);
 
-/// Which attempt of a repair put a question to a model. As many as calls were made at most.
-type ByQuestion = HashMap<Question, u32>;
+/// What became of a question that was put to a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// It was never put to it.
+    Never,
+    /// Nothing came of it yet, or a failure that may not come again.
+    Open,
+    /// The model answered, or failed as it would again.
+    Settled,
+}
+
+/// As many as calls were made at most; whether each is settled.
+type ByQuestion = HashMap<Question, bool>;
 
 /// The questions that repairs of one request have put to models. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Asked(Arc<Mutex<ByQuestion>>);
 
+/// A question that is put to a model, until it is known what came of it.
+#[derive(Debug)]
+pub(super) struct Putting {
+    asked: Asked,
+    question: Question,
+}
+
 impl Asked {
-    /// Whether an earlier attempt of the same repair has put just that to a model. Within one attempt a call that failed
-    /// or was lost may be made again: that is a retry, and counts as one.
-    pub(super) fn before(&self, ask: &Ask, ix: ModelIx) -> bool {
-        let by = question(ask, ix).and_then(|question| self.lock().get(&question).copied());
-        by.is_some_and(|by| by != ask.id.index)
+    /// What became of the question where the same repair has put just that to a model.
+    pub(super) fn before(&self, ask: &Ask, model: &Arc<str>) -> Before {
+        match question(ask, model).and_then(|question| self.lock().get(&question).copied()) {
+            None => Before::Never,
+            Some(false) => Before::Open,
+            Some(true) => Before::Settled,
+        }
     }
 
-    /// Notes that a question goes to a model.
-    pub(super) fn note(&self, ask: &Ask, ix: ModelIx) {
-        if let Some(question) = question(ask, ix) {
-            self.lock().entry(question).or_insert(ask.id.index);
+    /// Notes that a question goes to a model. `None` = no repair asks it.
+    pub(super) fn put(&self, ask: &Ask, model: &Arc<str>) -> Option<Putting> {
+        let question = question(ask, model)?;
+        self.lock().entry(question.clone()).or_insert(false);
+        Some(Putting { asked: self.clone(), question })
+    }
+
+    /// Notes a call on record, which is not made again.
+    pub(crate) fn made_before(&self, ask: &Ask, call: &CallRecord) {
+        if let Some(putting) = self.put(ask, &call.model) {
+            putting.came_to(call.error.as_ref().map(|e| e.kind));
         }
     }
 
@@ -36,7 +65,16 @@ impl Asked {
     }
 }
 
+impl Putting {
+    /// Notes what came of it: an answer, or a failure.
+    pub(super) fn came_to(&self, failure: Option<ErrorKind>) {
+        if failure.is_none_or(|kind| !kind.retryable()) {
+            self.asked.lock().insert(self.question.clone(), true);
+        }
+    }
+}
+
 /// What tells a repair's questions apart; `None` = no repair asks it.
-fn question(ask: &Ask, ix: ModelIx) -> Option<Question> {
-    ask.purpose.starts_with("repair").then(|| (ix, ask.node().clone(), ask.question()))
+fn question(ask: &Ask, model: &Arc<str>) -> Option<Question> {
+    ask.purpose.starts_with("repair").then(|| (model.clone(), ask.node().clone(), ask.question()))
 }

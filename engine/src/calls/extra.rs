@@ -10,8 +10,8 @@
 //! ```
 //!
 //! A question that goes on to a provider it has not been put to is no retry: neither is asked twice. Repairs are other
-//! questions, for they say what was wrong; their workflow bounds them, and none puts the very same to a model twice
-//! ([`super::asked`]).
+//! questions, for they say what was wrong; their workflow bounds them. None asks again what a model has answered, and to
+//! ask one again that failed is a retry ([`super::asked`]).
 
 use crate::admit::Gate;
 use crate::config::Retry;

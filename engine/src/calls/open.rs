@@ -1,5 +1,6 @@
 //! One call under way, from its reservation to its record: written down exactly once, however it ends.
 
+use super::asked::Putting;
 use super::log::CallLog;
 use super::money::{charges, estimate};
 use crate::ledger::{Ledger, Place};
@@ -49,6 +50,8 @@ pub(super) struct Open {
     pub(super) unread: Duration,
     /// It counts among the calls of its model until it is closed.
     pub(super) under_way: Option<UnderWay>,
+    /// Of a repair: what it asks of whom.
+    pub(super) putting: Option<Putting>,
 }
 
 impl Open {
@@ -58,6 +61,9 @@ impl Open {
             return;
         }
         self.under_way = None;
+        if let Some(putting) = &self.putting {
+            putting.came_to(end.error.map(|e| e.kind));
+        }
         let now = Instant::now();
         let ms = |t: Instant, from: Instant| t.saturating_duration_since(from).as_secs_f64() * 1e3;
         let reached = end.first_content.is_some() || end.error.is_none_or(|e| charges(e.kind));

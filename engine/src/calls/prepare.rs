@@ -100,6 +100,7 @@ impl Calls {
             closed: false,
             unread: Duration::ZERO,
             under_way,
+            putting: self.asked.put(ask, &model.id),
         };
         Ok((call, open))
     }

@@ -3,6 +3,7 @@
 
 use super::Calls;
 use super::again::Next;
+use super::asked::Before;
 use super::extra::Extra;
 use crate::breaker::{Answering, Breaker, Leave};
 use crate::room::UnderWay;
@@ -164,7 +165,7 @@ impl<'a> Search<'a> {
     /// Asks one candidate, again where that may help.
     async fn candidate(&mut self, ix: ModelIx, rest: bool, full: Full) -> Result<Generated, Stop> {
         let c = self.known(ix, rest, full).ok_or(Stop::Another)?;
-        if self.calls.asked.before(self.ask, ix) {
+        if self.calls.asked.before(self.ask, &c.model.id) == Before::Settled {
             self.repeats = true;
             return Err(Stop::Another);
         }
@@ -199,7 +200,7 @@ impl<'a> Search<'a> {
         if leave.is_none() && c.breaker.is_some() && !impatient {
             return Err(Stop::Another);
         }
-        if !self.may_ask(c.model.provider, now) {
+        if !self.may_ask(c.model, now) {
             return Err(Stop::Another);
         }
         if self.calls.ceilings.attempts.is_some_and(|most| self.attempts >= most) {
@@ -230,10 +231,13 @@ impl<'a> Search<'a> {
         tokio::time::timeout_at(self.deadline, waited).await.map_err(|_| Stop::Another)
     }
 
-    /// Whether the question may be put to a provider: for the first time always, again while there is room.
-    fn may_ask(&mut self, provider: usize, now: Instant) -> bool {
+    /// Whether the question may be put to a model: to its provider for the first time always, again while there is room.
+    fn may_ask(&mut self, model: &Model, now: Instant) -> bool {
+        let provider = model.provider;
         let counted = std::mem::take(&mut self.counted);
-        let again = self.asked.contains(&provider);
+        let failed_before = self.calls.asked.before(self.ask, &model.id) == Before::Open;
+        let again = self.asked.contains(&provider) || failed_before;
+        self.repeats |= failed_before;
         if !again {
             self.asked.push(provider);
         }
@@ -268,7 +272,6 @@ impl<'a> Search<'a> {
             Err(used_up) => return Err(self.ended(Failure::Budget(used_up))),
         };
         self.attempts = attempt;
-        calls.asked.note(self.ask, c.ix);
         let answering = c.breaker.zip(leave.as_ref()).map(|(b, l)| Answering::of(b, l));
         let made = calls.attempt(call, open, answering, own).await;
         let now = Instant::now();
@@ -298,7 +301,7 @@ impl<'a> Search<'a> {
         match next {
             Next::Again(wait) => {
                 // Where there is no room the client is told at once.
-                self.counted = self.may_ask(c.model.provider, Instant::now());
+                self.counted = self.may_ask(c.model, Instant::now());
                 if !self.counted {
                     return Err(Stop::Another);
                 }

@@ -22,8 +22,11 @@ impl Outside for Out {
         &self.calls
     }
 
-    fn made_before(&self, calls: &[CallRecord]) {
-        calls.iter().for_each(|call| self.calls.ledger.made_before(call));
+    fn made_before(&self, ask: &Ask, calls: &[CallRecord]) {
+        for call in calls {
+            self.calls.ledger.made_before(call);
+            self.calls.asked.made_before(ask, call);
+        }
     }
 
     fn estimate(&self, ask: &Ask) -> Usd {

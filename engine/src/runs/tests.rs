@@ -149,7 +149,7 @@ impl Outside for Script {
         self
     }
 
-    fn made_before(&self, calls: &[CallRecord]) {
+    fn made_before(&self, _: &Ask, calls: &[CallRecord]) {
         self.seen.lock().unwrap().push(calls.len());
     }
 

@@ -28,8 +28,8 @@ pub(crate) trait Outside: Send + Sync {
     /// Everything else.
     fn world(&self) -> &dyn World;
 
-    /// Calls on record that count for the request although they are not made again.
-    fn made_before(&self, calls: &[CallRecord]);
+    /// Calls on record, made for an ask, that count for the request although they are not made again.
+    fn made_before(&self, ask: &Ask, calls: &[CallRecord]);
 
     /// Most that one question may cost; what it is settled at when its answer is lost.
     fn estimate(&self, ask: &Ask) -> Usd;
@@ -156,7 +156,7 @@ impl Recorder {
                     for _ in call.calls.iter().skip(1) {
                         let _ = purse.call();
                     }
-                    self.outside.made_before(&call.calls);
+                    self.outside.made_before(&again, &call.calls);
                 }
                 call.result
             }
