@@ -192,6 +192,7 @@ impl Loop {
                 break;
             }
             iterations = iterations.saturating_add(1);
+            at.host.unrepaired.forget(&at.path);
             match walk(at.host, &frame).await {
                 None => {}
                 Some(End::Suspended(s)) => return Err(Fault::Suspended(s)),

@@ -5,7 +5,7 @@ use crate::ending::RunFailure;
 use crate::load::{Cx, Expr};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::reference::Ref;
-use crate::run::{At, Host, Row, RowId};
+use crate::run::{At, Row, RowId};
 use crate::value::{Ty, Value};
 use serde_json::{Value as Json, json};
 use std::cmp::Ordering;
@@ -154,8 +154,8 @@ impl Select {
         Ok(Weighed { id, score: number(&self.score)?, key, weight: weight.unwrap_or(1.0) })
     }
 
-    fn run(&self, all: &[Weighed], host: &Host) -> NodeResult {
-        let table = host.table();
+    fn run(&self, all: &[Weighed], at: &At<'_>) -> NodeResult {
+        let table = at.host.table();
         let rows = all.iter().filter_map(|w| Some((w, table.row(w.id)?)));
         // What was stopped before its end is nobody's choice.
         let rows: Vec<Fit<'_>> = rows.filter(|(_, r)| !r.doomed).collect();
@@ -174,7 +174,7 @@ impl Select {
                 Choice::of(id, self.second(id, &fit), note)
             }
             None => self
-                .nothing(&rows, fit.is_empty(), host)
+                .nothing(&rows, fit.is_empty(), at)
                 .map_err(|f| RunFailure { findings: table.worst_findings(), ..f })?,
         };
         let verdict = choice.completion.and_then(|id| table.row(id)).map(|r| r.verdict.as_str());
@@ -232,7 +232,7 @@ impl Select {
     }
 
     /// What becomes of sources of which none can be picked; `empty`: none of them could have been.
-    fn nothing(&self, rows: &[Fit<'_>], empty: bool, host: &Host) -> Result<Choice, RunFailure> {
+    fn nothing(&self, rows: &[Fit<'_>], empty: bool, at: &At<'_>) -> Result<Choice, RunFailure> {
         let best = rows
             .iter()
             .min_by(|a, b| a.1.weight().total_cmp(&b.1.weight()).then(score(b).total_cmp(&score(a))))
@@ -243,9 +243,9 @@ impl Select {
                 Ok(Choice::of(id, other, "nothing passed; the best of the rest".to_owned()))
             }
             (WhenNone::Fail | WhenNone::Best, None) => {
-                Err(host.no_answer("there is no answer to choose from"))
+                Err(at.host.no_answer(at.frame, "there is no answer to choose from"))
             }
-            (WhenNone::Fail, _) if empty => Err(host.no_answer("no answer passed its checks")),
+            (WhenNone::Fail, _) if empty => Err(at.host.no_answer(at.frame, "no answer passed its checks")),
             (WhenNone::Fail, _) => Err(RunFailure::no_consensus()),
             _ if empty => Ok(Choice::none(Outcome::None, None)),
             _ => Ok(Choice::none(Outcome::NoConsensus, Some(RunFailure::no_consensus().message))),
@@ -306,7 +306,7 @@ impl Spec for Select {
         Begun::now(|| {
             let rows = at.rows(&self.from);
             let weighed: Result<Vec<_>, Fault> = rows.into_iter().map(|id| self.weigh(&at, id)).collect();
-            self.run(&weighed?, at.host)
+            self.run(&weighed?, &at)
         })
     }
 }

@@ -278,7 +278,7 @@ impl Spec for Stream {
             let outputs = told(whole(&at, id));
             return Begun::done(Resolved { end, ..Resolved::with(Outcome::Delivered, outputs) });
         }
-        let failure = at.host.no_answer("the answer broke a rule that forbids its delivery");
+        let failure = at.host.no_answer(at.frame, "the answer broke a rule that forbids its delivery");
         let end = Some(Box::new(End::Failed(RunFailure { findings, ..failure })));
         Begun::done(Resolved { end, ..Resolved::plain(Outcome::Rejected) })
     }

@@ -117,6 +117,11 @@ impl<'a> Frame<'a> {
         self.called
     }
 
+    /// What stands before the ids of its nodes in their paths; empty at the root.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The path of one of its nodes.
     pub(crate) fn path(&self, node: &Node) -> Arc<str> {
         if self.prefix.is_empty() { node.id.clone() } else { format!("{}{}", self.prefix, node.id).into() }

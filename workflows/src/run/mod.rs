@@ -35,6 +35,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod together;
+mod unrepaired;
 mod walk;
 
 pub(crate) use aside::{aside, of_answer, of_value};
@@ -47,6 +48,7 @@ pub(crate) use onward::MOST as MOST_ONWARD;
 pub(crate) use pump::Sent;
 pub(crate) use table::{Origin, Row, RowId, Table};
 pub(crate) use together::Together;
+pub(crate) use unrepaired::Unrepaired;
 pub(crate) use walk::walk;
 
 /// A model's answer within a run.
@@ -225,8 +227,8 @@ pub(crate) struct Host {
     late: bool,
     /// The completion that was delivered.
     delivered: OnceLock<RowId>,
-    /// How the latest repair failed that got no answer; nobody has answered a repair since.
-    unrepaired: Mutex<Option<types::provider::Error>>,
+    /// The repairs that nobody has answered.
+    pub(crate) unrepaired: Unrepaired,
     /// Nodes that may wait for something outside at the same time.
     slots: Semaphore,
     pub(crate) started: Instant,
@@ -262,7 +264,7 @@ impl Host {
             exhausted: AtomicBool::new(false),
             late: false,
             delivered: OnceLock::new(),
-            unrepaired: Mutex::default(),
+            unrepaired: Unrepaired::default(),
             slots,
             started,
             table: Mutex::default(),
@@ -443,16 +445,10 @@ impl Host {
         self.exhausted.load(Ordering::Relaxed)
     }
 
-    /// Notes how the latest question of a repair went: nobody answered it, or somebody did.
-    pub(crate) fn repair_came_to(&self, failure: Option<types::provider::Error>) {
-        *self.unrepaired.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = failure;
-    }
-
-    /// The end of a run without an answer that may go out. Where those could not be reached who might have mended one,
-    /// that is told: it, and not the answer, may be another time.
-    pub(crate) fn no_answer(&self, message: impl Into<String>) -> RunFailure {
-        let unrepaired = self.unrepaired.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        match unrepaired {
+    /// The end of a graph instance without an answer that may go out. Where those could not be reached who might have
+    /// mended one of its answers, that is told: it, and not the answer, may be another time.
+    pub(crate) fn no_answer(&self, frame: &Frame<'_>, message: impl Into<String>) -> RunFailure {
+        match self.unrepaired.within(frame.prefix()) {
             Some(e) => RunFailure::of(Failure::Provider(e)),
             None => RunFailure::new("validation", "failed", 422, message),
         }

@@ -397,7 +397,7 @@ impl<'a> Walk<'a> {
         failure.unwrap_or_else(|| {
             let message = note.unwrap_or_else(|| format!("node `{}` failed", node.id));
             let findings = self.host.table().worst_findings();
-            RunFailure { findings, ..self.host.no_answer(message) }
+            RunFailure { findings, ..self.host.no_answer(self.frame, message) }
         })
     }
 }

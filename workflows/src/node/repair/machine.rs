@@ -236,12 +236,12 @@ impl Machine<'_> {
         let answer = match result {
             // Attempts do not pile up: who repairs this one begins where this began.
             Ok(answer) => {
-                self.at.host.repair_came_to(None);
+                self.at.host.unrepaired.came_to(&self.at.path, None);
                 Answer { asked: self.asked.clone(), ..answer }
             }
             // Its own retries are used up: the next rung may go elsewhere.
             Err(Failure::Provider(e)) => {
-                self.at.host.repair_came_to(Some(e));
+                self.at.host.unrepaired.came_to(&self.at.path, Some(e));
                 return None;
             }
             Err(Failure::NoCandidate { .. }) => return None,

@@ -158,6 +158,41 @@ async fn a_map_counts_what_failed() {
     assert_eq!(p[0].code, "WF104");
 }
 
+/// One repair reaches nobody, and the other answer is not repaired at all.
+#[tokio::test(start_paused = true)]
+async fn each_item_tells_of_its_own_repair() {
+    let body = "\
+vars: { parts: [mend, leave] }
+nodes:
+  - id: each
+    type: map
+    over: vars.parts
+    max_items: 2
+    min_ok: 0
+    body:
+      nodes:
+        - { id: ask, type: generate }
+        - { id: check, type: validate, needs: ask, input: nodes.ask.completion, validators: [json] }
+        - { id: fix, type: repair, from: check, max_attempts: 1, strategies: [reprompt],
+            needs: { node: check, outcome: failed, when: 'item == \"mend\"' } }
+        - { id: pick, type: select, from: [nodes.fix.completion, nodes.check.passing], when_none: fail,
+            needs: [{ node: check, outcome: any }, { node: fix, outcome: any }] }
+      result: nodes.pick.completion
+  - { id: all, type: merge, from: [nodes.each.results], method: template, needs: each,
+      template: \"${ nodes.each.failed[0].error.code } ${ nodes.each.failed[1].error.code }\" }
+  - { id: answer, type: stream, from: nodes.all.completion, needs: all }
+";
+    for (first, second) in [(1, 30), (30, 1)] {
+        let script = Script::new(vec![
+            ("each[0]/ask", vec![Says::Text(first, "no")]),
+            ("each[0]/fix", vec![Says::Fail(unavailable())]),
+            ("each[1]/ask", vec![Says::Text(second, "no")]),
+        ]);
+        let (ending, steps) = play(&workflow(body), prose(), &script).await;
+        assert_eq!(text(&ending), "unavailable failed|none", "{steps:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_authors_error_ends_the_run_from_within_a_body() {
     let body = "\
