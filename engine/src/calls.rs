@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use types::chat::ChatRequest;
 use types::matrix::Matrix;
 use types::profile::WorkloadProfile;
-use types::provider::{ChatProvider, Error};
+use types::provider::{ChatProvider, Error, ErrorKind};
 use types::{Report, Usd};
 use workflows::{
     Ask, CacheAsk, Cached, CheckAsk, Failure, Generated, ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
@@ -140,11 +140,15 @@ impl Calls {
     /// The moment before which an ask must have come to something.
     fn deadline_of(&self, ask: &Ask) -> Instant {
         let own = ask.timeout.map(|t| Instant::now() + t);
-        // What is done after the response is not bound by the request's time.
-        let request = (!ask.late).then_some(self.deadline);
-        // The run has to end a little earlier, to deliver what there is.
-        let run = ask.deadline.filter(|_| !ask.late);
-        [own, request, run].into_iter().flatten().min().unwrap_or(self.deadline)
+        own.into_iter().chain(self.end_of_run(ask)).min().unwrap_or(self.deadline)
+    }
+
+    /// The moment at which the run that asks is out of time; `None` = what is done after the response, which is not bound
+    /// by the request's time.
+    fn end_of_run(&self, ask: &Ask) -> Option<Instant> {
+        // The run has to end a little before the request does, to deliver what there is.
+        let end = ask.deadline.map_or(self.deadline, |run| run.min(self.deadline));
+        (!ask.late).then_some(end)
     }
 
     /// Where the calls of an ask are written down.
@@ -153,6 +157,15 @@ impl Calls {
     }
 
     fn most_useful(&self, ask: &Ask, last: Option<Error>) -> Failure {
-        self.ledger_of(ask).worst().or(last).map_or(Failure::Deadline, Failure::Provider)
+        self.ledger_of(ask).worst().or(last).map_or(Failure::Deadline, |e| self.told(ask, e))
+    }
+
+    /// What a failed call is for its run. One that the end of the run cut off says nothing of its model.
+    fn told(&self, ask: &Ask, error: Error) -> Failure {
+        let over = || self.end_of_run(ask).is_some_and(|end| Instant::now() >= end);
+        match error.kind {
+            ErrorKind::TotalTimeout if over() => Failure::Deadline,
+            _ => Failure::Provider(error),
+        }
     }
 }

@@ -169,7 +169,7 @@ pub(crate) fn failure(f: RunFailure) -> Error {
             return Error { findings, retry_after, ..Error::from(Kind::Provider(e)) };
         }
         (None, "budget") if f.code == "wall" => Kind::Deadline,
-        (None, "budget") => Kind::Budget(f.message),
+        (None, "budget") => Kind::Budget { code: format!("{}{}", Kind::BUDGET, f.code), message: f.message },
         (None, "validation") => Kind::Validation { code: f.code, message: f.message },
         (None, "policy") if f.code == Kind::UNEVALUATED => Kind::PolicyEvaluation(f.message),
         (None, "policy") => {

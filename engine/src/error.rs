@@ -87,9 +87,14 @@ pub enum Kind {
     /// The engine is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
-    /// The money allowed for this request is used up.
-    #[error("the request's budget is used up: {0}")]
-    Budget(String),
+    /// What this request may use is used up.
+    #[error("the request's budget is used up: {message}")]
+    Budget {
+        /// What of it: `budget.usd`, `budget.tokens`, `budget.calls`, `budget.node_runs`.
+        code: String,
+        /// For the client.
+        message: String,
+    },
     /// The time allowed for this request is used up.
     #[error("the request's deadline has passed")]
     Deadline,
@@ -122,6 +127,18 @@ pub enum Kind {
 impl Kind {
     /// Code of a request that fails because a policy could not be evaluated.
     pub const UNEVALUATED: &str = "evaluation_failed";
+
+    /// Code of a request whose time is up.
+    pub const OUT_OF_TIME: &str = "budget.wall";
+
+    /// What begins the codes of requests that have used up what they may use.
+    pub const BUDGET: &str = "budget.";
+
+    /// One that has used up what it may spend.
+    #[must_use]
+    pub fn out_of_money(message: String) -> Kind {
+        Kind::Budget { code: format!("{}usd", Kind::BUDGET), message }
+    }
 }
 
 /// One failed call, for `error.metadata.attempts`.
@@ -199,7 +216,7 @@ impl Error {
             | Kind::Overloaded
             | Kind::Limit { .. }
             | Kind::LimitsAway
-            | Kind::Budget(_)
+            | Kind::Budget { .. }
             | Kind::Deadline
             | Kind::ShuttingDown => Blame::Capacity,
             Kind::Provider(e) => e.blame(),
@@ -231,7 +248,10 @@ impl Error {
             Kind::UnknownModel { .. } => "model_not_found",
             Kind::UnknownWorkflow { .. } => "unknown_workflow",
             Kind::Invalid { .. } => "invalid_value",
-            Kind::Denied { code, .. } | Kind::Validation { code, .. } | Kind::Workflow { code, .. } => code,
+            Kind::Denied { code, .. }
+            | Kind::Budget { code, .. }
+            | Kind::Validation { code, .. }
+            | Kind::Workflow { code, .. } => code,
             Kind::NoCandidates { .. } => "no_candidates",
             Kind::Unfit { code, .. } => code,
             Kind::PolicyEvaluation(_) => Kind::UNEVALUATED,
@@ -241,8 +261,7 @@ impl Error {
             Kind::Limit { .. } => "rate_limit_exceeded",
             Kind::LimitsAway => "limits_unavailable",
             Kind::ShuttingDown => "shutting_down",
-            Kind::Budget(_) => "budget_exhausted",
-            Kind::Deadline => "deadline_exceeded",
+            Kind::Deadline => Kind::OUT_OF_TIME,
             Kind::Provider(e) => e.kind.as_str(),
             Kind::Internal(_) => "internal_error",
         }

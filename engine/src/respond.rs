@@ -353,7 +353,7 @@ impl Respond {
             return Err(e);
         }
         if let Some(message) = tools::over(d.cap_cost.as_ref(), spent, &format!("`{name}`")) {
-            return Err(Kind::Budget(message).into());
+            return Err(Kind::out_of_money(message).into());
         }
         let further = d.further.map(|f| *f).unwrap_or_default();
         forbidden(Some(&further), &name)?;

@@ -147,7 +147,7 @@ impl Tree {
     /// No answer, or not all of it; the error gets what a client may know of the way there.
     pub(crate) fn failed(&mut self, mut error: Error) -> Error {
         // Where a limit gave no more, that is what the client has to know.
-        let short = matches!(error.kind, Kind::Budget(_) | Kind::NoCandidates { .. });
+        let short = matches!(error.kind, Kind::Budget { .. } | Kind::NoCandidates { .. });
         let grant = self.held.as_ref().filter(|_| short).and_then(Held::grant);
         if let Some(refused) = grant.and_then(|g| g.refused()) {
             error = Error { findings: error.findings, ..refused };

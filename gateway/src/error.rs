@@ -257,7 +257,7 @@ fn status(kind: &engine::Kind) -> StatusCode {
             StatusCode::SERVICE_UNAVAILABLE
         }
         Kind::Limit { .. } => StatusCode::TOO_MANY_REQUESTS,
-        Kind::Budget(_) | Kind::Validation { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        Kind::Budget { .. } | Kind::Validation { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::Deadline => StatusCode::GATEWAY_TIMEOUT,
         Kind::Provider(e) => upstream(e.kind, e.status),
         Kind::Workflow { status, .. } => failing(*status, StatusCode::INTERNAL_SERVER_ERROR),
@@ -362,8 +362,8 @@ mod tests {
         );
         check(Kind::LimitsAway.into(), 503, "limits_unavailable", true);
         check(Kind::ShuttingDown.into(), 503, "shutting_down", true);
-        check(Kind::Deadline.into(), 504, "deadline_exceeded", false);
-        check(Kind::Budget("usd".into()).into(), 422, "budget_exhausted", false);
+        check(Kind::Deadline.into(), 504, "budget.wall", false);
+        check(Kind::out_of_money("no".into()).into(), 422, "budget.usd", false);
         check(Kind::Internal("secret".into()).into(), 500, "internal_error", false);
         check(
             Kind::Denied { reason: "no".into(), code: "pii".into(), status: 451 }.into(),

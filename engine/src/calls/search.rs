@@ -330,7 +330,7 @@ impl<'a> Search<'a> {
 
     /// The end: with what a provider said last, or for another reason where none has said anything.
     fn ended(&mut self, otherwise: Failure) -> Stop {
-        Stop::Ended(self.last.take().map_or(otherwise, Failure::Provider))
+        Stop::Ended(self.last.take().map_or(otherwise, |e| self.calls.told(self.ask, e)))
     }
 
     /// The end: with what says most of all that providers said.

@@ -115,7 +115,7 @@ nodes:
     let mut form = by_name();
     form["response_format"] = json!({"type": "json_object"});
     let Err(e) = h.ask(form).await.1 else { panic!() };
-    assert!(matches!(e.kind, Kind::Budget(_)), "{e:?}");
+    assert!(matches!(e.kind, Kind::Budget { .. }), "{e:?}");
     assert_eq!(h.calls("p/a"), 1);
 }
 
@@ -141,7 +141,7 @@ async fn tokens_that_a_file_states_are_set_aside_before_its_calls() {
     assert_eq!(stated - node, 40, "what goes in takes its part");
     assert_eq!(most("calls: 4", "calls: 4", "").await, Ok(200), "what is usual shortens nothing");
     // A few words, and half a structure, are no answer: nobody is asked for them.
-    let refused = Err(("budget_exhausted".to_owned(), 0));
+    let refused = Err(("budget.tokens".to_owned(), 0));
     assert_eq!(most("tokens: 60", "calls: 4", "").await, refused);
     assert_eq!(most("tokens: 150", "calls: 4", ", response: { format: json }").await, refused);
     assert_eq!(most("tokens: 400", "calls: 4", ", response: { format: json }").await, Ok(200));

@@ -391,7 +391,7 @@ async fn a_ceiling_on_cost_stands_against_what_has_no_price() {
         assert_eq!(answer.status, status, "{model}: {}", answer.text());
         if status == 422 {
             let error = answer.error(422);
-            assert_eq!(error["code"], "budget_exhausted");
+            assert_eq!(error["code"], "budget.usd");
             assert!(error["message"].as_str().unwrap().contains("price is not known"), "{error}");
         }
     }

@@ -1,6 +1,7 @@
 //! Why a run failed, as the failure that a request would have come to: same status, `type`, `code` and `param`.
 
 use crate::error::{self, Failure};
+use engine::Kind;
 use http::StatusCode;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
@@ -41,8 +42,8 @@ fn status(kept: &Value, code: &str) -> StatusCode {
         return error::upstream(kind, number(upstream, "status"));
     }
     match (code, blame) {
-        ("deadline_exceeded" | "run_expired", _) => StatusCode::GATEWAY_TIMEOUT,
-        ("budget_exhausted", _) => StatusCode::UNPROCESSABLE_ENTITY,
+        (Kind::OUT_OF_TIME | "run_expired", _) => StatusCode::GATEWAY_TIMEOUT,
+        (code, _) if code.starts_with(Kind::BUDGET) => StatusCode::UNPROCESSABLE_ENTITY,
         ("insufficient_quota" | "rate_limit_exceeded", _) => StatusCode::TOO_MANY_REQUESTS,
         ("model_not_found" | "unknown_workflow", _) => StatusCode::NOT_FOUND,
         ("cancelled", _) => StatusCode::CONFLICT,
@@ -74,7 +75,7 @@ fn metadata(kept: &Value) -> Map<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::{Error, Kind};
+    use engine::Error;
     use serde_json::json;
     use types::provider::{Error as Upstream, Fault};
 
@@ -113,7 +114,7 @@ mod tests {
             limit(true),
             limit(false),
             Kind::LimitsAway.into(),
-            Kind::Budget("usd".into()).into(),
+            Kind::out_of_money("no".into()).into(),
             Kind::Deadline.into(),
             Kind::Validation { code: "failed".into(), message: "no".into() }.into(),
             Kind::Workflow { code: "no_refund".into(), message: "no".into(), status: 418 }.into(),
