@@ -18,7 +18,7 @@ mod post;
 mod row;
 mod state;
 
-pub use journal::{Entry, PlanChoice, Record, SideEffect};
+pub use journal::{Entry, JOURNAL, PlanChoice, Record, SideEffect};
 pub use lease::{Advance, Chosen, Claimed, Claims, LEASE, Lease, RENEW, Renewed, To};
 pub use list::{Cursor, Filter, PAGE, Page};
 pub use post::{Post, Posted, Told, WEBHOOK_TRIES, Webhook};

@@ -3,7 +3,7 @@
 use super::answers::{Settled, settlements};
 use super::service::{Failure, Runs, internal, principal, text};
 use super::submission::Submission;
-use super::{account, assemble, drive, end, made, plan, tape};
+use super::{account, assemble, drive, end, made, plan, tape, version};
 use crate::who::Who;
 use policies::Phase;
 use serde_json::{Map, Value, json};
@@ -74,6 +74,7 @@ impl Runs {
             return self.post(tenant, id, posts, Vec::new()).await;
         }
         let entries = self.whole_journal(id).await?;
+        version::check(id, &entries).map_err(refused)?;
         let chosen = match choice {
             PlanChoice::Pinned => None,
             PlanChoice::Latest => Some(self.latest(&row.head, &entries).await?),
@@ -139,6 +140,7 @@ impl Runs {
         let tenant = who.principal.tenant.id.clone();
         let row = self.get(&tenant, id).await?;
         let entries = self.whole_journal(id).await?;
+        version::check(id, &entries).map_err(refused)?;
         let resolved = |e: &&Entry| matches!(&e.record, Record::NodeResolved { frame, .. } if frame == after);
         let Some(up_to) = entries.iter().rev().find(resolved).map(|e| e.seq) else {
             let message =
@@ -302,6 +304,10 @@ impl Runs {
         let compiled = view.bundle.compile(&files, &name);
         compiled.ok_or(Failure::Invalid { param: "workflow".to_owned(), message })
     }
+}
+
+fn refused(error: crate::Error) -> Failure {
+    Failure::Engine(Box::new(error))
 }
 
 /// Where in a journal its run was last walked anew, if it was.

@@ -260,7 +260,7 @@ pub(super) async fn repetition(
     let broken = |why: String| Unready::Failed(Box::new(Kind::Internal(why).into()));
     let view = service.engine.0.view.load_full();
     let submission: Submission = serde_json::from_value(submission).map_err(|e| broken(e.to_string()))?;
-    let Some((started, decision)) = made::known(&entries, submission.decide) else {
+    let Some((started, decision)) = made::walkable(&head.id, &entries, submission.decide)? else {
         let message = format!("run {} has not started: there is nothing to repeat", head.id);
         return Err(Error::from(Kind::Invalid { param: "id".to_owned(), message }).into());
     };

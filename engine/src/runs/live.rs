@@ -56,7 +56,8 @@ impl Runs {
         let view = inner.view.load_full();
         let submission: Submission =
             serde_json::from_value(row.submission).map_err(|e| internal(e.to_string()))?;
-        let Some((started, decision)) = made::known(&entries, submission.decide) else {
+        let known = made::walkable(&row.head.id, &entries, submission.decide).map_err(refused)?;
+        let Some((started, decision)) = known else {
             return Ok(dry);
         };
         let workflow = match file {

@@ -5,7 +5,7 @@ use super::beside;
 use super::bounds::Bounds;
 use super::keeper::Keeper;
 use super::submission::{Given, Submission, Tools, write_scope};
-use super::{Service, plan};
+use super::{Service, plan, version};
 use crate::caps;
 use crate::decide::Decided;
 use crate::error::{Error, Kind};
@@ -14,7 +14,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use types::runs::{Authored, Chosen, Entry, Head, JOURNAL_PAGE, Record, To};
+use types::runs::{Authored, Chosen, Entry, Head, JOURNAL, JOURNAL_PAGE, Record, To};
 use types::{ChatRequest, Decision};
 use workflows::Workflow;
 
@@ -88,6 +88,19 @@ pub(super) fn known(entries: &[Entry], decide: bool) -> Option<(&Record, &Decisi
     Some((started, decision))
 }
 
+/// The same of a run that is to be walked again.
+///
+/// # Errors
+/// The journal is of another version.
+pub(super) fn walkable<'a>(
+    id: &str,
+    entries: &'a [Entry],
+    decide: bool,
+) -> Result<Option<(&'a Record, &'a Decision)>, Error> {
+    version::check(id, entries)?;
+    Ok(known(entries, decide))
+}
+
 /// Whether rules may keep the answer of a run from its client, as it was when the run started. What models said on the way
 /// to it is not shown to clients then.
 #[must_use]
@@ -158,6 +171,8 @@ pub(super) async fn first(
         at_ms: ts_ms,
         input: serde_json::to_value(&given).unwrap_or(Value::Null),
         variant: None,
+        journal: JOURNAL,
+        version: version::OURS.to_owned(),
     });
     keeper.note(Record::Decision { decision: Box::new(decision.clone()) });
     tracing::debug!(run = decision.request_id, workflow = workflow.name, "a run starts");

@@ -31,6 +31,7 @@ mod submission;
 mod tape;
 #[cfg(test)]
 mod tests;
+mod version;
 mod wait;
 mod walk;
 mod worker;

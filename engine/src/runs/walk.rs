@@ -90,7 +90,7 @@ async fn prepare(
     let view = inner.view.load_full();
     let admission = Admission::new(head.id.clone(), who, Instant::now());
     let consent = Consent::of(service, head, &entries).await?;
-    let known = made::known(&entries, submission.decide);
+    let known = made::walkable(&head.id, &entries, submission.decide)?;
     let made = match known {
         Some((started, decision)) => {
             let workflow = made::pinned(service, &view, head, started).await?;

@@ -60,6 +60,8 @@ pub(crate) fn records() -> Vec<Record> {
             at_ms: 1_700_000_000_000,
             input: json!({"z": 1, "a": [1.5, null]}),
             variant: None,
+            journal: 1,
+            version: "0.1.0".to_owned(),
         },
         Record::NodeStarted { frame: "a".to_owned(), node: "generate".to_owned() },
         time("begin", 12),

@@ -161,6 +161,9 @@ async fn scenario_20_a_replay_names_the_first_divergence() {
     let same = replay(None).await;
     assert_eq!((&same["same"], &same["records"]), (&json!(true), &run["records"]), "{same}");
     assert_eq!(same["result"]["completion"]["choices"][0]["text"], content(&run), "{same}");
+    // Another version that could not do that can say so.
+    let events = house.client().get(&format!("/v1/runs/{id}/events")).await.text().to_owned();
+    assert!(events.contains(r#""version":""#) && events.contains(r#""journal":1,"#), "{events}");
     // Another title is no other plan.
     assert_eq!(replay(Some(&format!("{LONG}title: Long\n"))).await["same"], true);
     let check = async |from: &str, to: &str, found: &str, would: Value| {

@@ -3,6 +3,10 @@
 use super::{Decision, State, Usd, Value};
 use serde::{Deserialize, Serialize};
 
+/// Version of journals. It is raised with whatever makes an older journal come out otherwise where it is walked again: what
+/// is noted, in which order, and how what is asked is told apart.
+pub const JOURNAL: u32 = 1;
+
 /// What a tool may have done when it is not known whether it ran.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -48,6 +52,12 @@ pub enum Record {
         /// Variant of an experiment.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         variant: Option<String>,
+        /// [`JOURNAL`] as it was then; 0 = it was not noted yet.
+        #[serde(default)]
+        journal: u32,
+        /// Version of the program that began it; empty = it was not noted yet.
+        #[serde(default)]
+        version: String,
     },
     /// How it was decided: candidates, terms, propensities, the choice.
     Decision {
@@ -239,7 +249,8 @@ mod tests {
     /// One of each kind, in the order of [`Record::KINDS`].
     fn samples() -> Vec<Value> {
         vec![
-            json!({"kind": "run_started", "plan": "p", "workflow": "w", "bundle": "b", "seed": u64::MAX, "at_ms": 5, "input": {}}),
+            json!({"kind": "run_started", "plan": "p", "workflow": "w", "bundle": "b", "seed": u64::MAX, "at_ms": 5, "input": {},
+                   "journal": 1, "version": "0.1.0"}),
             json!({"kind": "node_started", "frame": "a", "node": "generate"}),
             json!({"kind": "call_intent", "effect": "a#0.1:model", "purpose": "primary", "digest": "d",
                    "reservation": 0.25, "side_effect": "none"}),
