@@ -1,7 +1,9 @@
 //! What a test of a workflow says.
 
 use super::ceilings::Ceilings;
+use super::names;
 use super::pieces::{self, Piece};
+use crate::bundle::Bundle;
 use policies::TenantTier;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -160,15 +162,27 @@ pub(super) fn error_kind(name: &str) -> ErrorKind {
     }
 }
 
-/// Reads a test; all problems of the file. `file:` names of requests are found through `read`, relative to the test.
+/// Reads a test; all problems of the file, in its order. `file:` names of requests are found through `read`, relative to
+/// the test. What it names is looked for in `bundle`; without one its form alone is looked at.
 #[must_use]
-pub fn load(source: &SourceFile, read: &dyn Fn(&str) -> Option<String>) -> (Option<Case>, Vec<Diagnostic>) {
+pub fn load(
+    source: &SourceFile,
+    read: &dyn Fn(&str) -> Option<String>,
+    bundle: Option<&Bundle>,
+) -> (Option<Case>, Vec<Diagnostic>) {
     let root = match doc::parse(source, "WT") {
         Ok(root) => root,
         Err(d) => return (None, vec![*d]),
     };
     let mut r = Reader::new(source, "WT");
     let case = lower(&mut r, &root, source, read);
+    if let Some(case) = &case {
+        names::request(&mut r, &root, case);
+        if let Some(bundle) = bundle {
+            names::known(&mut r, &root, case, bundle);
+        }
+    }
+    r.problems.sort_by_key(|d| d.range.start);
     let good = !r.problems.iter().any(|d| d.severity == types::Severity::Error);
     (case.filter(|_| good), r.problems)
 }

@@ -5,7 +5,6 @@ use super::case::Case;
 use super::stage::Stage;
 use serde::Serialize;
 use serde_json::Value;
-use types::diagnostic::suggestion;
 use types::matrix::glob;
 use types::run::Run;
 use workflows::{Ending, Finished};
@@ -143,17 +142,6 @@ pub(super) fn judge(
         fail("findings", code.clone(), codes.join(", "));
     }
     Outcome { failures, seen }
-}
-
-/// Nodes that are not to run, and are none of the workflow's: that they do not run says nothing.
-pub(super) fn unknown(case: &Case, nodes: &[String]) -> Vec<Failure> {
-    let unknown = case.expect.not_run.iter().filter(|n| !nodes.contains(n));
-    let failure = |name: &String| Failure {
-        what: "not_run".to_owned(),
-        expected: "nodes of the workflow, by their paths".to_owned(),
-        found: format!("there is no node `{name}`; {}", suggestion(name, nodes.iter().map(String::as_str))),
-    };
-    unknown.map(failure).collect()
 }
 
 /// The expected path is a part of what happened, in this order; outcomes that edges name in groups are accepted.

@@ -5,6 +5,7 @@ mod case;
 mod ceilings;
 mod clock;
 mod expect;
+mod names;
 mod pieces;
 mod record;
 mod stage;
@@ -65,7 +66,7 @@ impl Observer for Notes {
     }
 }
 
-/// Plays a case. The workflow is the one of the bundle.
+/// Plays a case that was read beside the same bundle. The workflow is the one of the bundle.
 ///
 /// # Errors
 /// The case cannot be played: the workflow does not exist, or the request is none.
@@ -73,12 +74,6 @@ pub fn play(bundle: &Bundle, case: &Case) -> Result<Outcome, String> {
     let with_tools = (!case.tools.is_empty()).then(|| bundle.with_tools(&stage::specs(case)));
     let library = with_tools.as_ref().unwrap_or(&bundle.library);
     let workflow = found(library, &case.workflow)?;
-    if let Some((odd, _)) = case.vars.iter().find(|(name, _)| workflow.vars().all(|known| known != name)) {
-        let known: Vec<&str> = workflow.vars().collect();
-        let hint = types::diagnostic::suggestion(odd, known.iter().copied());
-        return Err(format!("`vars` sets `{odd}`, and the workflow has no such variable; {hint}"));
-    }
-    let nodes = workflow.paths();
     let request = Arc::new(ChatRequest::from_value(&case.request).map_err(|e| e.to_string())?);
     let profile = profiler::profile(&request);
     let scope = scope(case, &request, &profile);
@@ -113,9 +108,7 @@ pub fn play(bundle: &Bundle, case: &Case) -> Result<Outcome, String> {
         chunks += u32::from(chunk.has_content());
     }
     let seen = notes.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let mut outcome = expect::judge(case, (ended, chunks), &trace.take(), seen, &stage);
-    outcome.failures.extend(expect::unknown(case, &nodes));
-    Ok(outcome)
+    Ok(expect::judge(case, (ended, chunks), &trace.take(), seen, &stage))
 }
 
 /// What a run did whose calls were answered by stubs.

@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn what_is_recorded_is_a_test_that_says_the_same() {
         let text = record(&trace()).unwrap();
-        let (case, problems) = load(&SourceFile::new("w.recorded.yaml", text.clone()), &|_| None);
+        let (case, problems) = load(&SourceFile::new("w.recorded.yaml", text.clone()), &|_| None, None);
         assert!(problems.is_empty(), "{problems:?}\n{text}");
         let case = case.unwrap();
         assert_eq!((case.workflow.as_str(), case.name.as_str()), ("w", "recorded from run_1"));

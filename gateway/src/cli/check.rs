@@ -1,7 +1,8 @@
 //! `turnout check`: every problem of every configuration file at once.
 
 use super::out::Out;
-use super::{FAILED, GOOD, Global, WARNED, sarif};
+use super::workflow::{self, Tests};
+use super::{FAILED, GOOD, Global, Problem, WARNED, sarif};
 use crate::config::sources::WORKFLOWS;
 use crate::config::{self, Loaded, Simulated};
 use clap::ValueEnum;
@@ -56,8 +57,12 @@ pub(super) struct Checked<'a> {
 }
 
 impl<'a> Checked<'a> {
-    fn of(loaded: &'a Loaded) -> Self {
+    /// `starts`: a server takes it, whatever the tests of workflows say.
+    fn of(loaded: &'a Loaded, starts: bool) -> Self {
         let told = match &loaded.bundle {
+            Some(_) if starts && !loaded.is_good() => {
+                "not good: tests of workflows cannot be played; the configuration itself starts".to_owned()
+            }
             Some(b) => format!(
                 "good: {} models, {} workflows, bundle {}",
                 b.matrix().models().len(),
@@ -83,8 +88,21 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> u8 {
 /// Checks everything.
 pub(super) fn all(global: &Global, how: How, out: &Out) -> u8 {
     let read = global.source().read();
-    let loaded = config::load_to_check(read, &Global::environment(), Simulated::AsWritten);
-    tell(&Checked::of(&loaded), how, out)
+    let mut loaded = config::load_to_check(read.clone(), &Global::environment(), Simulated::AsWritten);
+    let starts = loaded.is_good();
+    match workflow::tests(global, read, starts) {
+        Ok(Tests { problems, texts, .. }) => {
+            loaded.problems.extend(problems);
+            let known = |f: &SourceFile| loaded.texts.iter().any(|t| t.path == f.path);
+            let new: Vec<SourceFile> = texts.into_iter().filter(|f| !known(f)).collect();
+            loaded.texts.extend(new);
+        }
+        Err(Problem(why)) => {
+            out.error(&why);
+            return FAILED;
+        }
+    }
+    tell(&Checked::of(&loaded, starts), how, out)
 }
 
 /// Workflows among the files that stand in the place of shipped ones.

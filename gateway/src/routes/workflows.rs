@@ -173,7 +173,7 @@ async fn test(
     named(&bundle, &arrival.who, &name)?;
     let file = SourceFile::new("test.yaml", text);
     // A request that stands in a file of its own is not read: nothing that a caller names is opened.
-    let (case, problems) = rehearse::load(&file, &|_| None);
+    let (case, problems) = rehearse::load(&file, &|_| None, Some(&bundle));
     let Some(case) = case else {
         let mut f = Failure::bad_request("invalid_test", "the test has problems");
         f.metadata.insert("problems".to_owned(), json!(problems));

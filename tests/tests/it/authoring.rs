@@ -265,7 +265,73 @@ async fn tests_name_nodes_that_there_are() {
     };
     assert!(plays(&folder, &test("fix")).await.0);
     let (held, text) = plays(&folder, &test("fx")).await;
-    assert!(!held && text.contains("there is no node `fx`; did you mean `fix`?"), "{text}");
+    assert!(!held && text.contains("has no node `fx`") && text.contains("did you mean `fix`?"), "{text}");
+}
+
+/// A case in which every name is wrong, and two keys besides.
+const ODD: &str = "\
+workflow: good
+name: odd
+request: { model: auto, mesages: [{ role: user, content: hi }] }
+vars: { tone: loud, wrod: bye }
+clock: virtul
+calls:
+  - { at: aks, reply: hello }
+  - { at: ask, reply: hello, model: sim/nobody, latncy: 1s }
+expect: { path: [asc: ok, ask: oks], not_run: [answr] }
+";
+
+/// Mistakes in tests are told as those of every other file: each at its place, in the order of the file, all at once; and
+/// `turnout check` tells them, too, whatever else is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_in_tests_are_told_at_their_places() {
+    let folder = Folder::default();
+    folder.write("workflows/good.yaml", &GOOD.replacen("nodes:", "vars: { tone: 1, word: hi }\nnodes:", 1));
+    folder.write("workflows/tests/good.odd.yaml", ODD);
+    folder
+        .write("workflows/tests/good.odder.yaml", "workflow: goood\nname: odder\nrequest: []\nexpect: {}\n");
+    let all = async |args: &[&str]| -> Vec<(String, u64, u64, String)> {
+        let (code, text) = told(&folder, args).await;
+        assert_eq!(code, 2, "{text}");
+        let value = json_of(&text);
+        let row = |p: &Value| {
+            let at = |key: &str| p[key].as_u64().unwrap();
+            let hint = p["hint"].as_str().unwrap_or_default();
+            (p["code"].as_str().unwrap().to_owned(), at("line"), at("column"), hint.to_owned())
+        };
+        let of_tests = |p: &&Value| p["code"].as_str().unwrap().starts_with("WT");
+        value["problems"].as_array().unwrap().iter().filter(of_tests).map(row).collect()
+    };
+    let want = [
+        ("WT104", 3, ""),
+        ("WT103", 4, ""),
+        ("WT301", 4, "did you mean `word`"),
+        ("WT104", 5, ""),
+        ("WT320", 7, "did you mean `ask`"),
+        ("WT201", 8, ""),
+        ("WT101", 8, "did you mean `latency`"),
+        ("WT320", 9, "did you mean `ask`"),
+        ("WT304", 9, "did you mean `ok`"),
+        ("WT320", 9, ""),
+        ("WT205", 1, "did you mean `good`"),
+        ("WT104", 3, ""),
+    ];
+    for args in [["--json", "workflow", "test"].as_slice(), &["--json", "check"]] {
+        let found = all(args).await;
+        let codes: Vec<(&str, u64)> = found.iter().map(|(code, line, ..)| (code.as_str(), *line)).collect();
+        assert_eq!(codes, want.map(|(code, line, _)| (code, line)), "{args:?}: {found:#?}");
+        for ((.., hint), (code, _, part)) in found.iter().zip(want) {
+            assert!(hint.contains(part), "{code}: {hint}");
+        }
+    }
+    // For people, with the line.
+    let (_, text) = told(&folder, &["workflow", "test"]).await;
+    assert!(text.contains("at: aks") && text.contains("^^^"), "{text}");
+    // Their form is told where another file keeps their names from being looked up.
+    folder.write("routing_rules.yaml", "ruless: []\n");
+    let codes: Vec<String> = all(&["--json", "check"]).await.into_iter().map(|(code, ..)| code).collect();
+    assert!(["WT101", "WT104"].iter().all(|c| codes.iter().any(|code| code == c)), "{codes:?}");
+    assert!(!codes.iter().any(|code| code == "WT205"), "{codes:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

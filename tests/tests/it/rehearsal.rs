@@ -132,7 +132,7 @@ async fn a_test_may_allow_less_than_the_workflow() {
         .iter()
         .map(|p| p["code"].as_str().unwrap())
         .collect();
-    assert_eq!(codes, ["WT111", "WT101"], "{refused:#}");
+    assert_eq!(codes, ["WT101", "WT111"], "{refused:#}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,9 +154,10 @@ async fn a_workflow_names_tests_that_stand_elsewhere() {
     assert_eq!(told.matches("good   mine: found").count(), 1, "{told}");
     names("checks/mine.two.yaml");
     let missing = cli(&folder, &["workflow", "test"]).await;
-    let told = String::from_utf8_lossy(&missing.stderr).into_owned();
+    let told = String::from_utf8_lossy(&missing.stdout).into_owned();
     assert_eq!(missing.status.code(), Some(2), "{told}");
-    assert!(told.contains("`checks/mine.two.yaml`"), "{told}");
+    assert!(told.contains("`checks/mine.two.yaml`") && told.contains("workflows/mine.yaml:3:9"), "{told}");
+    assert!(told.contains("did you mean `checks/mine.one.yaml`"), "{told}");
 }
 
 /// Each part of a condition has to have held and not to have held; what no test has shown is named.

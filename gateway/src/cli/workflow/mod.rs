@@ -1,5 +1,6 @@
 //! `turnout workflow`: what an author of workflows needs: begin, check, draw, plan, test, run, compare.
 
+mod cases;
 mod check;
 mod diff;
 mod files;
@@ -15,13 +16,16 @@ mod test;
 
 use super::out::Out;
 use super::{FAILED, Global, Outcome, Problem};
-use crate::config::{self, Simulated};
+use crate::config::sources::WORKFLOWS;
+use crate::config::{self, Simulated, Sources};
+pub(super) use cases::Tests;
 use clap::Subcommand;
 use engine::Bound;
 use engine::workflows::Workflow;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
+use types::Diagnostic;
 
 /// Begin, check, draw, plan, test, run and compare workflows
 #[derive(clap::Args, Debug)]
@@ -120,6 +124,19 @@ pub(crate) fn plan_json(w: &Workflow, bound: &Bound) -> Value {
             "longest_way_ms": ms(w.longest().time),
             "tokens_in": bound.tokens.0, "tokens_out": bound.tokens.1, "calling": bound.nodes},
     })
+}
+
+/// The tests of the workflows of a configuration. What they name is looked for where `starts` says that everything else is
+/// good.
+pub(super) fn tests(
+    global: &Global,
+    read: (Sources, Vec<Diagnostic>),
+    starts: bool,
+) -> Result<Tests, Problem> {
+    let any = starts && global.config.join(WORKFLOWS).is_dir();
+    // With the simulated models, as where they are played.
+    let bundle = any.then(|| config::load_untested(read, &Global::environment(), Simulated::Also).bundle);
+    Tests::of_folder(&global.config, bundle.flatten().as_ref())
 }
 
 /// What the configuration says; `None` if it is not good, and its problems have been told.

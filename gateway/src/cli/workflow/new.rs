@@ -1,6 +1,6 @@
 //! `turnout workflow new`: a shipped workflow as a beginning, with its tests and the schema for editors.
 
-use super::{schema, test};
+use super::{cases, schema};
 use crate::cli::out::Out;
 use crate::cli::{GOOD, Global, Outcome, Problem};
 use std::io::Write as _;
@@ -36,7 +36,7 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     let path = folder.join(format!("{}.yaml", args.name));
     create(&path, &copy(&found.text, &args.name))?;
     let mut written = vec![path.display().to_string()];
-    for (file, text) in test::SHIPPED {
+    for (file, text) in cases::SHIPPED {
         let Some(rest) = file.strip_prefix(&format!("{}.", args.template)) else { continue };
         let path = folder.join("tests").join(format!("{}.{rest}", args.name));
         let renamed = |l: &str| {

@@ -2,19 +2,23 @@
 
 use super::super::out::Out;
 use super::super::{FAILED, GOOD, Global, Outcome, Problem, WARNED};
+use super::cases::Tests;
 use super::kept;
-use crate::config::folder;
+use engine::Bundle;
 use engine::rehearse::{self, Case, Seen};
 use http::Method;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use types::doc::SourceFile;
-use types::matrix::glob;
+use types::{Diagnostic, Severity};
 
 /// Play the tests of workflows; nothing is called
 #[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "Examples:\n  turnout workflow test\n  turnout workflow test invoices\n  turnout workflow test --coverage --min 90\n  turnout workflow test --record run_0192f3a1…\n  turnout workflow test --json | jq '.cases[] | select(.good | not)'\n\nExit code: 0 all passed, 1 too little was reached (--min), 2 a case failed or a file is wrong."
+)]
 pub(super) struct Args {
     /// Names of workflows, files or folders of tests [default: `workflows/tests` of the configuration, and what is shipped]
     paths: Vec<PathBuf>,
@@ -31,80 +35,6 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE", requires = "record")]
     out: Option<PathBuf>,
 }
-
-/// Tests that are built into the program, for the workflows that are.
-pub(super) const SHIPPED: &[(&str, &str)] = &[
-    ("default.prose.yaml", include_str!("../../../../workflows/library/tests/default.prose.yaml")),
-    (
-        "json_extraction.repaired.yaml",
-        include_str!("../../../../workflows/library/tests/json_extraction.repaired.yaml"),
-    ),
-    (
-        "json_extraction.escalated.yaml",
-        include_str!("../../../../workflows/library/tests/json_extraction.escalated.yaml"),
-    ),
-    (
-        "json_extraction.hopeless.yaml",
-        include_str!("../../../../workflows/library/tests/json_extraction.hopeless.yaml"),
-    ),
-    (
-        "json_extraction.object.yaml",
-        include_str!("../../../../workflows/library/tests/json_extraction.object.yaml"),
-    ),
-    (
-        "json_extraction.refused.yaml",
-        include_str!("../../../../workflows/library/tests/json_extraction.refused.yaml"),
-    ),
-    (
-        "consensus_vote.agree.yaml",
-        include_str!("../../../../workflows/library/tests/consensus_vote.agree.yaml"),
-    ),
-    (
-        "consensus_vote.judged.yaml",
-        include_str!("../../../../workflows/library/tests/consensus_vote.judged.yaml"),
-    ),
-    (
-        "speculative_hedge.draft.yaml",
-        include_str!("../../../../workflows/library/tests/speculative_hedge.draft.yaml"),
-    ),
-    (
-        "speculative_hedge.strong.yaml",
-        include_str!("../../../../workflows/library/tests/speculative_hedge.strong.yaml"),
-    ),
-    (
-        "cheap_first_cascade.agreed.yaml",
-        include_str!("../../../../workflows/library/tests/cheap_first_cascade.agreed.yaml"),
-    ),
-    (
-        "rag_grounded.grounded.yaml",
-        include_str!("../../../../workflows/library/tests/rag_grounded.grounded.yaml"),
-    ),
-    (
-        "rag_grounded.repaired.yaml",
-        include_str!("../../../../workflows/library/tests/rag_grounded.repaired.yaml"),
-    ),
-    ("rag_grounded.thin.yaml", include_str!("../../../../workflows/library/tests/rag_grounded.thin.yaml")),
-    (
-        "rag_grounded.unverified.yaml",
-        include_str!("../../../../workflows/library/tests/rag_grounded.unverified.yaml"),
-    ),
-    ("tool_loop.answers.yaml", include_str!("../../../../workflows/library/tests/tool_loop.answers.yaml")),
-    ("tool_loop.limit.yaml", include_str!("../../../../workflows/library/tests/tool_loop.limit.yaml")),
-    ("tool_loop.injected.yaml", include_str!("../../../../workflows/library/tests/tool_loop.injected.yaml")),
-    ("hard_coding.passes.yaml", include_str!("../../../../workflows/library/tests/hard_coding.passes.yaml")),
-    (
-        "hard_coding.repaired.yaml",
-        include_str!("../../../../workflows/library/tests/hard_coding.repaired.yaml"),
-    ),
-    (
-        "hard_coding.hopeless.yaml",
-        include_str!("../../../../workflows/library/tests/hard_coding.hopeless.yaml"),
-    ),
-    (
-        "hard_coding.unverified.yaml",
-        include_str!("../../../../workflows/library/tests/hard_coding.unverified.yaml"),
-    ),
-];
 
 struct Played {
     case: Case,
@@ -141,12 +71,8 @@ async fn record(global: &Global, id: &str, to: Option<&Path>) -> Result<PathBuf,
 
 fn play(global: &Global, args: &Args, out: &Out) -> Outcome {
     let Some(bundle) = &super::load(global, out) else { return Ok(FAILED) };
-    let (cases, problems) = cases(global, args, bundle)?;
-    if !problems.is_empty() {
-        out.error(&format!("{} problems in the tests:\n{}", problems.len(), problems.join("\n")));
-        return Ok(FAILED);
-    }
-    if cases.is_empty() {
+    let Tests { cases, problems, texts } = tests(global, &args.paths, bundle)?;
+    if cases.is_empty() && problems.is_empty() {
         return Err(Problem("there are no tests: write workflows/tests/<workflow>.<case>.yaml".to_owned()));
     }
     let bar =
@@ -172,25 +98,57 @@ fn play(global: &Global, args: &Args, out: &Out) -> Outcome {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    tell(&played, out);
-    let failed = played.iter().filter(|p| !p.failures.is_empty()).count();
-    let low = args.coverage && coverage(bundle, &played, args.min, out);
+    let covered = if args.coverage { coverage(bundle, &played) } else { Vec::new() };
+    if out.json {
+        out.value(&as_json(&played, &problems, args.coverage.then_some(&covered)));
+    } else {
+        out.problems(&problems, &texts);
+        tell(&played, out);
+        covered.iter().for_each(|c| c.tell(out));
+    }
+    let wrong = problems.iter().any(|d| d.severity == Severity::Error);
+    let failed = wrong || played.iter().any(|p| !p.failures.is_empty());
+    let low = args.min.is_some_and(|least| covered.iter().any(|c| c.percent < usize::from(least)));
     Ok(match (failed, low) {
-        (0, false) => GOOD,
-        (0, true) => WARNED,
-        _ => FAILED,
+        (true, _) => FAILED,
+        (false, true) => WARNED,
+        (false, false) => GOOD,
     })
 }
 
-fn tell(played: &[Played], out: &Out) {
-    if out.json {
-        let row = |p: &Played| {
-            json!({"workflow": p.case.workflow, "name": p.case.name, "file": p.case.file,
-                "good": p.failures.is_empty(), "failures": p.failures})
-        };
-        out.value(&json!(played.iter().map(row).collect::<Vec<_>>()));
-        return;
+/// The tests of files and folders, else those of the configuration and the shipped ones; of these workflows, where some
+/// are named.
+fn tests(global: &Global, paths: &[PathBuf], bundle: &Bundle) -> Result<Tests, Problem> {
+    let is_name =
+        |p: &&PathBuf| !p.exists() && p.to_str().is_some_and(|name| bundle.workflow(name).is_some());
+    let (named, paths): (Vec<&PathBuf>, Vec<&PathBuf>) = paths.iter().partition(is_name);
+    let mut tests = if paths.is_empty() {
+        let mut tests = Tests::of_folder(&global.config, Some(bundle))?;
+        tests.and_shipped(bundle);
+        tests
+    } else {
+        Tests::of_paths(&paths, bundle)?
+    };
+    if !named.is_empty() {
+        tests.cases.retain(|c| named.iter().any(|name| name.as_os_str() == c.workflow.as_str()));
     }
+    Ok(tests)
+}
+
+fn as_json(played: &[Played], problems: &[Diagnostic], covered: Option<&Vec<Covered>>) -> Value {
+    let row = |p: &Played| {
+        json!({"workflow": p.case.workflow, "name": p.case.name, "file": p.case.file,
+            "good": p.failures.is_empty(), "failures": p.failures})
+    };
+    let cases: Vec<Value> = played.iter().map(row).collect();
+    let mut value = json!({"cases": cases, "problems": problems});
+    if let (Some(covered), Some(members)) = (covered, value.as_object_mut()) {
+        members.insert("coverage".to_owned(), json!(covered));
+    }
+    value
+}
+
+fn tell(played: &[Played], out: &Out) {
     for p in played {
         let mark = if p.failures.is_empty() { "good  " } else { "FAILED" };
         out.line(&format!("{mark} {}: {}", p.case.workflow, p.case.name));
@@ -211,8 +169,31 @@ struct Reached {
     parts: BTreeSet<(String, Option<String>, String, bool)>,
 }
 
-/// Tells what the tests of each workflow have reached. True if one lies below `min`.
-fn coverage(bundle: &engine::Bundle, played: &[Played], min: Option<u8>, out: &Out) -> bool {
+/// What the tests of a workflow have reached.
+#[derive(Debug, Serialize)]
+struct Covered {
+    workflow: String,
+    /// Of `all`, rounded down.
+    percent: usize,
+    /// Outcomes, edges and parts of conditions.
+    all: usize,
+    missed: Vec<String>,
+}
+
+impl Covered {
+    fn tell(&self, out: &Out) {
+        let Covered { workflow, percent, all, missed } = self;
+        out.line(&format!(
+            "\n{workflow}: {percent} % of {all} outcomes, edges and parts of conditions reached"
+        ));
+        for m in missed.iter().take(40) {
+            out.line(&format!("  not reached: {m}"));
+        }
+    }
+}
+
+/// What the tests of each workflow have reached.
+fn coverage(bundle: &Bundle, played: &[Played]) -> Vec<Covered> {
     let mut by_workflow: BTreeMap<&str, Reached> = BTreeMap::new();
     for p in played {
         let r = by_workflow.entry(&p.case.workflow).or_default();
@@ -223,7 +204,7 @@ fn coverage(bundle: &engine::Bundle, played: &[Played], min: Option<u8>, out: &O
         };
         r.parts.extend(p.seen.parts.iter().map(part));
     }
-    let mut low = false;
+    let mut covered = Vec::new();
     for (name, Reached { outcomes, edges, parts }) in by_workflow {
         let Some(w) = bundle.workflow(name) else { continue };
         let points = w.points();
@@ -253,108 +234,8 @@ fn coverage(bundle: &engine::Bundle, played: &[Played], min: Option<u8>, out: &O
         }
         let certain = points.edges.iter().filter(|(.., may_die)| !may_die).count();
         let all = points.outcomes.len() + 2 * (points.edges.len() + points.parts.len()) - certain;
-        let share = 100 * (all - missed.len().min(all)) / all.max(1);
-        low |= min.is_some_and(|m| share < usize::from(m));
-        out.line(&format!("\n{name}: {share} % of {all} outcomes, edges and parts of conditions reached"));
-        for m in missed.iter().take(40) {
-            out.line(&format!("  not reached: {m}"));
-        }
+        let percent = 100 * (all - missed.len().min(all)) / all.max(1);
+        covered.push(Covered { workflow: name.to_owned(), percent, all, missed });
     }
-    low
-}
-
-/// All cases, and the problems of files that are none.
-fn cases(global: &Global, args: &Args, bundle: &engine::Bundle) -> Result<(Vec<Case>, Vec<String>), Problem> {
-    let mut problems = Vec::new();
-    let mut sources: Vec<(SourceFile, PathBuf)> = Vec::new();
-    let is_name =
-        |p: &&PathBuf| !p.exists() && p.to_str().is_some_and(|name| bundle.workflow(name).is_some());
-    let (named, paths): (Vec<&PathBuf>, Vec<&PathBuf>) = args.paths.iter().partition(is_name);
-    let mut paths: Vec<PathBuf> = paths.into_iter().cloned().collect();
-    if paths.is_empty() {
-        paths.extend(folder::texts(&global.config.join("workflows/tests"), "yaml")?);
-        elsewhere(&global.config.join("workflows"), bundle, &mut paths, &mut problems)?;
-        let shipped = SHIPPED.iter().map(|(name, text)| (SourceFile::new(*name, *text), PathBuf::new()));
-        sources.extend(shipped);
-    }
-    for path in paths {
-        collect(&path, &mut sources)?;
-    }
-    let mut cases = Vec::new();
-    for (source, folder) in &sources {
-        let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
-        let (case, found) = rehearse::load(source, &read);
-        problems.extend(found.iter().map(ToString::to_string));
-        cases.extend(case);
-    }
-    if !named.is_empty() {
-        cases.retain(|c| named.iter().any(|name| name.as_os_str() == c.workflow.as_str()));
-    }
-    Ok((cases, problems))
-}
-
-/// Adds the tests that workflows name by globs and that do not stand in the usual folder.
-fn elsewhere(
-    folder: &Path,
-    bundle: &engine::Bundle,
-    into: &mut Vec<PathBuf>,
-    problems: &mut Vec<String>,
-) -> Result<(), Problem> {
-    let named: Vec<_> = bundle.workflow_names().iter().filter_map(|n| bundle.workflow(n)).cloned().collect();
-    if named.iter().all(|w| w.tests.is_empty()) {
-        return Ok(());
-    }
-    let mut files = Vec::new();
-    below(folder, 0, &mut files)?;
-    for workflow in named {
-        for pattern in &workflow.tests {
-            let plain = pattern.strip_prefix("./").unwrap_or(pattern);
-            let fits = |f: &&PathBuf| {
-                let path = f.strip_prefix(folder).ok().and_then(Path::to_str);
-                path.is_some_and(|p| glob(plain, p))
-            };
-            let found: Vec<&PathBuf> = files.iter().filter(fits).collect();
-            if found.is_empty() {
-                let (name, folder) = (&workflow.name, folder.display());
-                problems
-                    .push(format!("workflow `{name}`: no file of {folder} fits `{pattern}` of its `tests`"));
-            }
-            let usual = folder.join("tests");
-            for file in found.into_iter().filter(|f| !f.starts_with(&usual)) {
-                if !into.contains(file) {
-                    into.push(file.clone());
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Deepest folder that is looked into for tests.
-const DEEPEST: usize = 8;
-
-/// The YAML files of a folder and of those in it.
-fn below(folder: &Path, depth: usize, into: &mut Vec<PathBuf>) -> Result<(), Problem> {
-    if depth > DEEPEST {
-        return Ok(());
-    }
-    for path in folder::list(folder)? {
-        if path.is_dir() && !path.is_symlink() {
-            below(&path, depth.saturating_add(1), into)?;
-        } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
-            into.push(path);
-        }
-    }
-    Ok(())
-}
-
-fn collect(path: &Path, into: &mut Vec<(SourceFile, PathBuf)>) -> Result<(), Problem> {
-    let failed = |e: std::io::Error| Problem(format!("{}: {e}", path.display()));
-    if path.is_dir() {
-        return folder::texts(path, "yaml")?.iter().try_for_each(|file| collect(file, into));
-    }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
-    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    into.push((SourceFile::new(path.display().to_string(), text), folder));
-    Ok(())
+    covered
 }
