@@ -16,6 +16,7 @@ pub use case::{Case, load};
 pub use expect::{Failure, Outcome};
 pub use record::record;
 
+use crate::bound::Bound;
 use crate::bundle::Bundle;
 use crate::who::Who;
 use serde::Serialize;
@@ -130,8 +131,8 @@ pub struct Stubbed {
     pub path: Vec<(String, String)>,
 }
 
-/// Runs a workflow on stubs: whatever asks a model or a tool gets an answer that says that it is none. Nothing is
-/// called, and nothing waits.
+/// Runs a workflow on stubs: whatever asks a model or a tool gets an answer that says that it is none, but for nodes that
+/// no model may serve by `bound`: those fail as they would. Nothing is called, and nothing waits.
 ///
 /// # Errors
 /// There is no such workflow.
@@ -140,6 +141,7 @@ pub fn stubbed(
     name: &str,
     request: &Arc<ChatRequest>,
     inputs: Map<String, Value>,
+    bound: &Bound,
 ) -> Result<Stubbed, String> {
     let workflow = found(&bundle.library, name)?;
     let case = Case::empty(name);
@@ -151,7 +153,8 @@ pub fn stubbed(
         observer: Some(notes.clone()),
         ..Input::new(request.clone(), bundle.language.clone(), scope(&case, request, &profile))
     };
-    let stage = Arc::new(Stage::new(&case, bundle, request).stubbed(request, bundle.tools.specs()));
+    let stage =
+        Arc::new(Stage::new(&case, bundle, request).stubbed(request, bundle.tools.specs(), lacking(bound)));
     let finished = stage.clock.drive(workflows::run(workflow, input, stage.clone()));
     let seen = notes.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let end = expect::ended(finished);
@@ -164,6 +167,12 @@ pub fn stubbed(
         calls: stage.made(),
         path: seen.path,
     })
+}
+
+/// Nodes for which there is no model. A repair can ask the one whose answer it repairs.
+fn lacking(bound: &Bound) -> Vec<String> {
+    let none = bound.nodes.iter().filter(|row| row.models.is_empty() && row.kind != "repair");
+    none.map(|row| row.node.clone()).collect()
 }
 
 fn found(library: &Library, name: &str) -> Result<Arc<Workflow>, String> {

@@ -1,5 +1,6 @@
 //! The world of a test: what models and tools answer stands in the file.
 
+use super::Seen;
 use super::case::{ARGS, Call, Case, Forced, NO_CANDIDATE, Reply, Tool, error_kind};
 use super::clock::Clock;
 use super::pieces::{self, Piece};
@@ -55,6 +56,8 @@ pub(super) struct Stage {
     input: u32,
     /// What nobody has scripted is answered by stubs.
     stubs: Option<Arc<ChatRequest>>,
+    /// Nodes for which there is no model.
+    lacking: Vec<String>,
     state: Mutex<State>,
 }
 
@@ -80,6 +83,7 @@ impl Stage {
             validators: case.validators.clone(),
             input: u32::try_from(bytes.div_ceil(4)).unwrap_or(u32::MAX),
             stubs: None,
+            lacking: Vec::new(),
             state: Mutex::new(State {
                 used: vec![false; case.calls.len()],
                 tools_used: vec![false; case.tools.len()],
@@ -88,9 +92,14 @@ impl Stage {
         }
     }
 
-    /// With stubs for all that is asked for, and these tools.
-    pub(super) fn stubbed(self, request: &Arc<ChatRequest>, specs: Vec<Arc<ToolSpec>>) -> Self {
-        Stage { stubs: Some(request.clone()), specs, ..self }
+    /// With stubs for all that is asked for but by nodes for which there is no model, and these tools.
+    pub(super) fn stubbed(
+        self,
+        request: &Arc<ChatRequest>,
+        specs: Vec<Arc<ToolSpec>>,
+        lacking: Vec<String>,
+    ) -> Self {
+        Stage { stubs: Some(request.clone()), specs, lacking, ..self }
     }
 
     /// The answer that no script has.
@@ -233,6 +242,9 @@ impl World for Stage {
     fn generate(&self, ask: Ask) -> BoxFuture<'_, Result<Generated, Failure>> {
         Box::pin(async move {
             let frame = ask.node().to_string();
+            if self.lacking.contains(&Seen::plain(&frame)) {
+                return Err(Failure::nobody(format!("no model is left for node `{frame}`")));
+            }
             let Some(call) = self.next(&frame).or_else(|| self.stub(&ask)) else {
                 let mut s = self.state();
                 s.made = s.made.saturating_add(1);

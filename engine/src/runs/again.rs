@@ -9,10 +9,13 @@ use policies::Phase;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use types::Usd;
 use types::doc::SourceFile;
 use types::runs::{Created, Durability, Entry, Fork, Head, Key, NewRun, PlanChoice, Record, State};
+use types::{Severity, Usd};
 use workflows::Workflow;
+
+/// Problems of a file that are told with its refusal; all of them tells `turnout workflow check`.
+const PROBLEMS_TOLD: usize = 5;
 
 /// What a fork changes.
 #[derive(Clone, Debug, Default)]
@@ -220,7 +223,7 @@ impl Runs {
             return Err(Failure::Conflict { code: "not_recorded", message, details: Value::Null });
         }
         let mut entries = self.whole_journal(id).await?;
-        let instead = file.map(|file| self.instead(file)).transpose()?;
+        let instead = file.map(|file| self.instead(&file)).transpose()?;
         let edited = instead.is_some();
         let mut divergence = None;
         if edited {
@@ -296,13 +299,17 @@ impl Runs {
     }
 
     /// The workflow of a file, among those in force.
-    pub(super) fn instead(&self, file: SourceFile) -> Result<Arc<Workflow>, Failure> {
+    pub(super) fn instead(&self, file: &SourceFile) -> Result<Arc<Workflow>, Failure> {
         let name = file.stem().to_owned();
         let view = self.0.engine.0.view.load_full();
-        let files: Vec<SourceFile> = view.bundle.sources.iter().cloned().chain([file]).collect();
-        let message = format!("`{name}` is no workflow; turnout workflow check says why");
-        let compiled = view.bundle.compile(&files, &name);
-        compiled.ok_or(Failure::Invalid { param: "workflow".to_owned(), message })
+        let files: Vec<SourceFile> = view.bundle.sources.iter().cloned().chain([file.clone()]).collect();
+        view.bundle.compile(&files, &name).ok_or_else(|| {
+            let (_, problems) = view.bundle.try_workflows(std::slice::from_ref(file));
+            let own = problems.iter().filter(|d| d.severity == Severity::Error && d.file == file.path);
+            let told: Vec<String> = own.take(PROBLEMS_TOLD).map(ToString::to_string).collect();
+            let message = format!("`{}` is no workflow that can run here: {}", file.path, told.join("\n"));
+            Failure::Invalid { param: "workflow".to_owned(), message }
+        })
     }
 }
 

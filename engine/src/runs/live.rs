@@ -61,7 +61,7 @@ impl Runs {
             return Ok(dry);
         };
         let workflow = match file {
-            Some(file) => self.instead(file)?,
+            Some(file) => self.instead(&file)?,
             None => made::pinned(service, &view, &row.head, started).await?,
         };
         let mut made = made::again(&row.head, workflow, submission, started, decision)?;

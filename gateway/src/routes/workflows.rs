@@ -214,7 +214,9 @@ async fn dry_run(
     let dry = app.engine.dry(admission, request.clone()).await?;
     let (bundle, request) = (app.engine.bundle(), Arc::new(request));
     // A run on stubs is work for the processor.
-    let run = tokio::task::spawn_blocking(move || rehearse::stubbed(&bundle, &name, &request, inputs)).await;
+    let bound = dry.bound.clone();
+    let run = move || rehearse::stubbed(&bundle, &name, &request, inputs, &bound);
+    let run = tokio::task::spawn_blocking(run).await;
     let stubbed = run.map_err(|_| Failure::internal())?.ok();
     let mut told = json!(dry);
     if let Some(members) = told.as_object_mut() {

@@ -138,6 +138,15 @@ async fn a_dry_run_that_cannot_deliver_says_why() {
     );
     let (code, text) = told(&folder, &dry(&["--input", "topic=tea"])).await;
     assert!(code == 0 && text.contains("on stubs delivered,"), "{code} {text}");
+    // Where a live run would find nobody, stubs stand in for nobody.
+    let lacking = "version: 1\nname: good\nnodes:
+  - { id: ask, type: generate }
+  - { id: quick, type: generate, needs: ask, route: { require: [\"openai/*\"] } }
+  - { id: answer, type: stream, needs: quick, from: nodes.quick.completion }\n";
+    folder.write("workflows/good.yaml", lacking);
+    let (code, text) = told(&folder, &dry(&[])).await;
+    assert!(code == 2 && text.contains("no model is left for node `quick`"), "{code} {text}");
+    assert!(text.contains("ask: ok") && text.contains("quick: error"), "{text}");
 }
 
 /// A call gives what the other workflow takes, as far as types tell before a run.

@@ -188,6 +188,16 @@ async fn scenario_20_a_replay_names_the_first_divergence() {
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert_eq!(shown.status.code(), Some(2), "{text}");
     assert!(text.contains("call_intent three#0.1:model") && text.contains("would call three#0.1"), "{text}");
+    // So it does of a file that is none, as the server said it and nothing else.
+    house.folder().write("edited/short.yaml", &LONG.replace("type: merge", "type: marge"));
+    let edited = house.folder().path().join("edited/short.yaml");
+    let shown = house.cli(&["workflow", "replay", &id, "--workflow", edited.to_str().unwrap()]).await;
+    let text = String::from_utf8_lossy(&shown.stderr).into_owned();
+    assert_eq!(shown.status.code(), Some(2), "{text}");
+    for part in ["`short.yaml` is no workflow", "2:7: WF104", "did you mean `merge`"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("in use"), "{text}");
 }
 
 /// A replay with calls is a request of its key: no other key of the tenant makes it, and none whose budget is spent.

@@ -37,6 +37,10 @@ pub(super) async fn ask(
             Ok(answered) => {
                 let text =
                     answered.document.pointer("/error/message").and_then(Value::as_str).unwrap_or("no");
+                // Whoever knows the run and refuses has said all that there is to say.
+                if matches!(answered.status, 400 | 409 | 422) {
+                    return Err(Problem(text.to_owned()));
+                }
                 tried.push(format!("{address}: {text}"));
             }
             Err(Problem(why)) => tried.push(why),

@@ -57,8 +57,9 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         let body = Value::Object(body);
         let dry = dry(&running, &body).await?;
         let request = Arc::new(ChatRequest::from_value(&body)?);
+        let bundle = running.engine().bundle();
         let stubbed =
-            rehearse::stubbed(&running.engine().bundle(), &args.name, &request, inputs).map_err(Problem)?;
+            rehearse::stubbed(&bundle, &args.name, &request, inputs, &dry.bound).map_err(Problem)?;
         tell_dry(&dry, Some(&stubbed), out);
         return Ok(if stubbed.outcome == "delivered" { GOOD } else { FAILED });
     }
