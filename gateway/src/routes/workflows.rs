@@ -1,13 +1,14 @@
 //! `/v1/workflows`: what there is, drawn, planned, checked, tested, and put to a request without a call.
 
-use super::runs::show::{form, unknown_parameter};
+use super::runs::marks::marks;
+use super::runs::show::{form, traced, unknown_parameter};
 use super::runs::{expected, map, members, submit, text};
 use super::{Shared, WORKFLOW, WORKFLOW_CHECK, WORKFLOWS};
 use crate::app::App;
 use crate::cli::plan_json;
 use crate::edge::request_id;
 use crate::error::Failure;
-use crate::front::Arrival;
+use crate::front::{Arrival, may_use};
 use axum::body::Body;
 use axum::extract::{Extension, Path, RawQuery, Request, State};
 use axum::http::HeaderMap;
@@ -100,7 +101,7 @@ fn query<const N: usize>(query: Option<&str>, keys: [&str; N]) -> Result<[Option
     Ok(values)
 }
 
-/// `GET /v1/workflows/{name}/graph?format=mermaid|dot|svg`.
+/// `GET /v1/workflows/{name}/graph?format=mermaid|dot|svg&run=ID`: coloured by what that run of it did.
 async fn graph(
     State(app): Shared,
     Extension(arrival): Extension<Arrival>,
@@ -108,11 +109,27 @@ async fn graph(
     RawQuery(asked): RawQuery,
 ) -> Result<Response, Failure> {
     let w = named(&app.engine.bundle(), &arrival.who, &name)?;
-    let [word] = query(asked.as_deref(), ["format"])?;
+    let [word, run] = query(asked.as_deref(), ["format", "run"])?;
     let format = DrawFormat::parse(word.as_deref().unwrap_or("mermaid"))
         .ok_or_else(|| expected("format", "mermaid, dot or svg"))?;
     let kind = if format == DrawFormat::Svg { "image/svg+xml" } else { "text/plain; charset=utf-8" };
-    Ok(([(CONTENT_TYPE, kind)], w.draw(format, &Marks::new())).into_response())
+    let marks = match run {
+        None => Marks::new(),
+        Some(id) => marks_of(&app, &arrival, &name, &id).await?,
+    };
+    Ok(([(CONTENT_TYPE, kind)], w.draw(format, &marks)).into_response())
+}
+
+/// What a run of a workflow did, for its drawing.
+async fn marks_of(app: &App, arrival: &Arrival, name: &str, id: &str) -> Result<Marks, Failure> {
+    // It tells of a run, and is for keys that may see runs.
+    may_use(app, &arrival.who, "runs")?;
+    let trace = traced(app, arrival, id).await?;
+    let of = trace.pointer("/run/workflow").and_then(Value::as_str).unwrap_or_default();
+    match of == name {
+        true => Ok(marks(&trace)),
+        false => Err(expected("run", &format!("a run of `{name}`; this one is of `{of}`"))),
+    }
 }
 
 /// `GET /v1/workflows/{name}/plan?input_tokens=N&output_tokens=N`.

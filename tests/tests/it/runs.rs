@@ -181,6 +181,12 @@ async fn scenario_20_a_replay_names_the_first_divergence() {
     let judged = check("refusal", longer, "validator_result check: failed", Value::Null).await;
     assert!(early < judged && judged < late, "{early} {judged} {late}");
     assert_eq!(vendor.count(), calls, "nobody is asked");
+    // The workflow is drawn as it went, for who may see the run; not another one.
+    let drawn = house.client().get(&format!("/v1/workflows/long/graph?format=dot&run={id}")).await;
+    assert!(drawn.status == 200 && drawn.text().contains(" ms"), "{}", drawn.text());
+    let other = house.client().get(&format!("/v1/workflows/default/graph?run={id}")).await;
+    assert_eq!(other.error(400)["param"], "run", "{}", other.text());
+    assert_eq!(house.client().get("/v1/workflows/long/graph?run=run_none").await.status, 404);
     // The command line says the same.
     house.folder().write("edited/long.yaml", &LONG.replace("0.3", "0.5"));
     let edited = house.folder().path().join("edited/long.yaml");

@@ -4,6 +4,7 @@ pub(crate) mod acts;
 pub(crate) mod chat;
 pub(crate) mod events;
 pub(crate) mod failed;
+pub(crate) mod marks;
 pub(crate) mod object;
 pub(crate) mod show;
 pub(crate) mod submit;

@@ -1,6 +1,7 @@
 //! Looking at runs: one, many, all that one did.
 
 use super::{expected, object, refusal};
+use crate::app::App;
 use crate::error::Failure;
 use crate::front::Arrival;
 use crate::routes::Shared;
@@ -142,12 +143,17 @@ pub(crate) async fn trace(
     Extension(arrival): Extension<Arrival>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Failure> {
-    let row = app.runs.get(arrival.tenant(), &id).await.map_err(refusal)?;
-    let entries = app.runs.whole_journal(&id).await.map_err(refusal)?;
+    traced(&app, &arrival, &id).await.map(Json)
+}
+
+/// All that a run did, for those who may see it.
+pub(in crate::routes) async fn traced(app: &App, arrival: &Arrival, id: &str) -> Result<Value, Failure> {
+    let row = app.runs.get(arrival.tenant(), id).await.map_err(refusal)?;
+    let entries = app.runs.whole_journal(id).await.map_err(refusal)?;
     let mut shown = tree(&entries);
     shown.insert("run".to_owned(), Value::Object(object::of_row(&row)));
     shown.extend(asked(&entries, &row.submission));
-    Ok(Json(Value::Object(shown)))
+    Ok(Value::Object(shown))
 }
 
 /// What was asked of a run: its request as policies let it through, its inputs and its variables.
