@@ -297,6 +297,8 @@ pub(crate) mod tests {
             request_id: "r".into(),
             ts_ms: 0,
             tenant: "acme".into(),
+            key: String::new(),
+            engine_version: "".into(),
             model_asked: "auto".into(),
             profile: Vec::new(),
             cell: profiler::profile(&request).cell(),

@@ -86,6 +86,8 @@ pub(crate) mod tests {
             workflow: workflow.into(),
             model: model.into(),
             served_by: Some(model.into()),
+            served_in: None,
+            redacted: BTreeMap::new(),
             continued: false,
             status: Status::Delivered,
             error: None,

@@ -12,6 +12,7 @@ use crate::stays::Stays;
 use crate::trailer::trailer;
 use crate::{Inner, learn, outcome, route};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use types::decision::Decision;
@@ -241,12 +242,15 @@ impl Tree {
         if let (Some(stays), Some(served)) = (self.stays.take(), &run.served_by) {
             stays.answered(&decision, served);
         }
+        // Before the record itself is redacted, which is no part of what a request went through.
+        let redacted = self.demands.as_ref().map(|d| d.redaction.counts()).unwrap_or_default();
         let retention_ms = self.demands.as_ref().and_then(|demands| {
             demands.ended(&run, status);
             // Before the outcome is drawn from them: what may not be recorded is not counted under its name either.
             demands.apply(&mut decision, &mut run)
         });
         let mut outcome = self.outcome(&decision, &run, status, error);
+        outcome.redacted = redacted.into_iter().map(|(entity, n)| (entity.as_str().into(), n)).collect();
         outcome.expires_ms = retention_ms.map(|ms| expiry(outcome.ts_ms, ms));
         Some(RequestRecord { decision, run, outcome })
     }
@@ -266,6 +270,9 @@ impl Tree {
             tenant: decision.tenant.clone(),
             cell: decision.cell,
             workflow: arm.map_or_else(|| "".into(), |a| a.workflow.clone()),
+            served_in: arm
+                .filter(|a| !run.workflow.is_empty() && *a.workflow != *run.workflow)
+                .map(|_| run.workflow.as_str().into()),
             model: arm.map_or_else(|| "".into(), |a| a.model.clone()),
             served_by: run.served_by.clone(),
             continued: run.continued.is_some(),
@@ -284,6 +291,7 @@ impl Tree {
                 .unwrap_or_else(|| (total_ms - self.ledger.waited().as_secs_f64() * 1e3).max(0.0)),
             calls: u32::try_from(run.calls().count()).unwrap_or(u32::MAX),
             repairs: run.repairs,
+            redacted: BTreeMap::new(),
             observations: run.calls().filter(|c| !cancelled(c)).map(observation).collect(),
             propensity: decision.propensity,
             account: Some(account::account(&self.about, &self.admission.who, decision, run, status)),

@@ -129,6 +129,7 @@ pub struct Metrics {
     requests: Counts<4>,
     errors: Counts<1>,
     refusals: Counts<1>,
+    redactions: Counts<1>,
     verdicts: Counts<1>,
     calls: Counts<2>,
     repairs: Counter,
@@ -251,6 +252,11 @@ impl Default for Metrics {
                 "Requests by end, task family, workflow and model of the choice",
             ),
             errors: counts(r, "turnout_request_errors", "Requests without an answer by error code"),
+            redactions: counts(
+                r,
+                "turnout_policy_redactions",
+                "Values that policies masked, hashed, dropped or blocked, by their kind",
+            ),
             refusals: counts(
                 r,
                 "turnout_policy_refusals",
@@ -519,7 +525,7 @@ impl Metrics {
         let choice = Choice {
             status: o.status,
             family: family.map_or(Cow::Borrowed(""), |a| a.value.clone()),
-            workflow: o.workflow.clone(),
+            workflow: o.counts_for().clone(),
             // As reports do: a request belongs to the model that answered, else to the one chosen.
             model: o.served_by.clone().unwrap_or_else(|| o.model.clone()),
             verdict: o.verdict.as_str(),
@@ -532,6 +538,9 @@ impl Metrics {
         }
         for rule in refusing(record) {
             self.refusals.get_or_create(&[("rule", rule.to_owned())]).inc();
+        }
+        for (entity, n) in &o.redacted {
+            self.redactions.get_or_create(&[("entity", entity.to_string())]).inc_by(u64::from(*n));
         }
         self.repairs.inc_by(u64::from(o.repairs));
         self.overhead.observe(o.overhead_ms / 1e3);

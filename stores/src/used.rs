@@ -51,7 +51,7 @@ impl Used {
                 day,
                 tenant: o.tenant.clone(),
                 key: key.to_owned(),
-                workflow: o.workflow.clone(),
+                workflow: o.counts_for().clone(),
                 model,
             };
             add(&mut self.rows, by, &sums, sign);

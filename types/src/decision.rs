@@ -167,6 +167,12 @@ pub struct Decision {
     pub ts_ms: i64,
     /// Whose request.
     pub tenant: String,
+    /// Identifier of the virtual key it came with; empty = none was asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub key: String,
+    /// Version of the program that decided; empty = one that did not say so.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub engine_version: Arc<str>,
     /// The `model` of the request.
     pub model_asked: String,
     /// The ten axes.

@@ -73,6 +73,9 @@ pub struct Outcome {
     pub cell: Cell,
     /// Workflow of the arm that was chosen; empty = none was.
     pub workflow: Arc<str>,
+    /// Workflow that gave the answer, where it is another one: a rule sent the request there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served_in: Option<Arc<str>>,
     /// Model of the arm that was chosen.
     pub model: Arc<str>,
     /// Model that answered; `None` = none did.
@@ -108,6 +111,9 @@ pub struct Outcome {
     pub calls: u32,
     /// Repair attempts that called a model.
     pub repairs: u32,
+    /// How many values policies redacted, by their kind; empty = none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub redacted: BTreeMap<Arc<str>, u32>,
     /// Per model called: what the statistics need (latency, failure), in order.
     pub observations: Vec<CallObservation>,
     /// Probability of the choice.
@@ -139,6 +145,12 @@ impl Outcome {
     #[must_use]
     pub fn is_unsettled(&self) -> bool {
         self.error.as_deref() == Some(UNSETTLED)
+    }
+
+    /// The workflow that it counts for: the one that gave the answer, else the one that was chosen.
+    #[must_use]
+    pub fn counts_for(&self) -> &Arc<str> {
+        self.served_in.as_ref().unwrap_or(&self.workflow)
     }
 
     /// Whether its record is to be erased by now.
@@ -194,6 +206,8 @@ impl Outcome {
             workflow: arm.map_or_else(|| "".into(), |a| a.workflow.clone()),
             model: model.clone(),
             served_by: Some(model.clone()),
+            served_in: None,
+            redacted: BTreeMap::new(),
             continued: false,
             status: Status::Delivered,
             error: None,

@@ -249,6 +249,9 @@ fn reason(d: &Decision) -> String {
     )
 }
 
+/// Of this program, for records.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 fn blank(inputs: &Inputs<'_>, directives: &mut Directives) -> Decision {
     let axes = inputs.profile.axes();
     let o = &inputs.request.options;
@@ -259,6 +262,8 @@ fn blank(inputs: &Inputs<'_>, directives: &mut Directives) -> Decision {
         request_id: inputs.request_id.to_owned(),
         ts_ms: inputs.ts_ms,
         tenant: inputs.who.tenant.id.clone(),
+        key: inputs.who.principal.key_id().to_owned(),
+        engine_version: VERSION.into(),
         model_asked: inputs.request.model.clone(),
         profile: axes
             .iter()

@@ -200,5 +200,27 @@ async fn an_answer_says_which_workflow_it_came_from() {
         let answer = house.client().chat(&ask(model, "what?")).await;
         assert_eq!((answer.status, answer.content().as_str()), (200, said), "{}", answer.text());
         assert_eq!(answer.header("x-turnout-workflow"), Some(workflow));
+        let record = house.decision(answer.header("x-turnout-decision").unwrap()).await;
+        let elsewhere = Some(workflow).filter(|w| *w == "second");
+        assert_eq!(record["outcome"]["served_in"].as_str(), elsewhere, "{record:#}");
+        assert_eq!(record["outcome"]["workflow"], "default", "learning is about what was chosen");
+        let version = record["decision"]["engine_version"].as_str().unwrap_or_default();
+        assert!(version.starts_with(|c: char| c.is_ascii_digit()), "{record:#}");
     }
+    // Reports count it where it was answered.
+    let admin = tests::admin::Admin::of(&house);
+    let counted = |report: &Value| {
+        let rows = report["data"].as_array().unwrap();
+        let of = |name: &str| rows.iter().find(|r| r["group"] == name).map(|r| r["requests"].clone());
+        (of("second"), of("default"))
+    };
+    let mut report = Value::Null;
+    for _ in 0..1_000 {
+        report = admin.call("GET", "/usage?group_by=workflow", &Value::Null).await.json();
+        if counted(&report) == (Some(1.into()), Some(1.into())) {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("{report:#}");
 }

@@ -207,7 +207,7 @@ async fn what_is_masked_in_records_stands_in_no_file() {
         .await;
     let admin = Admin::of(&house);
     let limits = json!([{"metric": "requests", "amount": 100, "per": "day"}]);
-    let (_, key) = admin.key(json!({"limits": limits})).await;
+    let (key_id, key) = admin.key(json!({"limits": limits})).await;
     let address = |n: u32| format!("ada{n}.of.the.marked@analytical.co.uk");
     let ask = |text: String| json!({"model": "auto", "messages": [{"role": "user", "content": text}]});
 
@@ -237,7 +237,9 @@ async fn what_is_masked_in_records_stands_in_no_file() {
     assert_eq!(budgets["data"][0]["used"], 3.0, "{budgets}");
     assert_eq!(vendor.count(), 1);
 
-    let told = get(house.client(), &key, &format!("/v1/decisions/{id}")).await.text();
+    let told = get(house.client(), &key, &format!("/v1/decisions/{id}")).await;
+    assert_eq!(told.json()["decision"]["key"], key_id, "{}", told.text());
+    let told = told.text();
     assert!(told.contains("[EMAIL_") && !told.contains("of.the.marked"), "{told}");
     house.stop().await;
     let data = house.folder().path().join("data");
