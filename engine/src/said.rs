@@ -3,7 +3,11 @@
 use crate::error::Error;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use types::directives::{ActionRecord, Directives, LogContent, Redact, RuleId, RuleRecord, RuleResult, Set};
+use std::time::Duration;
+use types::directives::{
+    ActionRecord, Directives, LogContent, Place, Redact, RuleId, RuleRecord, RuleResult, Set,
+};
+use types::runs::Forgets;
 use workflows::{Ending, RunFailure};
 
 /// What rules of the later phases have said; clones share it.
@@ -50,6 +54,19 @@ impl Said {
     /// Why the answer does not go out, where policies say so.
     pub(crate) fn refusal(&self) -> Option<Error> {
         self.lock().refusal.take().map(|e| *e)
+    }
+
+    /// What of a run is not kept once it has ended, for what may not be recorded of it stands in its journal as it came.
+    pub(crate) fn forgets(&self) -> Forgets {
+        let words = self.lock();
+        let masked = words.redact.iter().any(|r| r.value.place == Place::Logs);
+        let contents = masked || words.log.is_some_and(|content| content < LogContent::Full);
+        Forgets { contents, after: words.retention.map(Duration::from_millis) }
+    }
+
+    /// Whether the answer that goes out may be another than the one that came.
+    pub(crate) fn redacts_answers(&self) -> bool {
+        self.lock().redact.iter().any(|r| r.value.place != Place::Logs)
     }
 
     /// Headers for the answer.

@@ -258,11 +258,10 @@ impl PolicySet {
     }
 
     /// A verb of a rule of the response phase that could apply to the answer to a request, and that cannot hold for a
-    /// run: what it made is kept as it came, it is answered once, and its answer has no head of its own. `None` = there
-    /// is none.
+    /// run, which is answered once. `None` = there is none.
     #[must_use]
     pub fn not_in_runs(&self, scope: &Scope) -> Option<&'static str> {
-        const VERBS: &[&str] = &["redact", "log", "escalate", "header"];
+        const VERBS: &[&str] = &["escalate"];
         VERBS.iter().copied().find(|name| self.may_apply(scope, &|verb, _| verb == *name, &|_, _| false))
     }
 

@@ -19,7 +19,7 @@ mod row;
 mod state;
 
 pub use journal::{Entry, JOURNAL, PlanChoice, Record, SideEffect};
-pub use lease::{Advance, Chosen, Claimed, Claims, LEASE, Lease, RENEW, Renewed, To};
+pub use lease::{Advance, Chosen, Claimed, Claims, Forgets, LEASE, Lease, RENEW, Renewed, To};
 pub use list::{Cursor, Filter, PAGE, Page};
 pub use post::{Post, Posted, Told, WEBHOOK_TRIES, Webhook};
 pub use row::{Authored, Created, Fork, Head, Holder, Key, NewRun, Row, Spent};
@@ -162,8 +162,8 @@ pub trait RunStore: Send + Sync {
     /// [`Error::Unknown`]; [`Error::State`] for one that has not ended.
     fn delete(&self, tenant: &str, id: &str) -> BoxFuture<'_, Result<(), Error>>;
 
-    /// Forgets runs that ended before a time (Unix milliseconds), at most `limit`, and idempotency keys that
-    /// are too old; gives how many runs.
+    /// Forgets runs that ended before a time (Unix milliseconds) or whose own time to be forgotten has come, at most
+    /// `limit`, and idempotency keys that are too old; gives how many runs.
     fn purge(&self, ended_before_ms: i64, limit: usize) -> BoxFuture<'_, Result<usize, Error>>;
 
     /// Webhooks that are due, each for one try; untold within a minute they are due again.

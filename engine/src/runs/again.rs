@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::doc::SourceFile;
-use types::runs::{Created, Durability, Entry, Fork, Head, Key, NewRun, PlanChoice, Record, State};
+use types::runs::{Created, Durability, Entry, Fork, Head, Key, NewRun, PlanChoice, Record, Row, State};
 use types::{Severity, Usd};
 use workflows::Workflow;
 
@@ -72,6 +72,7 @@ impl Runs {
     ) -> Result<Head, Failure> {
         let tenant = &who.principal.tenant.id;
         let row = self.get(tenant, id).await?;
+        is_kept(&row)?;
         let posts = settlements(&row, settled)?;
         if choice == PlanChoice::Pinned && !posts.is_empty() {
             return self.post(tenant, id, posts, Vec::new()).await;
@@ -142,6 +143,7 @@ impl Runs {
     ) -> Result<Created, Failure> {
         let tenant = who.principal.tenant.id.clone();
         let row = self.get(&tenant, id).await?;
+        is_kept(&row)?;
         let entries = self.whole_journal(id).await?;
         version::check(id, &entries).map_err(refused)?;
         let resolved = |e: &&Entry| matches!(&e.record, Record::NodeResolved { frame, .. } if frame == after);
@@ -216,11 +218,10 @@ impl Runs {
     /// The run has not started, or its plan cannot be made any more; the file is no workflow.
     pub async fn replay(&self, tenant: &str, id: &str, file: Option<SourceFile>) -> Result<Replay, Failure> {
         let row = self.get(tenant, id).await?;
+        is_kept(&row)?;
         if row.head.plan.is_some() && row.head.durability == Durability::None {
-            let message = format!(
-                "nothing of run `{id}` was written that could be repeated: its workflow has `durability: none`"
-            );
-            return Err(Failure::Conflict { code: "not_recorded", message, details: Value::Null });
+            let why = "written that could be repeated: its workflow has `durability: none`";
+            return Err(not_recorded(id, why));
         }
         let mut entries = self.whole_journal(id).await?;
         let instead = file.map(|file| self.instead(&file)).transpose()?;
@@ -276,7 +277,9 @@ impl Runs {
         }
         let bytes = |v: &Option<Value>| v.as_ref().map(|v| end::comparable(v).to_string());
         let answers = |v: &Option<Value>| v.as_ref().is_some_and(end::is_answer);
-        let kept_back = judged && answers(&result) && !answers(&recorded);
+        // What rules made of the answer back then cannot be told apart from another answer.
+        let changed = !answers(&recorded) || recorded.as_ref().is_some_and(end::is_redacted);
+        let kept_back = judged && answers(&result) && changed;
         let same_result = bytes(&recorded) == bytes(&result) || kept_back;
         if withheld {
             result = result.map(end::withheld);
@@ -315,6 +318,22 @@ impl Runs {
 
 fn refused(error: crate::Error) -> Failure {
     Failure::Engine(Box::new(error))
+}
+
+/// # Errors
+/// A rule had what led to the end of a run forgotten.
+fn is_kept(row: &Row) -> Result<(), Failure> {
+    match row.submission {
+        Value::Null => {
+            Err(not_recorded(&row.head.id, "kept but its end: a rule demands it (`log`, `redact`)"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn not_recorded(id: &str, why: &str) -> Failure {
+    let message = format!("nothing of run `{id}` was {why}");
+    Failure::Conflict { code: "not_recorded", message, details: Value::Null }
 }
 
 /// Where in a journal its run was last walked anew, if it was.

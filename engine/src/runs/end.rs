@@ -5,9 +5,13 @@ use crate::ending;
 use crate::error::{Error, Kind};
 use crate::settle::Tree;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use types::Blame;
 use types::runs::State;
 use workflows::Ending;
+
+/// Set in a result whose answer is another than the one that came.
+const REDACTED: &str = "redacted";
 
 /// The state and result of a walk that has ended, and the text of its answer; its record is written.
 pub(super) fn of(ending: Ending, tree: &mut Tree) -> (State, Value, Option<String>) {
@@ -15,11 +19,19 @@ pub(super) fn of(ending: Ending, tree: &mut Tree) -> (State, Value, Option<Strin
         Ending::Delivered { completion, model, verdict }
         | Ending::Streamed { completion, model, verdict } => {
             tree.first_byte();
+            let redacted = tree.demands.as_ref().is_some_and(|d| d.said.redacts_answers());
+            let headers: BTreeMap<String, String> = tree.headers().into_iter().collect();
             let tail = tree.delivered();
             let text = completion.text().to_owned();
-            let result = json!({
+            let mut result = json!({
                 "completion": completion, "model": &*model.id, "verdict": verdict, "usage": tail.usage,
             });
+            if let (true, Some(members)) = (redacted, result.as_object_mut()) {
+                members.insert(REDACTED.to_owned(), true.into());
+            }
+            if let (false, Some(members)) = (headers.is_empty(), result.as_object_mut()) {
+                members.insert("headers".to_owned(), json!(headers));
+            }
             (State::Succeeded, result, Some(text))
         }
         Ending::Broken { error, .. } => {
@@ -49,11 +61,12 @@ pub(super) fn told(ending: &Ending) -> Value {
     }
 }
 
-/// A result without what is added up beside the walk: what all calls used, and which of them failed.
+/// A result without what comes from beside the walk: what all calls used, which of them failed, what rules added.
 pub(super) fn comparable(result: &Value) -> Value {
     let mut result = result.clone();
     if let Some(object) = result.as_object_mut() {
         object.shift_remove("usage");
+        object.shift_remove("headers");
     }
     if let Some(error) = result.get_mut("error").and_then(Value::as_object_mut) {
         for key in ["attempts", "upstream", "retry", "retry_after_ms"] {
@@ -99,6 +112,17 @@ pub(super) fn withheld(mut result: Value) -> Value {
         object.insert("withheld".to_owned(), true.into());
     }
     result
+}
+
+/// Whether a result is an answer that rules have changed.
+pub(super) fn is_redacted(result: &Value) -> bool {
+    result.get(REDACTED).is_some_and(|redacted| redacted == true)
+}
+
+/// Headers that rules add to an answer.
+pub fn headers(result: &Value) -> impl Iterator<Item = (&str, &str)> {
+    let named = result.get("headers").and_then(Value::as_object).into_iter().flatten();
+    named.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)))
 }
 
 /// Whether a result is an answer.

@@ -6,7 +6,9 @@ use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
-use types::runs::{Advance, Chosen, Durability, Error, Head, LEASE, Lease, Record, RunStore, Spent, To};
+use types::runs::{
+    Advance, Chosen, Durability, Error, Forgets, Head, LEASE, Lease, Record, RunStore, Spent, To,
+};
 
 /// The run is somebody else's, or its store has been away for longer than the lease holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,7 @@ pub(super) struct Keeper {
     /// Records that wait to be written with the next ones.
     kept: Vec<Record>,
     chosen: Option<Chosen>,
+    forgets: Forgets,
     writing: Option<BoxFuture<'static, Result<u64, Error>>>,
 }
 
@@ -43,6 +46,7 @@ impl Keeper {
             seen: 0,
             kept: Vec::new(),
             chosen: None,
+            forgets: Forgets::default(),
             writing: None,
         }
     }
@@ -72,12 +76,18 @@ impl Keeper {
         self.chosen = Some(chosen);
     }
 
+    /// So much of the run is not kept, once it has ended.
+    pub(super) const fn forget(&mut self, forgets: Forgets) {
+        self.forgets = forgets;
+    }
+
     /// Begins to write what the walk has made; false = there is nothing to write.
     pub(super) fn write(&mut self, shared: &Shared) -> bool {
         let (fresh, mark) = shared.take_fresh();
         let mut records = std::mem::take(&mut self.kept);
         records.extend(fresh);
-        let step = Advance { records, plan: self.chosen.take(), spent: Some(shared.spent()), to: None };
+        let (plan, spent) = (self.chosen.take(), Some(shared.spent()));
+        let step = Advance { records, plan, spent, ..Advance::default() };
         if step.records.is_empty() && step.plan.is_none() {
             shared.flushed(mark);
             return false;
@@ -176,8 +186,12 @@ impl Keeper {
     /// [`Lost`].
     pub(super) async fn finish(&mut self, spent: Spent, records: Vec<Record>, to: To) -> Result<Head, Lost> {
         let mut all = std::mem::take(&mut self.kept);
+        if self.forgets.contents {
+            all.clear();
+        }
         all.extend(records);
-        let step = Advance { records: all, plan: self.chosen.take(), spent: Some(spent), to: Some(to) };
+        let (plan, forgets) = (self.chosen.take(), self.forgets);
+        let step = Advance { records: all, plan, spent: Some(spent), to: Some(to), forgets };
         let head = write(&*self.store, &self.lease, step, self.held + LEASE).await;
         let head = head.map_err(|error| self.lost(&error))?;
         self.changes.written(&self.lease.run);

@@ -40,7 +40,7 @@ mod world;
 pub use again::{Overrides, Replay};
 pub use answers::{Decided, Settled};
 pub use changes::Following;
-pub use end::failed as kept_error;
+pub use end::{failed as kept_error, headers};
 pub use made::is_judged;
 pub use service::{Config, Failure, People, Runs, Setup, Wish, principal};
 pub use submission::Submission;

@@ -250,6 +250,9 @@ async fn ended(
     drop(tree);
     let mut records = Vec::new();
     if let Some(text) = text {
+    if let Some(demands) = &tree.demands {
+        keeper.forget(demands.said.forgets());
+    }
         records.push(Record::Stream { offset: 0, text });
     }
     records.push(Record::RunFinished { state, result: result.clone() });

@@ -11,7 +11,7 @@ use types::runs::Claims;
 /// How often the worker looks for runs that became due by themselves.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often what is too old is forgotten.
-const SWEEP: Duration = Duration::from_secs(600);
+const SWEEP: Duration = Duration::from_secs(5);
 /// Most that is forgotten at once.
 const SWEEP_MOST: usize = 500;
 

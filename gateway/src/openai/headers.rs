@@ -30,13 +30,18 @@ pub(crate) fn head(headers: &mut HeaderMap, head: &Head) {
     headers.insert(OVERHEAD, thousandths(head.overhead_ms));
     put(headers, BUNDLE, &head.bundle);
     headers.insert(CACHE, HeaderValue::from_static("miss"));
-    for (name, value) in &head.headers {
+    of_rules(headers, head.headers.iter().map(|(name, value)| (&**name, &**value)));
+    if head.simulated {
+        headers.insert(SIMULATED, HeaderValue::from_static("true"));
+    }
+}
+
+/// What rules add to the head of an answer.
+pub(crate) fn of_rules<'h>(headers: &mut HeaderMap, added: impl Iterator<Item = (&'h str, &'h str)>) {
+    for (name, value) in added {
         if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
             put(headers, name, value);
         }
-    }
-    if head.simulated {
-        headers.insert(SIMULATED, HeaderValue::from_static("true"));
     }
 }
 

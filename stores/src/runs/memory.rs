@@ -320,9 +320,20 @@ impl Table for Tables {
         Ok(due.into_iter().take(limit).cloned().collect())
     }
 
-    fn ended_before(&mut self, ms: i64, limit: usize) -> Done<Vec<String>> {
-        let ended = self.runs.values().filter(|r| r.head.ended_ms.is_some_and(|t| t < ms));
-        Ok(ended.take(limit).map(|r| r.head.id.clone()).collect())
+    fn forgettable(&mut self, ended_before_ms: i64, now_ms: i64, limit: usize) -> Done<Vec<String>> {
+        let goes = |head: &Head| {
+            let own = head.forget_ms.is_some_and(|t| t <= now_ms);
+            head.ended_ms.is_some_and(|t| t < ended_before_ms || own)
+        };
+        let found = self.runs.values().filter(|r| goes(&r.head));
+        Ok(found.take(limit).map(|r| r.head.id.clone()).collect())
+    }
+
+    fn clear(&mut self, run: &str) -> Done {
+        let run = self.run(run)?;
+        run.journal.clear();
+        run.posts.clear();
+        Ok(())
     }
 
     fn remove(&mut self, run: &str) -> Done {

@@ -113,6 +113,11 @@ pub(super) fn renew(t: &mut impl Table, lease: &Lease, now: i64) -> Done<Renewed
 pub(super) fn advance(t: &mut impl Table, lease: &Lease, step: &Advance, now: i64) -> Done<Head> {
     let mut head = owned(t, lease)?;
     rules::step(&mut head, step, now)?;
+    if step.forgets.contents && head.state.is_final() {
+        t.clear(&head.id)?;
+        t.put_part(&head.id, Part::Submission, Some("null"))?;
+        t.put_part(&head.id, Part::Waiting, None)?;
+    }
     write(t, &mut head, &step.records, now)?;
     match &step.to {
         Some(To::Waiting { waiting, .. }) => t.put_part(&head.id, Part::Waiting, Some(&json(waiting)?))?,
@@ -207,7 +212,7 @@ pub(super) fn delete(t: &mut impl Table, tenant: &str, id: &str) -> Done {
 
 pub(super) fn purge(t: &mut impl Table, before: i64, limit: usize, now: i64) -> Done<usize> {
     t.drop_keys(now)?;
-    let old = t.ended_before(before, limit)?;
+    let old = t.forgettable(before, now, limit)?;
     for id in &old {
         t.remove(id)?;
     }

@@ -20,6 +20,7 @@ pub(super) fn fresh(new: &NewRun, now: i64) -> Head {
         started_ms: None,
         ended_ms: None,
         expires_ms: now.saturating_add(millis(new.lifetime)),
+        forget_ms: None,
         wake_ms: None,
         epoch: 0,
         holder: None,
@@ -103,7 +104,10 @@ pub(super) fn step(head: &mut Head, step: &Advance, now: i64) -> Result<(), Erro
             head.wake_ms = wake_ms.filter(|_| !unread);
         }
         Some(To::Ended { state, .. }) if !state.is_final() => return wrong(*state),
-        Some(To::Ended { state, .. }) => end(head, *state, now),
+        Some(To::Ended { state, .. }) => {
+            end(head, *state, now);
+            head.forget_ms = step.forgets.after.map(|after| now.saturating_add(millis(after)));
+        }
     }
     Ok(())
 }
@@ -141,7 +145,7 @@ pub(super) fn reopen(head: &mut Head, now: i64) -> Result<(), Error> {
     }
     let lifetime = head.expires_ms.saturating_sub(head.created_ms);
     head.expires_ms = head.expires_ms.max(now.saturating_add(lifetime));
-    head.ended_ms = None;
+    (head.ended_ms, head.forget_ms) = (None, None);
     head.cancel = None;
     head.updated_ms = now;
     release(head, State::Queued);

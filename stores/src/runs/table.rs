@@ -73,8 +73,10 @@ pub(crate) trait Table {
     fn drop_hook(&mut self, id: &str) -> Done;
     fn due_hooks(&mut self, now_ms: i64, limit: usize) -> Done<Vec<HookRow>>;
 
-    /// Runs that ended before a time.
-    fn ended_before(&mut self, ms: i64, limit: usize) -> Done<Vec<String>>;
+    /// Runs that ended before a time, and those whose own time to be forgotten has come.
+    fn forgettable(&mut self, ended_before_ms: i64, now_ms: i64, limit: usize) -> Done<Vec<String>>;
+    /// Forgets the journal of a run, and what was posted to it.
+    fn clear(&mut self, run: &str) -> Done;
     /// Forgets a run with everything that belongs to it.
     fn remove(&mut self, run: &str) -> Done;
 }

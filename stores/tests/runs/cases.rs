@@ -6,8 +6,8 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use types::runs::{
-    Advance, Authored, Chosen, Claimed, Created, Durability, Error, Filter, Fork, Head, Key, LEASE, Lease,
-    NewRun, PlanChoice, Post, Record, Row, Spent, State, To, Told, WEBHOOK_TRIES,
+    Advance, Authored, Chosen, Claimed, Created, Durability, Error, Filter, Forgets, Fork, Head, Key, LEASE,
+    Lease, NewRun, PlanChoice, Post, Record, Row, Spent, State, To, Told, WEBHOOK_TRIES,
 };
 use types::{Usd, runs};
 
@@ -34,6 +34,8 @@ pub(crate) const CASES: &[(&str, Case)] = &[
     ("a fork begins with another run's journal", forks),
     ("plans are kept once", plans),
     ("what ended can be forgotten", forgets),
+    ("what led to an end is forgotten where it must be", forgets_what_led_to_an_end),
+    ("a run is forgotten when its own time has come", forgets_a_run_when_its_own_time_has_come),
     ("webhooks are tried eight times over a day", webhooks),
     ("many at once", many),
 ];
@@ -527,6 +529,32 @@ fn forgets(s: &Subject) {
     assert_eq!(s.list(Filter::default()), ["run_4", "run_3"]);
     assert_eq!(wait(s.store.purge(i64::MAX, 10)).unwrap(), 1, "what has not ended stays");
     assert_eq!(s.list(Filter::default()), ["run_4"]);
+}
+
+fn forgets_what_led_to_an_end(s: &Subject) {
+    let lease = s.owned("run_1", "w");
+    s.advance(&lease, wrote(&records())).unwrap();
+    let contents = Forgets { contents: true, after: None };
+    s.advance(&lease, Advance { forgets: contents, ..wrote(&records()[..1]) }).unwrap();
+    assert_eq!(s.journal("run_1").len(), records().len() + 1, "it has not ended");
+    s.advance(&lease, Advance { forgets: contents, ..ended(State::Succeeded) }).unwrap();
+    let (row, journal) = (s.row("run_1"), wait(s.store.journal("run_1", 0, 10)).unwrap());
+    let seqs: Vec<u64> = journal.iter().map(|e| e.seq).collect();
+    assert_eq!((seqs, row.submission), (vec![records().len() as u64 + 2], json!(null)));
+    assert!(row.result.is_some(), "the result is for who asked");
+    assert_eq!(wait(s.store.posted("run_1", 0)).unwrap(), []);
+}
+
+fn forgets_a_run_when_its_own_time_has_come(s: &Subject) {
+    let soon = Forgets { contents: false, after: Some(Duration::from_secs(5)) };
+    for (id, forgets) in [("run_1", Forgets::default()), ("run_2", soon)] {
+        let lease = s.owned(id, "w");
+        s.advance(&lease, Advance { forgets, ..ended(State::Succeeded) }).unwrap();
+    }
+    assert_eq!(wait(s.store.purge(0, 10)).unwrap(), 0, "its time has not come");
+    (s.pass)(Duration::from_secs(6));
+    assert_eq!(wait(s.store.purge(0, 10)).unwrap(), 1);
+    assert_eq!(s.list(Filter::default()), ["run_1"]);
 }
 
 fn webhooks(s: &Subject) {

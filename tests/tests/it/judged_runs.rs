@@ -1,6 +1,7 @@
 //! Rules of the phase `response` hold for runs: nobody has an answer, nor a piece of it, before they have looked at it.
 
 use serde_json::{Value, json};
+use std::time::Duration;
 use tests::admin::Admin;
 use tests::house::{House, Model, Plan};
 use tests::vendor::{Dialect, Reply, Seen, Vendor};
@@ -112,4 +113,81 @@ async fn an_answer_that_people_have_to_see_waits_for_them_in_the_run() {
     assert_eq!(run["error"]["code"], "approval_rejected", "{run:#}");
     assert!(!shown(&house, &no).await.contains("so be it"));
     assert_eq!(vendor.count(), 2);
+}
+
+/// What rules say of what may be seen and kept of an answer.
+const CAREFUL: &str = "\
+rules:
+  - { id: mask, phase: response, when: 'request.user == \"masked\"', actions: { redact: { entities: [email], action: mask, in: [output] } } }
+  - { id: dark, phase: response, when: 'request.user == \"dark\"', actions: { redact: { entities: [email], action: mask }, log: { content: none } } }
+  - { id: brief, phase: response, when: 'request.user == \"brief\"', actions: { log: { retention: 2s } } }
+  - { id: named, phase: response, actions: { header: { x-checked: \"yes\" } } }
+";
+
+/// As [`submit`], for somebody.
+async fn submit_of(house: &House, user: &str) -> String {
+    let text = format!("write to {ADDRESS}");
+    let request = json!({"model": "auto", "user": user, "messages": [{"role": "user", "content": text}]});
+    let taken = house.client().post("/v1/runs", &json!({"request": request})).await;
+    assert_eq!(taken.status, 202, "{}", taken.text());
+    format!("/v1/runs/{}", taken.json()["id"].as_str().unwrap())
+}
+
+const ADDRESS: &str = "ada.of.the.marked@analytical.co.uk";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_of_a_run_is_masked_and_has_the_headers_that_rules_add() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
+    let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one"));
+    let house = plan.rules(&format!("{}{CAREFUL}", crate::NO_CHANCE)).start().await;
+    let path = submit_of(&house, "masked").await;
+    let run = house.run_in(&path, "succeeded").await;
+    assert_eq!(run["result"]["choices"][0]["message"]["content"], "so be it: write to [EMAIL_1]", "{run:#}");
+    assert_eq!(house.client().get(&path).await.header("x-checked"), Some("yes"));
+    let events = house.client().get(&format!("{path}/events")).await.text();
+    assert!(events.contains("[EMAIL_1]") && !events.contains("so be it: write to ada"), "{events}");
+    let replay = house.client().post(&format!("{path}/replay"), &json!({})).await;
+    assert_eq!(replay.json()["same"], true, "{}", replay.text());
+    let record = house.decision(path.trim_start_matches("/v1/runs/")).await;
+    assert_eq!(record["decision"]["tags"]["redacted_email"], "1", "{record:#}");
+    assert_eq!(record["outcome"]["redacted"], json!({"email": 1}), "{record:#}");
+    let metrics = house.client().get("/metrics").await.text();
+    assert!(metrics.contains("turnout_policy_redactions_total{entity=\"email\"} 1"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_but_its_end_is_kept_of_a_run_that_may_not_be_recorded() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
+    let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one"));
+    let mut house = plan.rules(&format!("{}{CAREFUL}", crate::NO_CHANCE)).start().await;
+    let path = submit_of(&house, "dark").await;
+    let run = house.run_in(&path, "succeeded").await;
+    assert_eq!(run["result"]["choices"][0]["message"]["content"], "so be it: write to [EMAIL_1]", "{run:#}");
+    let trace = house.client().get(&format!("{path}/trace")).await.json();
+    assert_eq!((&trace["nodes"], &trace["request"]), (&json!([]), &Value::Null), "{trace:#}");
+    for (verb, body) in [("replay", json!({})), ("resume", json!({})), ("fork", json!({"after": "ask"}))] {
+        let refused = house.client().post(&format!("{path}/{verb}"), &body).await;
+        assert_eq!(refused.error(409)["code"], "not_recorded", "{}", refused.text());
+    }
+    house.stop().await;
+    for (name, bytes) in tests::admin::files(&house.folder().path().join("data")) {
+        assert!(!bytes.windows(13).any(|w| w == b"of.the.marked"), "an address stands in {name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_forgotten_with_its_record() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
+    let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one"));
+    let house = plan.rules(&format!("{}{CAREFUL}", crate::NO_CHANCE)).start().await;
+    let path = submit_of(&house, "brief").await;
+    let gone = || async { house.client().get(&path).await.status == 404 };
+    let ended = std::time::Instant::now();
+    while !gone().await {
+        assert!(ended.elapsed() < Duration::from_secs(90), "it is still there");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let id = path.trim_start_matches("/v1/runs/");
+    let erased = house.client().get(&format!("/v1/decisions/{id}")).await;
+    assert_eq!(erased.error(410)["code"], "record_erased", "{}", erased.text());
 }

@@ -231,7 +231,7 @@ impl Record {
 /// A record with its place.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// From 1, without gaps, per run.
+    /// From 1, without gaps, per run; of a run that forgot what led to its end only the last ones are left.
     pub seq: u64,
     /// Unix time in milliseconds at which it was written, by the store's clock.
     pub ts_ms: i64,

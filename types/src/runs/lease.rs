@@ -64,6 +64,17 @@ pub struct Advance {
     pub spent: Option<Spent>,
     /// Where it stands from now on; everything but `None` ends the lease.
     pub to: Option<To>,
+    /// What is not kept of it, where it ends with this step.
+    pub forgets: Forgets,
+}
+
+/// What of a run is not kept once it has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgets {
+    /// What led to its end: its journal before the records of the last step, what was asked, what was posted.
+    pub contents: bool,
+    /// The whole run, this long after its end; `None` = it goes when runs of its age go.
+    pub after: Option<Duration>,
 }
 
 /// The workflow and plan of a run.

@@ -121,6 +121,9 @@ pub struct Head {
     pub ended_ms: Option<i64>,
     /// When it expires if it has not ended.
     pub expires_ms: i64,
+    /// When it is forgotten, once it has ended; `None` = when runs of its age are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forget_ms: Option<i64>,
     /// A suspended run wakes by itself then; a queued one is not taken before.
     pub wake_ms: Option<i64>,
     /// Grows with every owner.

@@ -114,10 +114,10 @@ pub(crate) fn event(entry: &Entry, judged: bool) -> Option<Value> {
         Record::Time { .. } => return None,
         // What the run was given is long, and of the house.
         Record::RunStarted { .. } => drop(object.remove("input")),
-        Record::CallResult { .. } if judged => {
-            object.shift_remove("result");
-            object.insert("withheld".to_owned(), true.into());
-        }
+        Record::CallResult { .. } if judged => withhold(&mut object, "result"),
+        // Both may quote it.
+        Record::ValidatorResult { .. } if judged => withhold(&mut object, "findings"),
+        Record::NodeResolved { note: Some(_), .. } if judged => withhold(&mut object, "note"),
         Record::Suspended { waiting, .. } => {
             object.insert("waiting".to_owned(), for_clients(waiting));
         }
@@ -131,6 +131,11 @@ pub(crate) fn event(entry: &Entry, judged: bool) -> Option<Value> {
     object.insert("seq".to_owned(), entry.seq.into());
     object.insert("ts_ms".to_owned(), entry.ts_ms.into());
     Some(Value::Object(object))
+}
+
+fn withhold(object: &mut Map<String, Value>, member: &str) {
+    object.shift_remove(member);
+    object.insert("withheld".to_owned(), true.into());
 }
 
 #[cfg(test)]
@@ -185,6 +190,13 @@ mod tests {
         let told = event(&entry(1, said), true).unwrap();
         assert_eq!((&told["withheld"], &told["effect"]), (&json!(true), &json!("a#0.1:model")));
         assert!(!told.to_string().contains("evil"), "{told}");
+        let found =
+            json!({"kind": "validator_result", "frame": "c", "verdict": "failed", "findings": ["evil"]});
+        let noted = json!({"kind": "node_resolved", "frame": "a", "node": "generate", "outcome": "ok", "note": "evil"});
+        for quoted in [found, noted] {
+            let told = event(&entry(2, quoted), true).unwrap().to_string();
+            assert!(told.contains("withheld") && !told.contains("evil"), "{told}");
+        }
     }
 
     #[test]

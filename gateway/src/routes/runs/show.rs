@@ -4,11 +4,12 @@ use super::{expected, object, refusal};
 use crate::app::App;
 use crate::error::Failure;
 use crate::front::Arrival;
+use crate::openai::headers;
 use crate::routes::Shared;
 use axum::Json;
 use axum::extract::{Extension, Path, RawQuery, State};
 use engine::runs::is_judged;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use types::diagnostic::suggestion;
 use types::runs::{Cursor, Entry, Filter, Record, State as RunState};
@@ -23,14 +24,16 @@ pub(crate) async fn one(
     State(app): Shared,
     Extension(arrival): Extension<Arrival>,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Failure> {
+) -> Result<(HeaderMap, Json<Value>), Failure> {
     let row = app.runs.get(arrival.tenant(), &id).await.map_err(refusal)?;
+    let mut head = HeaderMap::new();
+    headers::of_rules(&mut head, row.result.iter().flat_map(engine::runs::headers));
     let mut shown = object::of_row(&row);
     if !row.head.state.is_final() {
         let entries = app.runs.whole_journal(&id).await.map_err(refusal)?;
         shown.insert("progress".to_owned(), object::progress(&entries));
     }
-    Ok(Json(Value::Object(shown)))
+    Ok((head, Json(Value::Object(shown))))
 }
 
 /// `DELETE /v1/runs/{id}`.
@@ -191,14 +194,17 @@ fn tree(entries: &[Entry]) -> Map<String, Value> {
             }
             Record::Edge { from, to, live } => edges.push(json!({"from": from, "to": to, "live": live})),
             Record::NodeResolved { frame, node, outcome, note } => {
+                let note = note.as_ref().filter(|_| !judged);
                 let at = node_of(&mut nodes, frame, node);
                 at.insert("outcome".to_owned(), outcome.as_str().into());
                 at.insert("ended_ms".to_owned(), entry.ts_ms.into());
                 at.insert("ended_seq".to_owned(), entry.seq.into());
                 at.insert("note".to_owned(), json!(note));
             }
-            Record::ValidatorResult { frame, findings, .. } => {
-                drop(node_of(&mut nodes, frame, "validate").insert("findings".to_owned(), findings.clone()));
+            Record::ValidatorResult { frame, .. } => {
+                let told = event.as_ref().and_then(|e| e.get("findings")).cloned();
+                let (name, told) = told.map_or(("withheld", true.into()), |told| ("findings", told));
+                node_of(&mut nodes, frame, "validate").insert(name.to_owned(), told);
             }
             Record::CallIntent { effect, .. } | Record::CallResult { effect, .. } => {
                 let frame = effect.rsplit_once('#').map_or("", |(frame, _)| frame);

@@ -29,7 +29,8 @@ const FOLDER: &str = "runs";
 /// File name without its ending.
 const NAME: &str = "runs";
 /// Step `i` brings a database of version `i` to `i + 1`. Steps are never changed, only added.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 /// Statements kept prepared: all there are.
 const STATEMENTS: usize = 64;
 
@@ -125,7 +126,9 @@ impl Runs {
 /// # Errors
 /// SQLite does not agree.
 fn reach_the_disk(conn: &Connection) -> Result<(), StoreError> {
-    conn.execute_batch("PRAGMA synchronous = FULL;").map_err(database::sql)?;
+    // What is forgotten is overwritten: it must not be found in what looks empty.
+    let pragmas = "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;";
+    conn.execute_batch(pragmas).map_err(database::sql)?;
     let level: i64 = conn.query_row("PRAGMA synchronous", [], |r| r.get(0)).map_err(database::sql)?;
     if level == 2 {
         return Ok(());

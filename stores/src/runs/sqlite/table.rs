@@ -7,11 +7,19 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use types::runs::{Cursor, Entry, Filter, Head, Key, Posted, State};
 
 /// A connection, inside a transaction of its user.
-pub(super) struct Sql<'c>(pub(super) &'c Connection);
+pub(super) struct Sql<'c> {
+    conn: &'c Connection,
+    /// Something was forgotten, and the write-ahead log still holds it.
+    pub(super) forgot: bool,
+}
 
-impl Sql<'_> {
+impl<'c> Sql<'c> {
+    pub(super) const fn new(conn: &'c Connection) -> Self {
+        Sql { conn, forgot: false }
+    }
+
     fn run(&self, statement: &str, params: impl Params) -> Done {
-        let mut prepared = self.0.prepare_cached(statement).map_err(sql)?;
+        let mut prepared = self.conn.prepare_cached(statement).map_err(sql)?;
         prepared.execute(params).map_err(sql)?;
         Ok(())
     }
@@ -22,7 +30,7 @@ impl Sql<'_> {
         params: impl Params,
         row: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Done<Vec<T>> {
-        let mut prepared = self.0.prepare_cached(query).map_err(sql)?;
+        let mut prepared = self.conn.prepare_cached(query).map_err(sql)?;
         let found = prepared.query_map(params, row).and_then(Iterator::collect).map_err(sql)?;
         Ok(found)
     }
@@ -33,7 +41,7 @@ impl Sql<'_> {
         params: impl Params,
         row: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Done<Option<T>> {
-        let mut prepared = self.0.prepare_cached(query).map_err(sql)?;
+        let mut prepared = self.conn.prepare_cached(query).map_err(sql)?;
         Ok(prepared.query_row(params, row).optional().map_err(sql)?)
     }
 
@@ -74,8 +82,8 @@ impl Table for Sql<'_> {
     fn put_head(&mut self, head: &Head, due_ms: Option<i64>) -> Done {
         let expires_ms = (!head.state.is_final()).then_some(head.expires_ms);
         self.run(
-            "UPDATE runs SET workflow = ?2, state = ?3, due_ms = ?4, expires_ms = ?5, ended_ms = ?6, head = ?7 \
-             WHERE id = ?1",
+            "UPDATE runs SET workflow = ?2, state = ?3, due_ms = ?4, expires_ms = ?5, ended_ms = ?6, head = ?7, \
+             forget_ms = ?8 WHERE id = ?1",
             params![
                 head.id,
                 head.workflow,
@@ -83,7 +91,8 @@ impl Table for Sql<'_> {
                 due_ms,
                 expires_ms,
                 head.ended_ms,
-                json(head)?
+                json(head)?,
+                head.forget_ms
             ],
         )
     }
@@ -264,23 +273,24 @@ impl Table for Sql<'_> {
         )
     }
 
-    fn ended_before(&mut self, ms: i64, limit: usize) -> Done<Vec<String>> {
+    fn forgettable(&mut self, ended_before_ms: i64, now_ms: i64, limit: usize) -> Done<Vec<String>> {
         self.all(
-            "SELECT id FROM runs WHERE ended_ms IS NOT NULL AND ended_ms < ? ORDER BY ended_ms LIMIT ?",
-            params![ms, limited(limit)],
+            "SELECT id FROM runs WHERE ended_ms IS NOT NULL AND ended_ms < ?1 \
+             UNION SELECT id FROM runs WHERE forget_ms IS NOT NULL AND forget_ms <= ?2 LIMIT ?3",
+            params![ended_before_ms, now_ms, limited(limit)],
             |r| r.get(0),
         )
     }
 
+    fn clear(&mut self, run: &str) -> Done {
+        self.forgot = true;
+        self.run("DELETE FROM journal WHERE run = ?", [run])?;
+        self.run("DELETE FROM posts WHERE run = ?", [run])
+    }
+
     fn remove(&mut self, run: &str) -> Done {
-        for statement in [
-            "DELETE FROM journal WHERE run = ?",
-            "DELETE FROM posts WHERE run = ?",
-            "DELETE FROM webhooks WHERE run = ?",
-            "DELETE FROM runs WHERE id = ?",
-        ] {
-            self.run(statement, [run])?;
-        }
-        Ok(())
+        self.clear(run)?;
+        self.run("DELETE FROM webhooks WHERE run = ?", [run])?;
+        self.run("DELETE FROM runs WHERE id = ?", [run])
     }
 }

@@ -1,10 +1,11 @@
 //! One thread that writes, many operations to a commit, and one that reads.
 
 use super::table::Sql;
-use crate::database::sql;
+use crate::database::{self, Checkpoint, sql};
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, TransactionBehavior};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use types::runs::Error;
 use types::store;
@@ -16,10 +17,13 @@ pub(super) const QUEUE: usize = 4_096;
 /// no operation ever waits for company.
 const BATCH: usize = 256;
 
+/// Pause before the write-ahead log is emptied again of what was forgotten.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// Tells who asked, once it is known whether the commit held.
 type Reply = Box<dyn FnOnce(Result<(), String>) + Send>;
-/// An operation on the connection that writes.
-pub(super) type Write = Box<dyn FnOnce(&Connection) -> Reply + Send>;
+/// An operation on the connection that writes; true = it forgot something.
+pub(super) type Write = Box<dyn FnOnce(&Connection) -> (Reply, bool) + Send>;
 /// An operation on the connection that reads.
 pub(super) type Read = Box<dyn FnOnce(&Connection) + Send>;
 
@@ -29,12 +33,13 @@ pub(super) fn write<T: Send + 'static>(
 ) -> (Write, BoxFuture<'static, Result<T, Error>>) {
     let (reply, answer) = oneshot::channel();
     let write: Write = Box::new(move |conn| {
-        let result = within_savepoint(conn, op);
+        let (result, forgot) = within_savepoint(conn, op);
         // Who asked may have left; then nobody misses the answer.
-        Box::new(move |committed: Result<(), String>| {
+        let told: Reply = Box::new(move |committed: Result<(), String>| {
             let committed = committed.map_err(|e| Error::Store(store::Error::Database(e)));
             drop(reply.send(committed.and(result)));
-        })
+        });
+        (told, forgot)
     });
     (write, Box::pin(async move { answer.await.unwrap_or_else(|_| Err(closed())) }))
 }
@@ -45,7 +50,8 @@ pub(super) fn read<T: Send + 'static>(
 ) -> (Read, BoxFuture<'static, Result<T, Error>>) {
     let (reply, answer) = oneshot::channel();
     let read: Read = Box::new(move |conn| {
-        let result = conn.unchecked_transaction().map_err(|e| sql(e).into()).and_then(|tx| op(&mut Sql(&tx)));
+        let result =
+            conn.unchecked_transaction().map_err(|e| sql(e).into()).and_then(|tx| op(&mut Sql::new(&tx)));
         drop(reply.send(result));
     });
     (read, Box::pin(async move { answer.await.unwrap_or_else(|_| Err(closed())) }))
@@ -69,20 +75,47 @@ fn closed() -> Error {
 
 /// Body of the writer's thread; ends when nobody can ask any more.
 pub(super) fn run_writer(mut conn: Connection, jobs: &Receiver<Write>) {
-    while let Ok(first) = jobs.recv() {
-        let batch = std::iter::once(first).chain(jobs.try_iter().take(BATCH.saturating_sub(1)));
-        commit(&mut conn, batch);
+    // What was forgotten may still stand in the write-ahead log.
+    let mut unclean = false;
+    loop {
+        let first = match unclean {
+            true => jobs.recv_timeout(AGAIN),
+            false => jobs.recv().map_err(RecvTimeoutError::from),
+        };
+        match first {
+            Ok(first) => {
+                let batch = std::iter::once(first).chain(jobs.try_iter().take(BATCH.saturating_sub(1)));
+                unclean |= commit(&mut conn, batch);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        unclean = unclean && !is_emptied(&conn);
     }
-    if let Err(error) = crate::database::checkpoint(&conn, crate::database::Checkpoint::Truncate) {
-        tracing::warn!(%error, "the runs' write-ahead log stays for the next start");
+    if !is_emptied(&conn) {
+        tracing::warn!("the runs' write-ahead log stays for the next start");
     }
 }
 
-fn commit(conn: &mut Connection, batch: impl Iterator<Item = Write>) {
+/// Brings the write-ahead log into the database and empties it; false = somebody reads, or the disk refuses.
+fn is_emptied(conn: &Connection) -> bool {
+    database::checkpoint(conn, Checkpoint::Truncate).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the runs' write-ahead log cannot be emptied");
+        false
+    })
+}
+
+/// Makes one commit of many operations; true = some of them forgot something.
+fn commit(conn: &mut Connection, batch: impl Iterator<Item = Write>) -> bool {
     let mut replies: Vec<Reply> = Vec::new();
+    let mut forgot = false;
     let work = || -> rusqlite::Result<()> {
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        replies.extend(batch.map(|job| job(&tx)));
+        for job in batch {
+            let (reply, forgets) = job(&tx);
+            replies.push(reply);
+            forgot |= forgets;
+        }
         tx.commit()
     };
     let done = work().map_err(|e| e.to_string());
@@ -92,18 +125,23 @@ fn commit(conn: &mut Connection, batch: impl Iterator<Item = Write>) {
     for reply in replies {
         reply(done.clone());
     }
+    forgot
 }
 
 /// An operation that fails leaves nothing behind and does not touch those it shares the commit with.
 fn within_savepoint<T>(
     conn: &Connection,
     op: impl FnOnce(&mut Sql<'_>) -> Result<T, Error>,
-) -> Result<T, Error> {
-    conn.execute_batch("SAVEPOINT op").map_err(sql)?;
-    let result = op(&mut Sql(conn));
-    let end = if result.is_ok() { "RELEASE op" } else { "ROLLBACK TO op; RELEASE op" };
-    conn.execute_batch(end).map_err(sql)?;
-    result
+) -> (Result<T, Error>, bool) {
+    let mut tables = Sql::new(conn);
+    let within = || {
+        conn.execute_batch("SAVEPOINT op").map_err(sql)?;
+        let result = op(&mut tables);
+        let end = if result.is_ok() { "RELEASE op" } else { "ROLLBACK TO op; RELEASE op" };
+        conn.execute_batch(end).map_err(sql)?;
+        result
+    };
+    (within(), tables.forgot)
 }
 
 /// Body of the reader's thread; ends when nobody can ask any more.
