@@ -27,7 +27,7 @@ const MAX_HELD: usize = 64 << 20;
 const MAX_HELD_OF_TENANT: usize = MAX_HELD / 4;
 
 /// The code of what somebody has yet to agree to.
-pub(crate) const REQUIRED: &str = "approval_required";
+pub const REQUIRED: &str = "approval_required";
 
 /// What a question is about; an answer to one thing never holds for another.
 pub(crate) type Binding = [u8; 32];

@@ -8,6 +8,7 @@
 mod account;
 mod again;
 mod answers;
+mod asked;
 mod assemble;
 mod beside;
 mod bounds;
@@ -39,6 +40,7 @@ mod world;
 
 pub use again::{Overrides, Replay};
 pub use answers::{Decided, Settled};
+pub use asked::{Question, Tell};
 pub use changes::Following;
 pub use end::{failed as kept_error, headers};
 pub use made::is_judged;

@@ -1,5 +1,6 @@
 //! Durable runs as the rest of the house sees them: asked for, looked at, listed, ended, forgotten.
 
+use super::asked::Tell;
 use super::changes::{Changes, Following, Kind};
 use super::made::Unready;
 use super::submission::Submission;
@@ -61,6 +62,8 @@ pub struct Setup {
     pub people: People,
     /// Starts the worker and each walk; the caller counts them and waits for them when it stops.
     pub start: Background,
+    /// Is told when a run has come to wait for people.
+    pub tell: Option<Tell>,
     /// Settings.
     pub config: Config,
 }
@@ -117,6 +120,7 @@ pub(crate) struct Service {
     pub(super) store: Arc<dyn RunStore>,
     pub(super) people: People,
     pub(super) start: Background,
+    pub(super) tell: Option<Tell>,
     pub(super) config: Config,
     pub(super) changes: Changes,
     pub(super) stop: watch::Sender<bool>,
@@ -155,12 +159,13 @@ impl Runs {
     /// Runs without a worker yet. `owner` names this process; another one must have another name.
     #[must_use]
     pub fn new(setup: Setup, owner: String) -> Self {
-        let Setup { engine, store, people, start, config } = setup;
+        let Setup { engine, store, people, start, tell, config } = setup;
         Runs(Arc::new(Service {
             engine,
             store,
             people,
             start,
+            tell,
             config,
             changes: Changes::default(),
             stop: watch::channel(false).0,

@@ -8,7 +8,7 @@ use super::keeper::{Keeper, Lost};
 use super::made::{self, Unready};
 use super::state::{Keep, Shared};
 use super::submission::Submission;
-use super::{Service, account, end, means};
+use super::{Service, account, asked, end, means};
 use crate::answer::Admission;
 use crate::beside::{self, Trials};
 use crate::calls::Calls;
@@ -56,7 +56,9 @@ pub(super) async fn own(service: Arc<Service>, claimed: Claimed) {
         }
         Err(Unready::Waits(waits)) => {
             let (record, to) = *waits;
-            let _ = keeper.finish(head.spent, vec![record], to).await;
+            if keeper.finish(head.spent, vec![record], to).await.is_ok() {
+                asked::tell(&service, &head).await;
+            }
         }
         Err(Unready::Lost) => {}
     }
@@ -229,8 +231,10 @@ async fn go(service: &Arc<Service>, head: &Head, walk: Walk, mut keeper: Keeper)
             Err(Lost)
         }
     };
-    if left.is_err() {
-        tracing::warn!(run = head.id, "a run was left to others");
+    match left {
+        Ok(head) if head.state.is_waiting() => asked::tell(service, &head).await,
+        Ok(_) => {}
+        Err(Lost) => tracing::warn!(run = head.id, "a run was left to others"),
     }
 }
 
@@ -246,13 +250,13 @@ async fn ended(
     // What is called after the end is told of under the name of its record.
     let admission = Admission { request_id: tree.recorded_as().to_owned(), ..tree.admission.clone() };
     let answer = beside::answer(&finished.ending);
+    if let Some(demands) = &tree.demands {
+        keeper.forget(demands.said.forgets());
+    }
     let (state, result, text) = end::of(finished.ending, &mut tree);
     drop(tree);
     let mut records = Vec::new();
     if let Some(text) = text {
-    if let Some(demands) = &tree.demands {
-        keeper.forget(demands.said.forgets());
-    }
         records.push(Record::Stream { offset: 0, text });
     }
     records.push(Record::RunFinished { state, result: result.clone() });

@@ -76,10 +76,12 @@ pub(super) async fn runs(
             Arc::new(opened(folder, |path| stores::Runs::open(path, stores::Clock::system())).await?)
         }
     };
-    let plane = plane.clone();
+    let (plane, of_questions) = (plane.clone(), plane.clone());
     let people: engine::runs::People = Arc::new(move |tenant, principal| plane.starter(tenant, principal));
     let owner = request_id::fresh_of("own_");
-    let setup = engine::runs::Setup { engine: engine.clone(), store, people, start, config };
+    let tell: engine::runs::Tell = Arc::new(move |question| of_questions.note_asked(question));
+    let setup =
+        engine::runs::Setup { engine: engine.clone(), store, people, start, tell: Some(tell), config };
     Ok(Runs::new(setup, owner))
 }
 

@@ -9,7 +9,8 @@ use super::tripwire::Tripwire;
 use crate::clock;
 use crate::error::Failure;
 use arc_swap::ArcSwap;
-use engine::{Kind, Who};
+use engine::runs::Question;
+use engine::{APPROVAL_REQUIRED, Kind, Who};
 use http::StatusCode;
 use serde_json::{Map, Value};
 use std::io;
@@ -274,6 +275,29 @@ impl Plane {
             decision.tenant.clone_into(&mut event.actor);
         }
         event.detail.insert("rules".to_owned(), rules.join(", ").into());
+        self.note(event);
+    }
+
+    /// Puts on the trail that a run waits for people.
+    pub(crate) fn note_asked(&self, question: &Question<'_>) {
+        if self.audit.is_none() {
+            return;
+        }
+        let run = question.run;
+        let directory = self.directory.load();
+        let key = directory.key(&run.principal);
+        let mut event = Refusal::of(&run.id, APPROVAL_REQUIRED, key).line();
+        event.action = "request.gated";
+        run.tenant.clone_into(&mut event.tenant);
+        run.id.clone_into(&mut event.request);
+        if key.is_none() {
+            event.actor_kind = "tenant";
+            run.tenant.clone_into(&mut event.actor);
+        }
+        for (name, value) in [("phase", question.phase), ("frame", question.frame)] {
+            event.detail.insert(name.to_owned(), value.into());
+        }
+        event.detail.insert("rules".to_owned(), question.rules.join(", ").into());
         self.note(event);
     }
 

@@ -34,6 +34,20 @@ async fn submit(house: &House, text: &str) -> String {
     format!("/v1/runs/{}", taken.json()["id"].as_str().unwrap())
 }
 
+/// Lines of the audit trail on something, once there are so many.
+async fn lines_of(house: &House, action: &str, least: usize) -> Vec<Value> {
+    for _ in 0..1_000 {
+        let trail = Admin::of(house).call("GET", "/audit?limit=1000", &Value::Null).await.json();
+        let lines = trail["data"].as_array().unwrap().iter().filter(|l| l["action"] == action);
+        let lines: Vec<Value> = lines.cloned().collect();
+        if lines.len() >= least {
+            return lines;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("no {least} lines of {action}");
+}
+
 /// All that the client of a run can look at, but for what it has asked itself.
 async fn shown(house: &House, path: &str) -> String {
     let mut all = house.client().get(path).await.text();
@@ -90,6 +104,11 @@ async fn an_answer_that_people_have_to_see_waits_for_them_in_the_run() {
         let all = shown(&house, path).await;
         assert!(!all.contains("so be it"), "{all}");
     }
+    let lines = lines_of(&house, "request.gated", 2).await;
+    assert_eq!(
+        (&lines[0]["detail"]["rules"], &lines[0]["detail"]["phase"]),
+        (&json!("held"), &json!("response"))
+    );
     // Nothing is asked or called once more after a crash.
     house.kill().await;
     house.restart().await;
@@ -111,6 +130,9 @@ async fn an_answer_that_people_have_to_see_waits_for_them_in_the_run() {
     assert_eq!(run["result"]["choices"][0]["message"]["content"], "so be it: delicate one");
     let run = house.run_in(&no, "failed").await;
     assert_eq!(run["error"]["code"], "approval_rejected", "{run:#}");
+    let denied = lines_of(&house, "request.denied", 1).await;
+    assert_eq!(denied[0]["detail"]["code"], "approval_rejected", "{denied:#?}");
+    assert_eq!(lines_of(&house, "request.gated", 2).await.len(), 2);
     assert!(!shown(&house, &no).await.contains("so be it"));
     assert_eq!(vendor.count(), 2);
 }
