@@ -1,12 +1,12 @@
 //! `stream`: the one way to the client.
 
 use super::validate::Suite;
-use super::{Begun, NodeType, Out, Read, Resolved, Spec, no_labels};
+use super::{Begun, NodeResult, NodeType, Out, Read, Resolved, Spec, no_labels, repair};
 use crate::ending::RunFailure;
 use crate::load::{Checks, Cx};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
-use crate::run::{At, End, Progress, RowId, Sent, of_answer};
+use crate::run::{At, End, Progress, Row, RowId, Sent, of_answer};
 use crate::value::{Ty, Value};
 use serde_json::{Value as Json, json};
 use std::time::Duration;
@@ -260,26 +260,51 @@ impl Spec for Stream {
         from.chain(self.checks.reads()).collect()
     }
 
-    /// Delivers the completion, after the checks that policies demand and nothing before has run.
+    /// Delivers the completion, repaired first where it fails what policies demand.
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
         let Some(id) = at.answers(self.from.as_slice()).first().copied() else {
             return Begun::Done(Err(nothing(&at, self.from.as_ref()).into()));
         };
-        let mut findings = self.own(&at, id);
-        if findings.is_empty() {
-            findings = at.demanded(id);
+        let findings = self.own(&at, id);
+        if !findings.is_empty() || !fails_demands(&at, id) {
+            return Begun::Done(deliver(&at, id, findings));
         }
-        let doomed = at.host.table().row(id).filter(|r| r.doomed).map(|r| r.findings.clone());
-        if let Some(found) = doomed {
-            findings = found;
-        }
-        if findings.is_empty() {
-            let end = Some(Box::new(End::Delivered(id)));
-            let outputs = told(whole(&at, id));
-            return Begun::done(Resolved { end, ..Resolved::with(Outcome::Delivered, outputs) });
-        }
-        let failure = at.host.no_answer(at.frame, "the answer broke a rule that forbids its delivery");
-        let end = Some(Box::new(End::Failed(RunFailure { findings, ..failure })));
-        Begun::done(Resolved { end, ..Resolved::plain(Outcome::Rejected) })
+        Begun::waits(async move {
+            let id = repair::of_demands(&at, id).await;
+            deliver(&at, id, Vec::new())
+        })
     }
+}
+
+/// Whether an answer fails what policies demand and nothing before has checked: then it is repaired, as it is where a
+/// workflow checks and repairs by itself.
+fn fails_demands(at: &At<'_>, id: RowId) -> bool {
+    let fails = |row: &Row| row.doomed || row.verdict == Verdict::Failed;
+    let unseen = at.host.table().row(id).is_some_and(|row| !row.extras && !fails(row));
+    if !unseen || at.host.extras.is_empty() {
+        return false;
+    }
+    // What forbids delivery is told once more of what is delivered in the end.
+    drop(at.demanded(id));
+    at.host.table().row(id).is_some_and(fails)
+}
+
+/// Delivers an answer with what its own checks found against it, after the checks that policies demand and nothing before
+/// has run.
+fn deliver(at: &At<'_>, id: RowId, mut findings: Vec<Finding>) -> NodeResult {
+    if findings.is_empty() {
+        findings = at.demanded(id);
+    }
+    let doomed = at.host.table().row(id).filter(|r| r.doomed).map(|r| r.findings.clone());
+    if let Some(found) = doomed {
+        findings = found;
+    }
+    if findings.is_empty() {
+        let end = Some(Box::new(End::Delivered(id)));
+        let outputs = told(whole(at, id));
+        return Ok(Resolved { end, ..Resolved::with(Outcome::Delivered, outputs) });
+    }
+    let failure = at.host.no_answer(at.frame, "the answer broke a rule that forbids its delivery");
+    let end = Some(Box::new(End::Failed(RunFailure { findings, ..failure })));
+    Ok(Resolved { end, ..Resolved::plain(Outcome::Rejected) })
 }

@@ -5,7 +5,8 @@ use crate::budget::{Amounts, Purse};
 use crate::event::Event;
 use crate::graph::Graph;
 use crate::load::Expr;
-use crate::node::Node;
+use crate::node::stream::Stream;
+use crate::node::{Node, repair};
 use crate::reference::Ref;
 use crate::route::Route;
 use crate::run::frame::Locals;
@@ -382,7 +383,10 @@ impl<'a> At<'a> {
 
     /// When the node's own time is up.
     pub(crate) fn until(&self) -> Instant {
-        let length = self.node.wall().unwrap_or(self.node.timeout);
+        // A sink that repairs what policies demand takes as long for that as a node that repairs.
+        let repairs = !self.host.extras.is_empty() && self.node.is::<Stream>();
+        let more = if repairs { repair::TYPE.timeout } else { Duration::ZERO };
+        let length = self.node.wall().unwrap_or(self.node.timeout + more);
         self.host.world.now(&Moment { frame: &self.path, what: "until", index: 0, attempt: 1 }) + length
     }
 }
@@ -429,6 +433,7 @@ pub(super) fn demanded(host: &Host, id: RowId) -> Vec<Finding> {
     if !host.extras.is_empty() && !row.extras {
         let checked = host.check(&host.extras, &row.completion);
         row.join(checked);
+        row.extras = true;
     }
     // Calls of the client's own tools that no check of the workflow has looked at.
     let own = row.asked.as_ref().is_some_and(|a| a.tools.is_some());

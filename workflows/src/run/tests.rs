@@ -480,19 +480,31 @@ async fn policies_add_their_checks_to_the_last_validate_or_to_delivery() {
     let set = |value: Value| vec![Set { value, rule: "r".into() }];
     let bare = workflow("nodes:\n  - { id: ask, type: generate }\noutput: nodes.ask.completion\n");
     let default = shipped("default");
-    let go = async |w, node, extra: Value, says: Vec<Says>| {
-        let script = Script::new(vec![(node, says), ("fix", vec![Says::Text(1, "fine")])]);
+    // What the first answer is, and what a repair gets.
+    let go = async |w, node, extra: Value, first: &'static str, later: &[&'static str]| {
+        let lines = |texts: &[&'static str]| texts.iter().map(|t| Says::Text(1, t)).collect::<Vec<_>>();
+        let fix = if node == "ask" { "output" } else { "fix" };
+        let script = Script::new(vec![(node, lines(&[first])), (fix, lines(later))]);
         let mut i = input(prose(), None);
         i.extra_validators = set(extra);
-        text(&run(w, i, &script).await)
+        let trace = i.trace.clone();
+        let answer = text(&run(w, i, &script).await);
+        format!("{answer} after {}", trace.take().repairs)
     };
     let must = json!([{"use": "regex", "with": {"must": "fine"}}]);
-    assert_eq!(go(&default, "generate", must.clone(), vec![Says::Text(1, "bad")]).await, "fine|passed");
-    assert_eq!(go(&bare, "ask", must.clone(), vec![Says::Text(1, "bad")]).await, "bad|failed");
-    assert_eq!(go(&bare, "ask", must, vec![Says::Text(1, "fine")]).await, "fine|passed");
     let block = json!({"use": "regex", "with": {"must_not": "bad"}, "severity": "block"});
-    assert_eq!(go(&bare, "ask", block, vec![Says::Text(1, "bad")]).await, "validation.failed");
-    assert_eq!(go(&bare, "ask", json!("nonsense"), vec![]).await, "policy.evaluation_failed");
+    assert_eq!(go(&default, "generate", must.clone(), "bad", &["fine"]).await, "fine|passed after 1");
+    // Without a validate node they are checked at the end, and what fails them is repaired there.
+    for (extra, first, later, want) in [
+        (&must, "fine", &[][..], "fine|passed after 0"),
+        (&must, "bad", &["fine"], "fine|passed after 1"),
+        (&must, "bad", &["bad", "worse"], "bad|failed after 2"),
+        (&block, "bad", &["fine"], "fine|passed after 1"),
+        (&block, "bad", &["bad", "too bad"], "validation.failed after 2"),
+        (&json!("nonsense"), "fine", &[], "policy.evaluation_failed after 0"),
+    ] {
+        assert_eq!(go(&bare, "ask", extra.clone(), first, later).await, want, "{extra} {first}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

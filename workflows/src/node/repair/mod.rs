@@ -6,7 +6,7 @@ use crate::load::{Checks, Cx, Expr, Prompt};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
 use crate::route::Route;
-use crate::run::{At, Origin, Table};
+use crate::run::{At, Origin, RowId, Table};
 use crate::value::{self, Ty, Value, finding};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
@@ -44,6 +44,16 @@ pub(crate) static TYPE: NodeType = NodeType {
     labels: no_labels,
     lower: |cx, f| Box::new(Repair::lower(cx, f)),
 };
+
+/// What is tried where nobody says what.
+const USUAL: &[Strategy] = &[Strategy::Fix, Strategy::Reprompt, Strategy::Structured, Strategy::Escalate];
+/// Model calls where nobody says how many.
+const USUAL_ATTEMPTS: u32 = 2;
+
+/// Where an escalation goes that names no route.
+fn next_tier() -> Route {
+    Route { min_tier: Some(2), ..Route::default() }
+}
 
 /// What expressions can read of one thing that was tried.
 fn tried() -> Type {
@@ -103,11 +113,9 @@ impl Repair {
             cx.r.error("102", span, "`from` is missing").expected =
                 Some("the id of a validate node, or `input` and `validators`".to_owned());
         }
-        let max_attempts = count(cx, f, "max_attempts", (1, 4), 2);
-        let strategies = f.take("strategies").map_or_else(
-            || vec![Strategy::Fix, Strategy::Reprompt, Strategy::Structured, Strategy::Escalate],
-            |n| strategies(cx, n, &f.at("strategies")),
-        );
+        let max_attempts = count(cx, f, "max_attempts", (1, 4), USUAL_ATTEMPTS);
+        let strategies =
+            f.take("strategies").map_or_else(|| USUAL.to_vec(), |n| strategies(cx, n, &f.at("strategies")));
         let rewrites = rewrites(cx, span, strategies.contains(&Strategy::Rewrite));
         let routes: Vec<Arc<Route>> = match f.take("escalate") {
             None => Vec::new(),
@@ -136,7 +144,24 @@ impl Repair {
             rewrites,
             feedback,
             on_exhausted,
-            next_tier: Route { min_tier: Some(2), ..Route::default() },
+            next_tier: next_tier(),
+        }
+    }
+
+    /// That of a workflow which checks nothing, for what policies demand: as a node that says nothing of how. What does not
+    /// pass in the end goes out with its verdict, unless it must not.
+    fn of_demands() -> Self {
+        Repair {
+            from: None,
+            input: Vec::new(),
+            checks: None,
+            max_attempts: USUAL_ATTEMPTS,
+            fix: true,
+            ladder: ladder(USUAL, &[]),
+            rewrites: Vec::new(),
+            feedback: prompt::Bounds::default(),
+            on_exhausted: OnExhausted::Best,
+            next_tier: next_tier(),
         }
     }
 
@@ -246,12 +271,7 @@ impl Spec for Repair {
 
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
         let id = at.rows(&self.input).first().copied();
-        let start = id.and_then(|id| {
-            let table = at.host.table();
-            let row = table.row(id)?;
-            let (completion, model, asked) = (row.completion.clone(), row.model.clone(), row.asked.clone());
-            Some(Start { id, completion, model, asked, checked: row.checked(), doomed: row.doomed })
-        });
+        let start = id.and_then(|id| start_from(&at.host.table(), id));
         // Without anything to repair.
         let Some(start) = start else { return Begun::done(Resolved::plain(Outcome::Exhausted)) };
         Begun::waits(async move {
@@ -259,6 +279,25 @@ impl Spec for Repair {
             let done = machine::run(self, &at, &checks, start).await;
             Ok(self.finish(done, &at, &mut at.host.table(), extras))
         })
+    }
+}
+
+/// What a repair can start from.
+fn start_from(table: &Table, id: RowId) -> Option<Start> {
+    let row = table.row(id)?;
+    let (completion, model, asked) = (row.completion.clone(), row.model.clone(), row.asked.clone());
+    Some(Start { id, completion, model, asked, checked: row.checked(), doomed: row.doomed })
+}
+
+/// Repairs an answer that fails what policies demand and no node before delivery has checked; gives the better one.
+pub(crate) async fn of_demands(at: &At<'_>, id: RowId) -> RowId {
+    let Some(start) = start_from(&at.host.table(), id) else { return id };
+    let (spec, checks) = (Repair::of_demands(), Suite::of(at, &Checks::default(), true));
+    let done = machine::run(&spec, at, &checks, start).await;
+    let resolved = spec.finish(done, at, &mut at.host.table(), true);
+    match resolved.outputs.first() {
+        Some(Value::Row(better)) => *better,
+        _ => id,
     }
 }
 
