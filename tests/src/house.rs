@@ -379,6 +379,14 @@ pub async fn cli(folder: &Folder, args: &[&str]) -> Output {
     run.await.expect("the command did not end within 60 s").unwrap()
 }
 
+/// As [`cli`], with a key for the control API that is named.
+pub async fn cli_as(folder: &Folder, key: &str, args: &[&str]) -> Output {
+    let mut command = command(folder);
+    command.args(args).env("TURNOUT_ADMIN_KEY", key).stdin(Stdio::null());
+    let run = tokio::time::timeout(Duration::from_secs(60), command.output());
+    run.await.expect("the command did not end within 60 s").unwrap()
+}
+
 /// As [`cli`], with its standard output there.
 pub async fn cli_into(folder: &Folder, args: &[&str], stdout: impl Into<Stdio>) -> Output {
     let mut command = command(folder);

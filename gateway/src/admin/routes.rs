@@ -411,6 +411,14 @@ async fn used(c: Call<'_>) -> Result<Reply, Failure> {
         tracing::error!(error = %e, "usage cannot be read");
         Failure::busy("store_unavailable", "usage cannot be read just now", std::time::Duration::from_secs(5))
     })?;
+    let gone = query.tenant.as_deref().filter(|_| report.rows.is_empty());
+    if let Some(tenant) = gone.filter(|t| c.app.plane.directory().tenant(t).is_none()) {
+        let known: Vec<Value> = c.app.plane.tenants(c.actor).await?;
+        let known: Vec<&str> = known.iter().filter_map(|t| t.get("id")?.as_str()).collect();
+        let hint = types::diagnostic::suggestion(tenant, known.iter().copied());
+        let text = format!("there is no tenant `{tenant}`, and nothing was used by one of that name; {hint}");
+        return Err(Failure::new(StatusCode::NOT_FOUND, "unknown_tenant", text).param("tenant"));
+    }
     ok(usage::document(&query, &report))
 }
 

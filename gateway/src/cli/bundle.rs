@@ -2,7 +2,7 @@
 
 mod sign;
 
-use super::control::{Client, Where, text};
+use super::control::{self, Client, Where, text};
 use super::fetch::Answered;
 use super::out::{Out, moment_of};
 use super::{FAILED, GOOD, Global, Outcome, Problem};
@@ -29,8 +29,8 @@ enum What {
     List,
     /// One bundle: where it is from and what files it has
     Show {
-        /// Its name
-        name: String,
+        /// Its name [default: only the hash of the one in force, and its workflows]
+        name: Option<String>,
         /// Print the text of this file
         path: Option<String>,
     },
@@ -102,7 +102,10 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     match &args.what {
         What::Keygen(_) | What::Sign(_) | What::Verify(_) => {}
         What::List => list(&client.ask("GET", "/bundles", None).await?, out),
-        What::Show { name, path } => {
+        What::Show { name: None, .. } => {
+            control::show(out, &client.ask("GET", "/bundle", None).await?, &[]);
+        }
+        What::Show { name: Some(name), path } => {
             let said = client.ask("GET", &format!("/bundles/{name}"), None).await?;
             return show(&said, path.as_deref(), out);
         }
@@ -177,7 +180,7 @@ fn files(files: &Value, out: &Out) {
     }
 }
 
-fn problems(of: &Value, out: &Out) {
+pub(super) fn problems(of: &Value, out: &Out) {
     for p in rows(of, "problems") {
         let number = |name: &str| p.get(name).and_then(Value::as_u64).unwrap_or(0);
         let place = format!("{}:{}:{}", text(p, "file"), number("line"), number("column"));
@@ -336,7 +339,7 @@ fn side(of: &Value) -> String {
     format!("{what}\n{}", text(of, "why"))
 }
 
-fn diff(said: &Value, out: &Out) {
+pub(super) fn diff(said: &Value, out: &Out) {
     if out.json {
         out.value(said);
         return;

@@ -110,6 +110,8 @@ enum Command {
     Tenant(control::tenant::Args),
     /// Virtual keys: what applications send
     Key(control::key::Args),
+    /// Providers of the running server
+    Provider(control::provider::Args),
     /// Keys of providers that the server keeps, encrypted
     ProviderKey(control::provider_key::Args),
     /// How the limits of tenants and keys stand
@@ -124,6 +126,9 @@ enum Command {
     Audit(control::audit::Args),
     /// Bundles: configurations that are kept, put in force, taken back
     Bundle(bundle::Args),
+    Reload(control::server::Reload),
+    Whoami(control::server::Whoami),
+    Openapi(control::server::Openapi),
     /// Check, test, explain, compare and format rules and policies
     Policy(policy::Args),
     /// Begin, check, draw, plan, test, run and compare workflows
@@ -220,6 +225,10 @@ fn wait(global: &Global, command: Command, out: &Out) -> Outcome {
             Command::Pool(args) => pool::run(global, &args, out).await,
             Command::Tenant(args) => control::tenant::run(global, &args, out).await,
             Command::Key(args) => control::key::run(global, &args, out).await,
+            Command::Provider(args) => control::provider::run(global, &args, out).await,
+            Command::Reload(args) => control::server::reload(global, &args, out).await,
+            Command::Whoami(args) => control::server::whoami(global, &args, out).await,
+            Command::Openapi(args) => control::server::openapi(global, &args, out).await,
             Command::ProviderKey(args) => control::provider_key::run(global, &args, out).await,
             Command::Budget(args) => control::budget::run(global, &args, out).await,
             Command::Statistics(args) => control::statistics::run(global, &args, out).await,

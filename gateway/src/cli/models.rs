@@ -1,5 +1,6 @@
 //! `turnout models`: every model, whether it is a candidate, and if not, why.
 
+use super::control::{Client, Where};
 use super::explain::{folder, noted, token};
 use super::fetch::{self, Said};
 use super::out::Out;
@@ -20,16 +21,21 @@ pub(super) struct Args {
     #[arg(long)]
     ready: bool,
     /// Switch the simulated models on
-    #[arg(long)]
+    #[arg(long, conflicts_with = "url")]
     simulated: bool,
+    #[command(flatten)]
+    at: Where,
 }
 
 pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     let folder = folder(global);
-    let servers = if args.simulated { Vec::new() } else { servers(global, &folder) };
-    let (mut rows, says) = match ask(&servers).await {
-        Some((rows, address)) => (rows, format!(", says the server at {address}")),
-        None => (read(global, args, &folder).await?, by_the_files(&servers)),
+    let (mut rows, says) = match args.at.url() {
+        Some(url) => {
+            let said = Client::find(global, &args.at)?.ask("GET", "/models", None).await?;
+            let rows = said.get("data").and_then(Value::as_array).cloned().unwrap_or_default();
+            (rows, format!(", says the server at {url}"))
+        }
+        None => told(global, args, &folder).await?,
     };
     if args.ready {
         rows.retain(is_ready);
@@ -45,6 +51,15 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         out.line("set the key of a provider, start a local one, or try `turnout demo`");
     }
     Ok(GOOD)
+}
+
+/// The models, and who says so: the server of the data folder or of the flags, or the files where none answers.
+async fn told(global: &Global, args: &Args, folder: &Path) -> Result<(Vec<Value>, String), Problem> {
+    let servers = if args.simulated { Vec::new() } else { servers(global, folder) };
+    Ok(match ask(&servers).await {
+        Some((rows, address)) => (rows, format!(", says the server at {address}")),
+        None => (read(global, args, folder).await?, by_the_files(&servers)),
+    })
 }
 
 /// Servers that may be asked, each with what it knows this user by: the one that uses the data folder, then the one

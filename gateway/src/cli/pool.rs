@@ -1,15 +1,15 @@
-//! `turnout pool`: named sets of models, and what they come to on the running server.
+//! `turnout pool`: named sets of models, what they come to on the running server, and changes of them.
 
-use super::control::{Client, Where, show, text};
+use super::control::{Client, Trial, Where, put, show, show_change, text};
 use super::out::Out;
 use super::{GOOD, Global, Outcome};
 use clap::Subcommand;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Pools: named sets of models
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout pool list\n  turnout pool show cheap\n  turnout pool show cheap --json | jq '.candidates'\n\nThe server that uses the data folder is asked. Pools are written in routing_rules.yaml, or put over the control API\n(docs/control.md)."
+    after_help = "Examples:\n  turnout pool list\n  turnout pool show cheap\n  turnout pool show cheap --json | jq '.candidates'\n  turnout pool put cheap --where \"model.tier == 1\" --min 2 --dry-run\n  turnout pool remove cheap\n\nThe server that uses the data folder is asked. Pools are written in routing_rules.yaml; `put` and `remove` change the bundle\nin force, as a whole and only where it has no problems then (docs/control.md)."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -27,6 +27,51 @@ enum What {
         /// Its name
         name: String,
     },
+    /// Put a pool, in the place of one of that name; what would have problems changes nothing
+    Put {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        pool: Pool,
+        #[command(flatten)]
+        trial: Trial,
+    },
+    /// Remove a pool that nothing names
+    Remove {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        trial: Trial,
+    },
+}
+
+/// What makes a pool: models that are named, models by what holds for them, or both.
+#[derive(clap::Args, Debug)]
+#[group(required = true, multiple = true)]
+struct Pool {
+    /// A model, pattern or alias in it, such as "groq/*"; repeat for more
+    #[arg(long = "model", value_name = "SELECTOR")]
+    models: Vec<String>,
+    /// What holds for its models, such as "model.tier == 1"
+    #[arg(long = "where", value_name = "CONDITION")]
+    condition: Option<String>,
+    /// How many models it must have
+    #[arg(long, requires = "Pool")]
+    min: Option<u32>,
+    /// It may be empty
+    #[arg(long, requires = "Pool")]
+    optional: bool,
+}
+
+impl Pool {
+    fn body(&self) -> Value {
+        let mut body = Map::new();
+        put(&mut body, "models", Some(self.models.clone()).filter(|models| !models.is_empty()));
+        put(&mut body, "where", self.condition.clone());
+        put(&mut body, "min", self.min);
+        put(&mut body, "optional", self.optional.then_some(true));
+        Value::Object(body)
+    }
 }
 
 pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
@@ -35,6 +80,14 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         What::List => list(&client.ask("GET", "/pools", None).await?, out),
         What::Show { name } => {
             show(out, &client.ask("GET", &format!("/pools/{name}"), None).await?, &[]);
+        }
+        What::Put { name, pool, trial } => {
+            let path = trial.path(&format!("/pools/{name}"));
+            show_change(out, &client.ask("PUT", &path, Some(&pool.body())).await?);
+        }
+        What::Remove { name, trial } => {
+            let path = trial.path(&format!("/pools/{name}"));
+            show_change(out, &client.ask("DELETE", &path, None).await?);
         }
     }
     Ok(GOOD)

@@ -3,9 +3,11 @@
 use super::control::{Client, Where};
 use super::out::Out;
 use super::{GOOD, Global, Outcome, Problem};
+use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use types::usage::GroupBy;
 
 /// What was used, what it cost and what was saved
 #[derive(clap::Args, Debug)]
@@ -13,8 +15,8 @@ use std::path::PathBuf;
     after_help = "Examples:\n  turnout usage                                    the last 30 days\n  turnout usage --by model --from 2026-07-01 --to 2026-07-31\n  turnout usage --by key --tenant acme --json\n  turnout usage --by day --svg spend.svg\n\nTokens include cached, image and reasoning ones once. `saved` is an estimate: what the most capable candidate would have\ncost for the tokens of the answers that were delivered, less what the same requests cost, failed ones included."
 )]
 pub(super) struct UsageArgs {
-    /// day, tenant, key, model, workflow or tag
-    #[arg(long, default_value = "day")]
+    /// What each row is of
+    #[arg(long, default_value = "day", value_parser = PossibleValuesParser::new(GroupBy::NAMES))]
     by: String,
     /// First day, UTC, as in 2026-07-01 [default: 29 days before the last one]
     #[arg(long, value_name = "DAY")]

@@ -20,6 +20,7 @@ mod callbacks;
 mod chapter;
 mod choice;
 mod coding;
+mod commands;
 mod config;
 mod consents;
 mod contracts;

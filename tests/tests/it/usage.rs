@@ -111,8 +111,16 @@ async fn what_was_used_is_told_by_whom_and_by_what() {
     let text = String::from_utf8_lossy(&table.stdout).into_owned();
     assert!(text.contains("acme") && text.contains("estimate") && text.contains("0.015400"), "{text}");
     assert!(std::fs::read_to_string(picture).unwrap().contains("lab"));
-    let wrong = house.cli(&["usage", "--by", "modle"]).await;
-    assert!(String::from_utf8_lossy(&wrong.stderr).contains("did you mean `model`"), "{wrong:?}");
+    for (args, want) in [
+        (&["usage", "--by", "modle"], ["--by", "'model'"]),
+        (&["usage", "--tenant", "lap"], ["--tenant: there is no tenant `lap`", "did you mean `lab`"]),
+        (&["usage", "--from", "yesterday"], ["`--from`", "2026-07-31"]),
+    ] {
+        let wrong = house.cli(args).await;
+        let told = String::from_utf8_lossy(&wrong.stderr);
+        assert!(want.iter().all(|w| told.contains(w)), "{args:?}: {told}");
+        assert_eq!(wrong.status.code(), Some(2));
+    }
     drop(vendor);
 }
 

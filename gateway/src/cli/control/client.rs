@@ -17,6 +17,11 @@ pub(in crate::cli) struct Where {
 }
 
 impl Where {
+    /// The control API that is named.
+    pub(in crate::cli) fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
     /// That no control API is named, for a command of the group that asks none.
     pub(in crate::cli) fn named_for_nothing(&self) -> Result<(), Problem> {
         match &self.url {
@@ -82,6 +87,55 @@ impl Client {
             return Ok(document);
         }
         let message = document.pointer("/error/message").and_then(Value::as_str).unwrap_or("refused");
-        Err(Problem(message.to_owned()))
+        let param = document.pointer("/error/param").and_then(Value::as_str);
+        Err(Problem(param.map_or_else(|| message.to_owned(), |param| in_options(message, param))))
+    }
+}
+
+/// What the server says of a member of a body, said of the option that it came by.
+fn in_options(message: &str, param: &str) -> String {
+    const OPTIONS: &[(&str, &str)] = &[
+        ("scopes.models", "--model"),
+        ("scopes.workflows", "--workflow"),
+        ("scopes.endpoints", "--endpoint"),
+        ("limits", "--limit"),
+        ("labels", "--label"),
+        ("group_by", "--by"),
+        ("expires_ms", "--expires"),
+        ("grace_s", "--grace-s"),
+        ("time_zone", "--time-zone"),
+        ("tenant", "--tenant"),
+        ("from", "--from"),
+        ("to", "--to"),
+        ("limit", "--limit"),
+        ("title", "--title"),
+        ("region", "--region"),
+        ("name", "--name"),
+    ];
+    let of = param.split('[').next().unwrap_or(param);
+    let Some((member, option)) = OPTIONS.iter().find(|(member, _)| *member == of) else {
+        return message.to_owned();
+    };
+    match message.replace(&format!("`{member}`"), &format!("`{option}`")) {
+        told if told.contains(option) => told,
+        told => format!("{option}: {told}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_options;
+
+    #[test]
+    fn members_of_a_body_are_told_as_the_options_they_came_by() {
+        for (message, param, want) in [
+            ("`expires_ms` lies in the past", "expires_ms", "`--expires` lies in the past"),
+            ("`gpt` names nothing here", "scopes.models", "--model: `gpt` names nothing here"),
+            ("`gpt` names nothing here", "limits[0].model", "--limit: `gpt` names nothing here"),
+            ("there is no tenant `x`", "tenant", "--tenant: there is no tenant `x`"),
+            ("the rule has errors", "source", "the rule has errors"),
+        ] {
+            assert_eq!(in_options(message, param), want);
+        }
     }
 }

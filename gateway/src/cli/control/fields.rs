@@ -1,7 +1,11 @@
 //! Labels and limits as people write them.
 
 use super::super::Problem;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use types::control::Quota;
+use types::diagnostic::suggestion;
+use types::doc::parse_duration;
+use types::limits::{Metric, Window};
 
 /// `name=value` pairs as an object.
 fn labels(pairs: &[String]) -> Result<Value, Problem> {
@@ -9,7 +13,7 @@ fn labels(pairs: &[String]) -> Result<Value, Problem> {
     for p in pairs {
         let (name, value) = p
             .split_once('=')
-            .ok_or_else(|| Problem(format!("`{p}` is no label; write it as in team=red")))?;
+            .ok_or_else(|| Problem(format!("--label {p}: that is no label; write it as in team=red")))?;
         all.insert(name.to_owned(), value.into());
     }
     Ok(Value::Object(all))
@@ -17,43 +21,64 @@ fn labels(pairs: &[String]) -> Result<Value, Problem> {
 
 /// "10 usd per day", "5 requests per second for model openai/*", "4 concurrency".
 fn limit(text: &str) -> Result<Value, Problem> {
-    let wrong = || {
+    let wrong = |why: &str| {
         Problem(format!(
-            "`{text}` is no limit; write it as in \"10 usd per day\", \"0.2 requests per second\", \"4 concurrency\" or \
-             \"5 usd per day for model openai/*\""
+            "--limit \"{text}\": {why}; write it as in \"10 usd per day\", \"0.2 requests per second\", \"4 concurrency\" \
+             or \"5 usd per day for model openai/*\""
         ))
     };
+    let unknown = |what: &str, name: &str, known: &'static [&'static str]| {
+        let near = suggestion(name, known.iter().copied());
+        Problem(format!("--limit \"{text}\": `{name}` is no {what}; {near} (one of {})", known.join(", ")))
+    };
     let mut words = text.split_whitespace();
-    let amount: f64 = words.next().and_then(|w| w.parse().ok()).ok_or_else(wrong)?;
-    let metric = words.next().ok_or_else(wrong)?;
-    let mut quota = json!({ "amount": amount, "metric": metric });
+    let amount =
+        words.next().and_then(|w| w.parse().ok()).ok_or_else(|| wrong("it begins with no number"))?;
+    let name = words.next().ok_or_else(|| wrong("it does not say what is counted"))?;
+    let metric = Metric::parse(name).ok_or_else(|| unknown("metric", name, Metric::NAMES))?;
+    let mut quota = Quota { metric, amount, per: None, model: None, label: None, reserved_premium: None };
     while let Some(word) = words.next() {
-        let (name, value) = match word {
-            "per" => ("per", words.next()),
-            "reserving" => {
-                let share = words.next().and_then(|w| w.strip_suffix('%')?.parse::<f64>().ok());
-                let share = share.filter(|p| *p > 0.0 && *p < 100.0).ok_or_else(wrong)?;
-                if let Some(q) = quota.as_object_mut() {
-                    q.insert("reserved_premium".to_owned(), (share / 100.0).into());
-                }
-                continue;
+        match (word, words.next()) {
+            ("per", Some(window)) if !Window::NAMES.contains(&window) => {
+                return Err(unknown("window", window, Window::NAMES));
             }
-            "for" => match words.next() {
-                Some(kind @ ("model" | "label")) => (kind, words.next()),
-                _ => return Err(wrong()),
-            },
-            _ => return Err(wrong()),
-        };
-        if let (Some(q), Some(v)) = (quota.as_object_mut(), value) {
-            q.insert(name.to_owned(), v.into());
-        } else {
-            return Err(wrong());
+            ("per", Some(window)) => quota.per = Some(window.to_owned()),
+            ("reserving", Some(share)) => {
+                let percent = share.strip_suffix('%').and_then(|p| p.parse::<f64>().ok());
+                let percent = percent.filter(|p| *p > 0.0 && *p < 100.0);
+                let percent = percent.ok_or_else(|| wrong("what is reserved is a share such as 20%"))?;
+                quota.reserved_premium = Some(percent / 100.0);
+            }
+            ("for", Some("model")) => quota.model = words.next().map(str::to_owned),
+            ("for", Some("label")) => quota.label = words.next().map(str::to_owned),
+            (odd, _) => return Err(wrong(&format!("`{odd}` means nothing there"))),
         }
     }
-    Ok(quota)
+    quota.limit("check").map_err(|why| wrong(&why))?;
+    Ok(serde_json::to_value(quota)?)
 }
 
-pub(super) fn put(body: &mut Map<String, Value>, name: &str, value: Option<impl Into<Value>>) {
+/// The moment that somebody names by a date, by a date with its time, or by how far off it is; Unix milliseconds.
+pub(super) fn moment(option: &str, text: &str) -> Result<i64, Problem> {
+    let now = jiff::Timestamp::now();
+    let off = parse_duration(text).and_then(|d| jiff::SignedDuration::try_from(d).ok());
+    let off = off.and_then(|d| now.checked_add(d).ok());
+    let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+    let at = off.or_else(|| text.parse().ok()).or_else(|| day().map(|z| z.timestamp()));
+    let at = at.ok_or_else(|| {
+        Problem(format!(
+            "{option} {text}: that is no moment; write a date (2027-01-31, from its beginning in UTC), a date with its time \
+             (2027-01-31T18:00:00+01:00) or how far off it is (30d, 12h)"
+        ))
+    })?;
+    if at <= now {
+        return Err(Problem(format!("{option} {text}: that lies in the past (it is {now} now)")));
+    }
+    Ok(at.as_millisecond())
+}
+
+/// Puts a member into a body, if it was given.
+pub(in crate::cli) fn put(body: &mut Map<String, Value>, name: &str, value: Option<impl Into<Value>>) {
     if let Some(v) = value {
         body.insert(name.to_owned(), v.into());
     }
@@ -78,6 +103,37 @@ pub(super) fn common(
 mod tests {
     use super::super::show::quota;
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_wrong_with_a_limit_is_told_in_words_of_the_command() {
+        for (text, want) in [
+            ("10 dollars per day", "`dollars` is no metric; known names: requests, tokens, usd, concurrency"),
+            ("5 request per second", "did you mean `requests`?"),
+            ("5 requests per fortnight", "`fortnight` is no window;"),
+            ("10 usd/day", "`usd/day` is no metric"),
+            ("5 requests", "`per` is missing: one of second, minute"),
+            ("ten usd", "it begins with no number"),
+            ("5 usd a day", "`a` means nothing there"),
+        ] {
+            let told = limit(text).unwrap_err().0;
+            assert!(told.starts_with(&format!("--limit \"{text}\"")) && told.contains(want), "{told}");
+        }
+    }
+
+    #[test]
+    fn moments_are_dates_or_far_off() {
+        let now = jiff::Timestamp::now().as_millisecond();
+        let day = 86_400_000;
+        let in_a_month = moment("--expires", "30d").unwrap();
+        assert!((in_a_month - now - 30 * day).abs() < day, "{in_a_month}");
+        assert_eq!(moment("--expires", "2096-01-31").unwrap(), 3_978_979_200_000);
+        assert_eq!(moment("--expires", "2096-01-31T01:00:00+01:00").unwrap(), 3_978_979_200_000);
+        for (text, want) in [("tomorrow", "no moment"), ("2001-01-01", "past"), ("5", "no moment")] {
+            let told = moment("--expires", text).unwrap_err().0;
+            assert!(told.contains(want) && told.contains(&format!("--expires {text}")), "{told}");
+        }
+    }
 
     #[test]
     fn limits_are_written_as_people_say_them() {

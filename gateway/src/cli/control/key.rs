@@ -2,15 +2,18 @@
 
 use super::super::out::Out;
 use super::super::{GOOD, Global, Outcome, Problem};
-use super::fields::{common, put};
-use super::{Client, Where, show};
+use super::fields::{common, moment, put};
+use super::{Client, Where, show, text};
+use crate::control::keys::ENDPOINTS;
 use clap::Subcommand;
+use clap::builder::PossibleValuesParser;
 use serde_json::{Map, Value, json};
+use types::control::Role;
 
 /// Virtual keys: what applications send
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout key create --tenant acme --name web --limit \"5 usd per day\" --limit \"0.2 requests per second\"\n  turnout key create --role viewer --name dashboard\n  turnout key rotate 0123456789ab --grace-s 3600\n  turnout key revoke 0123456789ab\n\nThe text of a key is printed once, when it is made."
+    after_help = "Examples:\n  turnout key create --tenant acme --name web --limit \"5 usd per day\" --limit \"0.2 requests per second\"\n  turnout key create --role viewer --name dashboard --expires 30d\n  turnout key rotate 0123456789ab --grace-s 3600\n  turnout key revoke 0123456789ab\n\nThe text of a key is printed once, when it is made."
 )]
 pub(in crate::cli) struct Args {
     #[command(subcommand)]
@@ -30,8 +33,8 @@ struct KeyFields {
     /// A workflow it may use; repeat for more [default: all]
     #[arg(long)]
     workflow: Vec<String>,
-    /// An endpoint it may use: chat, models, feedback, decisions, runs, workflows; repeat for more [default: all]
-    #[arg(long)]
+    /// An endpoint it may use; repeat for more [default: all]
+    #[arg(long, value_parser = PossibleValuesParser::new(ENDPOINTS))]
     endpoint: Vec<String>,
     /// name=value; repeat for more
     #[arg(long, value_name = "NAME=VALUE")]
@@ -39,8 +42,11 @@ struct KeyFields {
     /// What it may use, such as "10 usd per day"; repeat for more [default when made: keys.default_budget, 10 usd per day]
     #[arg(long, value_name = "AMOUNT METRIC per WINDOW")]
     limit: Vec<String>,
-    /// Unix milliseconds from which on it is refused
-    #[arg(long)]
+    /// From when on it is refused: a date, a date with its time, or how far off that is
+    #[arg(long, value_name = "2027-01-31, 30d, …", conflicts_with = "expires_ms")]
+    expires: Option<String>,
+    /// The same in Unix milliseconds
+    #[arg(long, value_name = "MS")]
     expires_ms: Option<i64>,
     /// true: it is refused until this is false again
     #[arg(long)]
@@ -58,11 +64,11 @@ enum KeyCommand {
     },
     /// Make a key
     Create {
-        /// Whose
+        /// Whose [default: the tenant `default`; of a key with another role: nobody's]
         #[arg(long)]
         tenant: Option<String>,
-        /// inference, viewer, auditor, operator or admin
-        #[arg(long)]
+        /// What it is for: to ask models, or to look at and change what runs
+        #[arg(long, value_parser = PossibleValuesParser::new(Role::NAMES))]
         role: Option<String>,
         #[command(flatten)]
         fields: KeyFields,
@@ -93,7 +99,8 @@ impl KeyFields {
     fn body(&self) -> Result<Map<String, Value>, Problem> {
         let mut body = Map::new();
         put(&mut body, "name", self.name.clone());
-        put(&mut body, "expires_ms", self.expires_ms);
+        let expires = self.expires.as_deref().map(|text| moment("--expires", text)).transpose()?;
+        put(&mut body, "expires_ms", expires.or(self.expires_ms));
         put(&mut body, "suspended", self.suspended);
         if !(self.model.is_empty() && self.workflow.is_empty() && self.endpoint.is_empty()) {
             let scopes =
@@ -131,10 +138,19 @@ pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outc
         &said,
         &["id", "tenant", "name", "role", "scopes", "limits", "expires_ms", "suspended", "revoked_ms"],
     );
-    if let (false, Some(text)) = (out.json, said.get("key").and_then(Value::as_str)) {
+    if let (false, Some(minted)) = (out.json, said.get("key").and_then(Value::as_str)) {
         out.line(&format!(
-            "\n{text}\n\nThis is the key. It is shown this once; the server keeps only a hash of it."
+            "\n{minted}\n\nThis is the key{}. It is shown this once; the server keeps only a hash of it.",
+            whose(&said)
         ));
     }
     Ok(GOOD)
+}
+
+/// Whose key was made.
+fn whose(key: &Value) -> String {
+    match text(key, "tenant") {
+        "" => " of no tenant".to_owned(),
+        tenant => format!(" of the tenant `{tenant}`"),
+    }
 }

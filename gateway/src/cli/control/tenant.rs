@@ -5,7 +5,10 @@ use super::super::{GOOD, Global, Outcome, Problem};
 use super::fields::{common, put};
 use super::{Client, Where, show};
 use clap::Subcommand;
+use clap::builder::PossibleValuesParser;
 use serde_json::{Map, Value};
+use types::control::ServiceTier;
+use types::options::OnDisconnect;
 
 /// Tenants: who the keys belong to
 #[derive(clap::Args, Debug)]
@@ -25,8 +28,8 @@ struct TenantFields {
     /// For people
     #[arg(long)]
     title: Option<String>,
-    /// bronze, silver, gold or platinum
-    #[arg(long)]
+    /// Its service level [default when made: silver]
+    #[arg(long, value_parser = PossibleValuesParser::new(ServiceTier::NAMES))]
     tier: Option<String>,
     /// Where its data has to stay, for policies
     #[arg(long)]
@@ -40,6 +43,12 @@ struct TenantFields {
     /// What all its keys together may use, such as "10 usd per day"; repeat for more
     #[arg(long, value_name = "AMOUNT METRIC per WINDOW")]
     limit: Vec<String>,
+    /// Whether the router may try models on its requests to learn
+    #[arg(long)]
+    allow_explore: Option<bool>,
+    /// What becomes of a request whose client has left
+    #[arg(long, value_parser = PossibleValuesParser::new(OnDisconnect::NAMES))]
+    on_disconnect: Option<String>,
     /// None of its keys is accepted while this is true
     #[arg(long)]
     suspended: Option<bool>,
@@ -82,6 +91,8 @@ impl TenantFields {
         put(&mut body, "tier", self.tier.clone());
         put(&mut body, "region", self.region.clone());
         put(&mut body, "time_zone", self.time_zone.clone());
+        put(&mut body, "allow_explore", self.allow_explore);
+        put(&mut body, "on_disconnect", self.on_disconnect.clone());
         put(&mut body, "suspended", self.suspended);
         common(&mut body, &self.label, &self.limit)?;
         Ok(body)

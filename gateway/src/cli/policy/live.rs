@@ -1,10 +1,13 @@
-//! `turnout policy list`, `show`: the rules and scripts in force on a running server.
+//! `turnout policy list`, `show`, `put`, `remove`: the rules and scripts in force on a running server.
 
-use super::super::control::{Client, Where, show, text};
+use super::super::control::{self, Client, Trial, Where, show, show_change, text};
 use super::super::out::{Out, moment_of};
 use super::super::pool::place;
 use super::super::{GOOD, Global, Outcome};
-use serde_json::Value;
+use super::read;
+use clap::ValueEnum;
+use serde_json::{Map, Value};
+use std::path::PathBuf;
 
 #[derive(clap::Args, Debug)]
 #[command(
@@ -17,6 +20,68 @@ pub(super) struct ListArgs {}
 pub(super) struct ShowArgs {
     /// Id of the rule or script
     id: String,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  turnout policy put no_secrets rule.yaml --dry-run\n  turnout policy put spend_guard spend_guard.rhai\n  turnout policy show no_secrets --json | jq -r .source | turnout policy put no_secrets - --kind rule\n\nA rule is one entry of `rules`, a script a whole file; both name themselves as they are put."
+)]
+pub(super) struct PutArgs {
+    /// Id of the rule or script
+    id: String,
+    /// Its text; `-` is standard input
+    file: PathBuf,
+    /// What it is [default: by the name of the file, or as the one that it takes the place of]
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
+    #[command(flatten)]
+    trial: Trial,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  turnout policy remove no_secrets --dry-run")]
+pub(super) struct RemoveArgs {
+    /// Id of the rule or script
+    id: String,
+    #[command(flatten)]
+    trial: Trial,
+}
+
+/// `--kind`.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// One entry of `rules`
+    Rule,
+    /// A file of Rhai
+    Script,
+}
+
+impl PutArgs {
+    fn kind(&self) -> Option<Kind> {
+        let ending = self.file.extension().and_then(|e| e.to_str());
+        self.kind.or(match ending {
+            Some("rhai") => Some(Kind::Script),
+            Some("yaml" | "yml") => Some(Kind::Rule),
+            _ => None,
+        })
+    }
+}
+
+pub(super) async fn put(global: &Global, (args, at): (&PutArgs, &Where), out: &Out) -> Outcome {
+    let mut body = Map::new();
+    let name = |kind| if kind == Kind::Rule { "rule" } else { "script" };
+    control::put(&mut body, "source", Some(read(&args.file)?));
+    control::put(&mut body, "kind", args.kind().map(name));
+    let path = args.trial.path(&format!("/policies/{}", args.id));
+    let said = Client::find(global, at)?.ask("PUT", &path, Some(&Value::Object(body))).await?;
+    show_change(out, &said);
+    Ok(GOOD)
+}
+
+pub(super) async fn remove(global: &Global, (args, at): (&RemoveArgs, &Where), out: &Out) -> Outcome {
+    let path = args.trial.path(&format!("/policies/{}", args.id));
+    show_change(out, &Client::find(global, at)?.ask("DELETE", &path, None).await?);
+    Ok(GOOD)
 }
 
 pub(super) async fn list(global: &Global, at: &Where, out: &Out) -> Outcome {

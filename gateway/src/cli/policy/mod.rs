@@ -18,7 +18,7 @@ use std::path::Path;
 /// Check, test, explain, compare, format and list rules and policies
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout policy check\n  turnout policy test --coverage\n  turnout policy explain request.json\n  turnout policy diff old-config new-config --over\n  turnout policy fmt --check\n  turnout policy list                       what is in force on the running server, and how often it matched\n  turnout policy show strict_is_replayable\n\nThe folder of the configuration is named with --config; policies are described in docs/policies.md."
+    after_help = "Examples:\n  turnout policy check\n  turnout policy test --coverage\n  turnout policy explain request.json\n  turnout policy diff old-config new-config --over\n  turnout policy fmt --check\n  turnout policy list                       what is in force on the running server, and how often it matched\n  turnout policy show strict_is_replayable\n  turnout policy put no_secrets rule.yaml --dry-run\n\nThe folder of the configuration is named with --config; policies are described in docs/policies.md."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -43,10 +43,14 @@ enum What {
     List(live::ListArgs),
     /// Show one of them with its text
     Show(live::ShowArgs),
+    /// Put a rule or script on a running server; what would have problems changes nothing
+    Put(live::PutArgs),
+    /// Remove a rule or script from a running server
+    Remove(live::RemoveArgs),
 }
 
 pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
-    if !matches!(args.what, What::List(_) | What::Show(_)) {
+    if !matches!(args.what, What::List(_) | What::Show(_) | What::Put(_) | What::Remove(_)) {
         args.at.named_for_nothing()?;
     }
     match &args.what {
@@ -57,6 +61,8 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         What::Fmt(args) => fmt::run(global, args, out),
         What::List(_) => live::list(global, &args.at, out).await,
         What::Show(one) => live::show_one(global, (one, &args.at), out).await,
+        What::Put(one) => live::put(global, (one, &args.at), out).await,
+        What::Remove(one) => live::remove(global, (one, &args.at), out).await,
     }
 }
 

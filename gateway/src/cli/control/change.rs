@@ -1,0 +1,39 @@
+//! A change of a part of the bundle in force, as the control API tells of it.
+
+use super::super::bundle;
+use super::super::out::Out;
+use super::text;
+use serde_json::Value;
+
+/// Whether a change is only looked at.
+#[derive(clap::Args, Debug)]
+pub(in crate::cli) struct Trial {
+    /// Only tell what would come of it
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Trial {
+    /// The path of a change, with what is asked of it.
+    pub(in crate::cli) fn path(&self, path: &str) -> String {
+        let query = if self.dry_run { "?dry_run=true" } else { "" };
+        format!("{path}{query}")
+    }
+}
+
+/// Tells what a change came to.
+pub(in crate::cli) fn show_change(out: &Out, said: &Value) {
+    if out.json {
+        out.value(said);
+        return;
+    }
+    let is = |name: &str| said.get(name).and_then(Value::as_bool) == Some(true);
+    bundle::diff(said.get("diff").unwrap_or(&Value::Null), out);
+    bundle::problems(said, out);
+    let hash = text(said, "bundle");
+    out.line(&match (is("changed"), is("dry_run")) {
+        (false, _) => format!("nothing changes: bundle {hash} stays in force"),
+        (true, true) => format!("nothing was changed; it would become bundle {hash}"),
+        (true, false) => format!("bundle {hash} is in force"),
+    });
+}
