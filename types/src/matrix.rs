@@ -2,14 +2,15 @@
 
 mod describe;
 mod model;
+mod names;
 mod provider;
 
 pub use describe::model_type;
 pub use model::{Abilities, Availability, FreeTier, Model, Price, Prior, Simulate};
 pub use provider::{DataPolicy, Dialect, Provider, Quirks, Tier, Timeouts, ToolCallIds};
 
+use names::Names;
 use serde::Serialize;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Position of a model in [`Matrix::models`]; valid for one snapshot of the configuration.
@@ -76,7 +77,7 @@ impl FromIterator<ModelIx> for ModelSet {
 pub struct Matrix {
     providers: Vec<Arc<Provider>>,
     models: Vec<Arc<Model>>,
-    by_name: HashMap<String, ModelIx>,
+    names: Names,
 }
 
 impl Matrix {
@@ -84,31 +85,10 @@ impl Matrix {
     /// unique (the loader has checked it; a later duplicate is ignored here). At most 65 535 models.
     #[must_use]
     pub fn new(providers: Vec<Provider>, models: Vec<Model>) -> Self {
-        let mut by_name = HashMap::new();
-        for (i, m) in models.iter().enumerate() {
-            let Ok(ix) = u16::try_from(i).map(ModelIx) else { break };
-            by_name.entry(m.id.to_string()).or_insert(ix);
-            for a in &m.aliases {
-                by_name.entry(a.clone()).or_insert(ix);
-            }
-        }
-        // A bare upstream name finds its model when only one provider has it.
-        let mut bare: HashMap<&str, Option<ModelIx>> = HashMap::new();
-        for (i, m) in models.iter().enumerate() {
-            let Ok(ix) = u16::try_from(i).map(ModelIx) else { break };
-            if let Some((_, name)) = m.id.split_once('/') {
-                bare.entry(name).and_modify(|x| *x = None).or_insert(Some(ix));
-            }
-        }
-        for (name, ix) in bare {
-            if let Some(ix) = ix {
-                by_name.entry(name.to_owned()).or_insert(ix);
-            }
-        }
         Matrix {
+            names: Names::of(&models),
             providers: providers.into_iter().map(Arc::new).collect(),
             models: models.into_iter().map(Arc::new).collect(),
-            by_name,
         }
     }
 
@@ -144,7 +124,23 @@ impl Matrix {
     /// By id, alias, or bare name where only one provider has it.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<ModelIx> {
-        self.by_name.get(name).copied()
+        self.names.find(name)
+    }
+
+    /// The models that a name may mean, the surest first. An id or an alias means its model and no other. Any other
+    /// name means the model that [`Matrix::find`] gives, and those whose id, alias or bare name reads the same but for
+    /// case and for `.`, `-` or `_` between two digits: the same model at other providers, which spell it otherwise.
+    pub fn meant<'a>(&'a self, name: &str) -> impl Iterator<Item = ModelIx> + use<'a> {
+        let found = self.find(name);
+        let own = |m: &Arc<Model>| *m.id == *name || m.aliases.iter().any(|a| a == name);
+        let is_own = found.and_then(|ix| self.model(ix)).is_some_and(own);
+        let alike = if is_own { &[] } else { self.names.alike(name) };
+        found.into_iter().chain(alike.iter().copied().filter(move |ix| Some(*ix) != found))
+    }
+
+    /// All names that [`Matrix::find`] knows with what it gives for them, in no order.
+    pub fn names(&self) -> impl Iterator<Item = (&str, ModelIx)> + Clone {
+        self.names.all()
     }
 
     /// The models a selector names: `provider/model`, `provider/*`, `*/glob`, an alias. `*` stands for any

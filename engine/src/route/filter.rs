@@ -23,26 +23,67 @@ pub(crate) enum Asked {
     Auto,
     /// Any model, this workflow.
     Workflow(String),
-    /// This model.
-    Model(ModelIx),
+    /// A model by its name: one of these, the surest first; never empty.
+    Model(Vec<ModelIx>),
 }
 
 impl Asked {
-    pub(crate) fn parse(model: &str, bundle: &Bundle) -> Result<Self, Error> {
-        const AUTO: [&str; 4] = ["auto", "auto:cheapest", "auto:balanced", "auto:best"];
+    pub(crate) fn parse(inputs: &Inputs<'_>) -> Result<Self, Error> {
+        let model = inputs.request.model.as_str();
         if AUTO.contains(&model) {
             return Ok(Asked::Auto);
         }
         if let Some(name) = model.strip_prefix("workflow/") {
             return Ok(Asked::Workflow(name.to_owned()));
         }
-        if let Some(ix) = bundle.matrix().find(model) {
-            return Ok(Asked::Model(ix));
+        let meant: Vec<ModelIx> = inputs.bundle.matrix().meant(model).collect();
+        if meant.is_empty() {
+            return Err(Kind::UnknownModel { name: model.to_owned(), hint: instead(inputs) }.into());
         }
-        let models = bundle.matrix().models();
-        let known = AUTO.iter().copied().chain(models.iter().map(|m| &*m.id));
-        Err(Kind::UnknownModel { name: model.to_owned(), hint: hint(model, known) }.into())
+        Ok(Asked::Model(meant))
     }
+
+    /// What a name that no model has was taken to mean.
+    pub(crate) fn read_as(&self, inputs: &Inputs<'_>) -> Option<String> {
+        let (name, matrix) = (&inputs.request.model, inputs.bundle.matrix());
+        let Asked::Model(meant) = self else { return None };
+        let ids: Vec<&str> = meant.iter().filter_map(|ix| Some(&*matrix.model(*ix)?.id)).collect();
+        let plain = meant.len() == 1 && matrix.find(name).is_some();
+        (!plain).then(|| format!("`{name}` is read as `{}`", ids.join("` or `")))
+    }
+
+    /// Whether a model may be one that is asked for by its name.
+    pub(crate) fn may_be(&self, ix: ModelIx) -> bool {
+        match self {
+            Asked::Model(meant) => meant.contains(&ix),
+            Asked::Auto | Asked::Workflow(_) => true,
+        }
+    }
+}
+
+/// Names that leave the model to the router.
+const AUTO: [&str; 4] = ["auto", "auto:cheapest", "auto:balanced", "auto:best"];
+
+/// What somebody may have meant by a name that no model has: those of several providers that have it as their bare name,
+/// or else the nearest names; nothing that the key may not use.
+fn instead(inputs: &Inputs<'_>) -> String {
+    let (name, matrix) = (inputs.request.model.as_str(), inputs.bundle.matrix());
+    let scope = scope(inputs);
+    let may_use = |ix: ModelIx| scope.as_ref().is_none_or(|s| s.contains(ix));
+    let ids = matrix.indices().filter(|ix| may_use(*ix)).filter_map(|ix| Some(&*matrix.model(ix)?.id));
+    let same = ids.filter(|id| id.split_once('/').is_some_and(|(_, bare)| bare == name));
+    let same: Vec<&str> = same.take(3).collect();
+    if !same.is_empty() {
+        return format!("did you mean `{}`?", same.join("` or `"));
+    }
+    let names = matrix.names().filter(|(_, ix)| may_use(*ix)).map(|(name, _)| name);
+    hint(name, AUTO.into_iter().chain(names))
+}
+
+/// The models that the key may use; `None` = all.
+fn scope(inputs: &Inputs<'_>) -> Option<ModelSet> {
+    let models = &inputs.who.principal.key.as_ref()?.scopes.models;
+    (!models.is_empty()).then(|| selected(inputs.bundle, models))
 }
 
 /// Selectors of the options that name nothing are mistakes, not restrictions that happen to be empty.
@@ -53,7 +94,7 @@ pub(crate) fn selectors(inputs: &Inputs<'_>) -> Result<(), Error> {
         for s in &demand.selectors {
             let (known, near) = match (s.strip_prefix("pool:"), s.strip_suffix("/*")) {
                 (Some(pool), _) => (pools.contains_key(pool), hint(pool, pools.keys().map(String::as_str))),
-                (None, _) if !matrix.select(s).is_empty() => continue,
+                (None, _) if !named(matrix, s).is_empty() => continue,
                 (None, Some(name)) => (false, hint(name, matrix.providers().iter().map(|p| p.id.as_str()))),
                 (None, None) => (false, hint(s, matrix.models().iter().map(|m| &*m.id))),
             };
@@ -89,18 +130,34 @@ fn disjoint(inputs: &Inputs<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// The models of a list of selectors.
+/// The models of a list of selectors of a request.
 fn select(inputs: &Inputs<'_>, list: &[String]) -> ModelSet {
-    selected(inputs.bundle, list)
+    resolved(inputs.bundle, list, named)
+}
+
+/// What a request prefers, one set for each selector in their order.
+pub(super) fn preferred(inputs: &Inputs<'_>) -> Vec<ModelSet> {
+    let selectors = inputs.request.options.prefer.iter().flat_map(|d| &d.selectors);
+    selectors.map(|s| select(inputs, std::slice::from_ref(s))).collect()
+}
+
+/// The models that a selector of a request names: who asks from outside spells names as other gateways do.
+fn named(matrix: &Matrix, selector: &str) -> ModelSet {
+    let meant: ModelSet = matrix.meant(selector).collect();
+    if meant.is_empty() { matrix.select(selector) } else { meant }
 }
 
 /// The models that selectors name: ids, globs, aliases, `pool:<name>`.
 pub(crate) fn selected(bundle: &Bundle, list: &[String]) -> ModelSet {
+    resolved(bundle, list, Matrix::select)
+}
+
+fn resolved(bundle: &Bundle, list: &[String], named: fn(&Matrix, &str) -> ModelSet) -> ModelSet {
     let mut set = ModelSet::default();
     for s in list {
         match s.strip_prefix("pool:") {
             Some(pool) => set.union(bundle.pools.get(pool).unwrap_or(&ModelSet::default())),
-            None => set.union(&bundle.matrix().select(s)),
+            None => set.union(&named(bundle.matrix(), s)),
         }
     }
     set
@@ -170,8 +227,7 @@ pub(crate) fn models(
         demands.iter().map(|d| (d.from, select(inputs, &d.selectors))).collect()
     };
     let (required, banned) = (sets(&o.require), sets(&o.exclude));
-    let scoped = inputs.who.principal.key.as_ref().map(|k| &k.scopes.models).filter(|m| !m.is_empty());
-    let scoped = scoped.map(|m| select(inputs, m));
+    let scope = scope(inputs);
     let needs = Needs::of(inputs);
     let mode = o.mode.unwrap_or(inputs.mode);
     let assumed = crate::caps::assumed(directives).is_some();
@@ -180,9 +236,7 @@ pub(crate) fn models(
     let mut eligible = Vec::with_capacity(matrix.models().len());
     for ix in matrix.indices() {
         let (Some(model), Some(provider)) = (matrix.model(ix), matrix.provider_of(ix)) else { continue };
-        if let Asked::Model(only) = asked
-            && *only != ix
-        {
+        if !asked.may_be(ix) {
             continue;
         }
         if inputs.availability.get(usize::from(ix.0)) != Some(&Availability::Ready) {
@@ -198,7 +252,7 @@ pub(crate) fn models(
                 passes_ms: None,
             });
         };
-        if scoped.as_ref().is_some_and(|s| !s.contains(ix)) {
+        if scope.as_ref().is_some_and(|s| !s.contains(ix)) {
             exclude("key", None, Some("the key may not use it".to_owned()));
         } else if let Some(rule) = directives.removed_by(ix) {
             exclude("rule", Some(rule), None);

@@ -134,7 +134,7 @@ fn keep(inputs: &Inputs<'_>, arms: &[types::decision::Arm]) -> Option<choice::Dr
 pub(crate) type Chosen = (Arc<Workflow>, Candidates, Option<Usd>);
 
 fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision) -> Result<Chosen, Error> {
-    let asked = Asked::parse(&inputs.request.model, inputs.bundle)?;
+    let asked = Asked::parse(inputs)?;
     filter::selectors(inputs)?;
     let limits = Limits::of(inputs, directives);
     let flows = filter::workflows(inputs, directives, &asked, &mut decision.excluded)?;
@@ -168,6 +168,9 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
         true => "kept: a policy says so, and no other is much better".to_owned(),
         false => reason(decision),
     };
+    if let Some(read) = asked.read_as(inputs) {
+        decision.why = format!("{read}; {}", decision.why);
+    }
     let chosen = scored.get(draw.chosen).and_then(|s| Some((s, flows.get(s.flow)?)));
     let Some((chosen, flow)) = chosen else { return Err(nothing::nothing_left(inputs, decision)) };
     let kept_out = decision.excluded.iter().filter(|e| e.reason == filter::BREAKER);

@@ -31,12 +31,19 @@ pub(crate) fn nothing_left(inputs: &Inputs<'_>, decision: &Decision) -> Error {
 
 /// The refusal of a model asked for by name that the key may not use.
 fn forbidden(inputs: &Inputs<'_>, decision: &Decision) -> Option<Kind> {
-    let Ok(Asked::Model(ix)) = Asked::parse(&inputs.request.model, inputs.bundle) else { return None };
-    let model = inputs.bundle.matrix().model(ix)?;
-    let by_key = |e: &&Exclusion| e.model == model.id && e.reason == *"key";
-    decision.excluded.iter().find(by_key)?;
-    let reason =
-        format!("the key may not use the model `{}`; GET /v1/models lists those it may use", model.id);
+    let Ok(Asked::Model(meant)) = Asked::parse(inputs) else { return None };
+    let matrix = inputs.bundle.matrix();
+    let meant = || meant.iter().filter_map(|ix| matrix.model(*ix));
+    let mut of_them = decision.excluded.iter().filter(|e| meant().any(|m| m.id == e.model)).peekable();
+    of_them.peek()?;
+    if !of_them.all(|e| e.reason == *"key") {
+        return None;
+    }
+    let ids: Vec<&str> = meant().map(|m| &*m.id).collect();
+    let reason = format!(
+        "the key may not use the model `{}`; GET /v1/models lists those it may use",
+        ids.join("` or `")
+    );
     Some(Kind::Denied { reason, code: "model_not_allowed".to_owned(), status: 403 })
 }
 
@@ -79,14 +86,11 @@ fn summary(inputs: &Inputs<'_>, decision: &Decision) -> String {
 /// The refusal of a request that rules out, by itself, every model that could be called for it.
 fn impossible(inputs: &Inputs<'_>, decision: &Decision) -> Option<Kind> {
     let matrix = inputs.bundle.matrix();
-    let asked = match Asked::parse(&inputs.request.model, inputs.bundle) {
-        Ok(Asked::Model(ix)) => Some(ix),
-        _ => None,
-    };
+    let asked = Asked::parse(inputs).ok()?;
     // By member of the request and what of it: how many it rules out, and why the one that comes nearest.
     let mut faults: BTreeMap<(String, &'static str), (usize, Option<f64>, String)> = BTreeMap::new();
     let ready = matrix.indices().zip(inputs.availability).filter(|(_, a)| **a == Availability::Ready);
-    for (ix, _) in ready.filter(|(ix, _)| asked.is_none_or(|only| only == *ix)) {
+    for (ix, _) in ready.filter(|(ix, _)| asked.may_be(*ix)) {
         let model = matrix.model(ix)?;
         let of_model = || decision.excluded.iter().filter(|e| e.model == model.id);
         // A workflow that chooses its models itself falls out for all of them at once.
@@ -112,17 +116,25 @@ fn impossible(inputs: &Inputs<'_>, decision: &Decision) -> Option<Kind> {
         }
     }
     let ((param, code), (_, _, why)) = faults.iter().max_by_key(|(_, (n, ..))| *n)?;
-    let message = match asked.and_then(|ix| matrix.model(ix)) {
-        Some(model) => format!(
-            "`{}` {why}; change `{param}`, or ask for a model that fits: `auto` looks for one",
-            model.id
-        ),
-        None => {
+    let meant = match &asked {
+        Asked::Model(meant) => meant.as_slice(),
+        Asked::Auto | Asked::Workflow(_) => &[],
+    };
+    let meant: Vec<&str> = meant.iter().filter_map(|ix| Some(&*matrix.model(*ix)?.id)).collect();
+    let message = match meant.as_slice() {
+        [model] => {
+            format!("`{model}` {why}; change `{param}`, or ask for a model that fits: `auto` looks for one")
+        }
+        meant => {
             let each = faults.iter().map(|((param, _), (n, figure, why))| {
                 let which = if figure.is_some() { "the nearest" } else { "each" };
                 format!("`{param}` rules out {n} ({which} {why})")
             });
-            format!("no model here fits this request: {}", each.collect::<Vec<_>>().join(", "))
+            let none = match meant {
+                [] => "no model here fits this request".to_owned(),
+                meant => format!("neither `{}` fits this request", meant.join("` nor `")),
+            };
+            format!("{none}: {}", each.collect::<Vec<_>>().join(", "))
         }
     };
     Some(Kind::Unfit { param: param.clone(), message, code })

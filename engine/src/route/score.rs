@@ -15,7 +15,7 @@ use types::Usd;
 use types::axis::{AxisValue, OutputContract};
 use types::decision::{Arm, Decision, Exclusion, Terms};
 use types::directives::{Directives, RuleId};
-use types::matrix::{Model, ModelIx, Tier};
+use types::matrix::{Model, ModelIx, ModelSet, Tier};
 use workflows::{Estimate, Forecaster, Route, Workflow};
 
 /// An arm that was scored.
@@ -145,6 +145,7 @@ pub(crate) fn arms(
         located: inputs
             .statistics
             .locate(&Point::new(*inputs.features, family, inputs.profile.sub_label), &inputs.who.tenant.id),
+        preferred: super::filter::preferred(inputs),
     };
     let mut drafts: Vec<Draft> = Vec::with_capacity(flows.len().saturating_mul(estimates.len()));
     for (at, flow) in flows.iter().enumerate() {
@@ -209,6 +210,8 @@ struct Scorer<'a> {
     /// β, and β of a model that was seen to change.
     beta: (f64, f64),
     located: Located,
+    /// What the request itself prefers, one set for each selector.
+    preferred: Vec<ModelSet>,
 }
 
 /// What is believed of an arm's time under a ceiling.
@@ -399,16 +402,9 @@ impl Scorer<'_> {
 
     /// The request's own `prefer`: utility × 2^0.3 per match, as a policy's `prefer` of default strength.
     fn option_boost(&self, ix: ModelIx) -> f64 {
-        let o = &self.inputs.request.options;
-        if o.prefer.is_empty() {
-            return 1.0;
-        }
-        let matrix = self.inputs.bundle.matrix();
-        let pools = &self.inputs.bundle.pools;
-        let matches = |s: &String| super::candidates::matches_any(std::slice::from_ref(s), ix, pools, matrix);
-        match o.prefer.iter().flat_map(|d| &d.selectors).position(matches) {
+        match self.preferred.iter().position(|set| set.contains(ix)) {
             // An order in the form of another gateway: each counts a little less than the one before.
-            Some(i) if o.foreign.ordered => (1.0 - 0.2 * i as f64).max(0.2).exp2(),
+            Some(i) if self.inputs.request.options.foreign.ordered => (1.0 - 0.2 * i as f64).max(0.2).exp2(),
             Some(_) => 0.3_f64.exp2(),
             None => 1.0,
         }

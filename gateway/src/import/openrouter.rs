@@ -2,7 +2,8 @@
 
 use super::{Fate, Import, Rule, known, list, members};
 use serde_json::Value;
-use types::matrix::Matrix;
+use std::sync::Arc;
+use types::matrix::{Matrix, Model};
 
 pub(super) fn read(document: &Value, shipped: &Matrix, import: &mut Import) -> Result<(), String> {
     let nested = document.get("provider").filter(|p| p.is_object());
@@ -284,10 +285,9 @@ fn among(
         import.note(place, Fate::Left, text);
         return None;
     };
-    // The vendor writes `claude-sonnet-4-6` where OpenRouter writes `claude-sonnet-4.6`.
-    let plain = |id: &str| id.replace('.', "-").to_ascii_lowercase();
-    let wanted = plain(&format!("{provider}/{bare}"));
-    match shipped.models().iter().find(|m| plain(&m.id) == wanted) {
+    let own = |m: &&Arc<Model>| shipped.providers().get(m.provider).is_some_and(|p| p.id == provider);
+    let meant = shipped.meant(&format!("{provider}/{bare}")).filter_map(|ix| shipped.model(ix)).find(own);
+    match meant {
         Some(model) => Some(model.id.to_string()),
         None => {
             import.providers.entry(provider.to_owned()).or_default();

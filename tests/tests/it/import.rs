@@ -159,3 +159,60 @@ async fn requests_may_carry_preferences_in_the_form_of_openrouter() {
         );
     }
 }
+
+/// One model at its own vendor, which writes `4-6`, and at one that sells it on, which writes `4.6`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_found_at_its_own_vendor_however_it_is_spelt() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let plan = Plan::new().vendor("lab", &vendor).vendor("shop", &vendor).rules(crate::NO_CHANCE);
+    let plan = plan.model(&Model::new("lab/poet-4-6").success(0.8));
+    let house = plan.model(&Model::new("shop/lab/poet-4.6").success(0.9)).start().await;
+    let ask = async |model: &str, more: Value| {
+        let mut body = json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        house.client().chat(&body).await
+    };
+    let only = |name: &str| json!({"provider": {"only": [name]}});
+    let listed = |name: &str| json!({"models": ["lab/poet-4.6"], "provider": {"only": [name]}});
+    for (model, more, want) in [
+        ("lab/poet-4.6", only("lab"), "lab/poet-4-6"),
+        ("lab/poet-4.6", only("shop"), "shop/lab/poet-4.6"),
+        ("auto", listed("lab"), "lab/poet-4-6"),
+        ("auto", listed("shop"), "shop/lab/poet-4.6"),
+        ("lab/poet-4.6", json!({"provider": {"order": ["lab"]}}), "lab/poet-4-6"),
+        ("lab/poet-4.6", json!({"provider": {"ignore": ["shop"]}}), "lab/poet-4-6"),
+        ("poet-4.6", json!({}), "lab/poet-4-6"),
+        ("lab/poet-4-6", json!({}), "lab/poet-4-6"),
+    ] {
+        let answer = ask(model, more.clone()).await;
+        assert_eq!(answer.header("x-turnout-model"), Some(want), "{model} {more}: {}", answer.text());
+    }
+    let answer = ask("lab/poet-4.6", only("lab")).await;
+    let record = house.client().get(&format!("/v1/decisions/{}", answer.request_id())).await.text();
+    assert!(record.contains("`lab/poet-4.6` is read as `shop/lab/poet-4.6` or `lab/poet-4-6`"), "{record}");
+    // The exact id of a model is that model alone.
+    let error = ask("lab/poet-4-6", only("shop")).await.error(400);
+    assert_eq!(error["param"], "provider.only", "{error}");
+    let error = ask("lab/poet-4.6", json!({"n": 2, "routing": {"exclude": ["*"]}})).await.error(400);
+    assert!(error["message"].as_str().unwrap().contains("neither `"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_nobody_has_is_told_with_the_nearest_names() {
+    let (_, house) = two().await;
+    for (model, near) in [
+        ("alfa/one", "did you mean `alpha/one`?"),
+        ("tow", "did you mean `two`?"),
+        // Two providers have it.
+        ("one", "did you mean `alpha/one` or `beta/one`?"),
+        ("xyzzy", "GET /v1/models lists what is"),
+    ] {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
+        let error = house.client().chat(&body).await.error(404);
+        assert_eq!(
+            (error["code"].as_str(), error["param"].as_str()),
+            (Some("model_not_found"), Some("model"))
+        );
+        assert!(error["message"].as_str().unwrap().contains(near), "{error}");
+    }
+}
