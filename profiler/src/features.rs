@@ -11,7 +11,7 @@ pub(crate) use pieces::{head, tail};
 use crate::cues::Signal;
 use crate::grams::Sink;
 use crate::scan::Signs;
-use crate::shape::Shape;
+use crate::shape::{Shape, asks_in_greek};
 use pieces::Pieces;
 use reader::Reader;
 use types::ChatRequest;
@@ -321,7 +321,7 @@ impl AskEdge {
         let end = text.trim_end();
         let last = end.chars().next_back();
         AskEdge {
-            question: matches!(last, Some('?' | '？' | '؟')),
+            question: matches!(last, Some('?' | '？' | '؟')) || asks_in_greek(end),
             colon: matches!(last, Some(':' | '：')),
             prompt: matches!(end.as_bytes(), [.., b'$' | b'#'] | [.., b'>', b'>', b'>']),
             lower: text.chars().next().is_some_and(char::is_lowercase),

@@ -5,6 +5,7 @@ mod record;
 
 use crate::lanes::Lanes;
 use line::LineKind;
+pub(crate) use line::asks_in_greek;
 use record::Records;
 
 /// Lines that begin with a label are told apart up to this many.
@@ -68,6 +69,16 @@ struct Paragraph {
     signs: u32,
     questions: u32,
     lines: u32,
+    first: Line,
+    last: Line,
+}
+
+/// A line at the edge of a paragraph.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Line {
+    bytes: usize,
+    signs: u32,
+    questions: u32,
 }
 
 impl Shape {
@@ -110,7 +121,7 @@ impl Shape {
     /// Ends the text: its last paragraph counts.
     pub(crate) fn end(&mut self) {
         if self.paragraph.lines > 0 {
-            let question = self.close_paragraph();
+            let question = self.close_paragraph(true);
             self.edge_question |= question;
         }
     }
@@ -119,7 +130,7 @@ impl Shape {
         if line.is_empty() {
             if self.paragraph.lines > 0 {
                 let first = self.paragraphs == 0;
-                let question = self.close_paragraph();
+                let question = self.close_paragraph(false);
                 self.edge_question |= first && question;
             }
             return;
@@ -169,32 +180,83 @@ impl Shape {
         }
     }
 
-    /// Counts the paragraph that ends; whether it is a short question.
-    fn close_paragraph(&mut self) -> bool {
+    /// Counts the paragraph that ends; whether it is a short question, or, at an edge of the text, its outer line is.
+    fn close_paragraph(&mut self, last: bool) -> bool {
         let p = std::mem::take(&mut self.paragraph);
+        let first = self.paragraphs == 0;
         self.paragraphs = self.paragraphs.saturating_add(1);
-        let telling = u32::try_from(p.bytes / 400).unwrap_or(u32::MAX).saturating_add(1);
-        let prose = p.bytes >= MATERIAL_BYTES
-            && (p.signs as usize).saturating_mul(60) < p.bytes
-            && p.questions <= telling;
-        if prose {
-            self.longest_prose = self.longest_prose.max(p.bytes);
+        // No blank line need stand between material and the question about it.
+        let outer = [(first, p.first), (last, p.last)];
+        let asks = |line: &Line| p.lines > 1 && line.asks() && p.without(line).is_material();
+        let asked = outer.into_iter().find(|(at_edge, line)| *at_edge && asks(line)).map(|(_, line)| line);
+        let material = asked.map_or(p, |line| p.without(&line));
+        if material.is_material() {
+            self.longest_prose = self.longest_prose.max(material.bytes);
         }
-        p.bytes < QUESTION_BYTES && p.questions > 0
+        asked.is_some() || (p.bytes < QUESTION_BYTES && p.questions > 0)
     }
 }
 
 impl Paragraph {
     fn add(&mut self, line: &str, signs: &Signs) {
-        self.bytes = self.bytes.saturating_add(line.len());
+        let read = Line { bytes: line.len(), signs: signs.code, questions: questions(line, signs) };
+        if self.lines == 0 {
+            self.first = read;
+        }
+        self.last = read;
+        self.bytes = self.bytes.saturating_add(read.bytes);
         self.lines = self.lines.saturating_add(1);
-        self.signs = self.signs.saturating_add(signs.code);
-        self.questions = self.questions.saturating_add(signs.questions);
-        if !line.is_ascii() {
-            let wide = line.chars().filter(|c| matches!(c, '？' | '؟')).count();
-            self.questions = self.questions.saturating_add(u32::try_from(wide).unwrap_or(u32::MAX));
+        self.signs = self.signs.saturating_add(read.signs);
+        self.questions = self.questions.saturating_add(read.questions);
+    }
+
+    /// The paragraph without one of its lines.
+    fn without(&self, line: &Line) -> Self {
+        Paragraph {
+            bytes: self.bytes.saturating_sub(line.bytes),
+            signs: self.signs.saturating_sub(line.signs),
+            questions: self.questions.saturating_sub(line.questions),
+            ..*self
         }
     }
+
+    /// Prose long enough to be worked on, with few signs of code and not one question after another.
+    fn is_material(&self) -> bool {
+        let telling = u32::try_from(self.bytes / 400).unwrap_or(u32::MAX).saturating_add(1);
+        self.bytes >= MATERIAL_BYTES
+            && (self.signs as usize).saturating_mul(60) < self.bytes
+            && self.questions <= telling
+    }
+}
+
+impl Line {
+    fn asks(&self) -> bool {
+        self.bytes < QUESTION_BYTES && self.questions > 0
+    }
+}
+
+/// Words by which Thai, which writes no question mark, asks.
+const THAI_QUESTIONS: [&str; 9] = ["อะไร", "ใคร", "ไหน", "ใด", "เมื่อไ", "เท่าไ", "กี่", "ทำไม", "อย่างไร"];
+/// Ends of a Japanese question without a mark.
+const KANA_QUESTIONS: [&str; 3] = ["か", "か。", "か．"];
+
+/// Question marks of a line, of any script; of one without them, one if its words ask.
+fn questions(line: &str, signs: &Signs) -> u32 {
+    if line.is_ascii() {
+        return signs.questions;
+    }
+    let (mut marks, mut thai) = (signs.questions, false);
+    for c in line.chars() {
+        marks = marks.saturating_add(u32::from(matches!(c, '？' | '؟' | '\u{37E}' | '՞' | '፧')));
+        thai |= matches!(c, '\u{0E00}'..='\u{0E7F}');
+    }
+    if marks > 0 || line.len() >= QUESTION_BYTES {
+        return marks;
+    }
+    let asks = asks_in_greek(line)
+        || KANA_QUESTIONS.iter().any(|end| line.ends_with(end))
+        || (thai && THAI_QUESTIONS.iter().any(|word| line.contains(word)));
+    u32::from(asks)
 }
 
 /// Signs of a line by which its kind is told.
@@ -263,6 +325,22 @@ mod tests {
     }
 
     #[test]
+    fn questions_are_told_in_scripts_with_other_marks_or_none() {
+        let greek = "Η λίμνη ήταν ήσυχη κάτω από έναν γκρίζο ουρανό και δεν πέρασε κανείς. ".repeat(4);
+        let thai = "ทะเลสาบเงียบสงบใต้ท้องฟ้าสีเทาและไม่มีใครผ่านมา ".repeat(4);
+        let kana = "湖は灰色の空の下で静かに横たわり、誰も通りかからなかった。".repeat(6);
+        for text in [
+            format!("{greek}\n\nΠοιος πέρασε;"),
+            format!("{thai}\n\nทะเลสาบเป็นอย่างไร"),
+            format!("{kana}\n湖はどこにありますか。"),
+        ] {
+            let s = read(&text);
+            assert!(s.longest_prose >= 400 && s.edge_question && s.code_lines == 0, "{s:?}");
+        }
+        assert_eq!(read("μ = 3;\nreturn x;").code_lines, 2);
+    }
+
+    #[test]
     fn material_with_a_question_is_noticed() {
         let material = "The lake lay still under a grey sky and nobody came by. ".repeat(8);
         for text in [format!("{material}\n\nWho came by?"), format!("Who came by?\n\n{material}")] {
@@ -270,6 +348,13 @@ mod tests {
             assert!(s.longest_prose >= 400 && s.edge_question, "{s:?}");
         }
         assert!(!read(&material).edge_question);
+        for text in [format!("{material}\nWho came by?"), format!("Who came by?\n{material}")] {
+            let s = read(&text);
+            assert!(s.longest_prose >= 400 && s.edge_question, "{s:?}");
+        }
+        assert!(!read(&format!("{material}\nNobody came by.")).edge_question);
+        let talk = "Who came by? Where from? What for? With whom? And when?".repeat(8);
+        assert_eq!(read(&format!("{talk}\nWho came by?")).longest_prose, 0);
         assert_eq!(read(&"if (a == b) { c[1] = d; }".repeat(30)).longest_prose, 0);
     }
 }

@@ -177,7 +177,7 @@ fn starts_as_code(line: &str) -> bool {
 fn is_code(line: &str, signs: &Signs) -> bool {
     let last = line.as_bytes().last().copied().unwrap_or(b' ');
     if matches!(last, b';' | b'{') && line.len() > 1 {
-        return true;
+        return !asks_in_greek(line);
     }
     if last == b':' && BLOCK_STARTS.iter().any(|s| line.starts_with(s)) {
         return true;
@@ -194,6 +194,14 @@ fn is_code(line: &str, signs: &Signs) -> bool {
             && name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
             && name.len() > 1
     })
+}
+
+/// Whether a line ends in the Greek question mark, which is written as a semicolon, after Greek words.
+pub(crate) fn asks_in_greek(line: &str) -> bool {
+    let Some(asked) = line.strip_suffix([';', '\u{37E}']) else { return false };
+    let last = asked.rsplit(' ').next().unwrap_or(asked);
+    last.chars().count() > 1
+        && last.chars().all(|c| matches!(c, '\u{370}'..='\u{3FF}' | '\u{1F00}'..='\u{1FFF}'))
 }
 
 /// Starts of lines that hardly occur outside code, given that the line reads as code at all.
