@@ -9,12 +9,14 @@ use crate::model::{CLASSES, Class, PerClass};
 /// A form: its name in explanations, whether a request has it, the class it speaks for, and by what log odds.
 type Form = (&'static str, fn(&Features) -> bool, Class, f32);
 
-const FORMS: [Form; 5] = [
+const FORMS: [Form; 7] = [
     ("a choice with nothing to be judged", is_mere_choice, Class::Chat, 4.5),
     ("bound to a text", is_bound, Class::Rag, 5.0),
     ("work broken into parts", |f| f.signal(Signal::Parts) >= 1.5, Class::Planning, 4.0),
     ("a question about data", is_lookup, Class::Extraction, 4.0),
     ("work in a shell", is_shell, Class::Coding, 4.0),
+    ("a text and a question about it", asks_of_text, Class::Rag, 2.0),
+    ("names of code", names_code, Class::Coding, 3.0),
 ];
 
 /// Asks of a few words have no room for what else they might be about.
@@ -66,6 +68,60 @@ fn is_shell(f: &Features) -> bool {
         && f.facts.tools == 0
         && f.assistant_turns == 0
         && f.signal(Signal::Form) + f.signal(Signal::Planning) < 1.0
+}
+
+/// Paragraphs and lines of a text with a question about it, at most.
+const READ_PARAGRAPHS: u32 = 4;
+const READ_LINES: u32 = 8;
+
+/// Prose in which nobody speaks of themselves, and a short question before or after it; no choice of answers, nothing
+/// to be computed, written, planned or judged.
+fn asks_of_text(f: &Features) -> bool {
+    f.shape.longest_prose > 0
+        && f.shape.edge_question
+        && f.shape.paragraphs <= READ_PARAGRAPHS
+        && f.shape.lines <= READ_LINES
+        && f.shape.option_lines + f.shape.list_lines + f.shape.code_lines == 0
+        && f.signs.formula == 0
+        && f.marks.first_person <= 1
+        && f.facts.tools == 0
+        && f.assistant_turns == 0
+        && f.contract == Contract::FreeText
+        && f.signal(Signal::Math) + f.signal(Signal::Quantity) < 3.0
+        && [
+            Signal::Extraction,
+            Signal::Eval,
+            Signal::Coding,
+            Signal::ToolUse,
+            Signal::Planning,
+            Signal::Form,
+            Signal::Compose,
+            Signal::Persona,
+            Signal::Translate,
+            Signal::Summarise,
+        ]
+        .into_iter()
+        .all(|s| f.signal(s) < 2.0)
+}
+
+/// Most bytes of an ask whose only sign of code are the names in it.
+const NAMING_BYTES: usize = 400;
+
+/// A short ask, in whatever language, that names a variable or a function and says nothing of other work.
+fn names_code(f: &Features) -> bool {
+    f.marks.code_names > 0
+        && f.ask_bytes <= NAMING_BYTES
+        && f.instruction_bytes == 0
+        && f.contract == Contract::FreeText
+        && f.facts.tools == 0
+        && f.assistant_turns == 0
+        && f.signal(Signal::Extraction)
+            + f.signal(Signal::Eval)
+            + f.signal(Signal::ToolUse)
+            + f.signal(Signal::Form)
+            + f.signal(Signal::Translate)
+            + f.signal(Signal::Json)
+            < 1.5
 }
 
 /// The forms that a request has: name and log odds per class.
@@ -128,6 +184,43 @@ mod tests {
             TaskFamily::Rag,
             |p| p.task_family.value,
         );
+    }
+
+    #[test]
+    fn a_text_and_a_question_about_it_is_read_for_the_answer() {
+        let texts = [
+            "Die alte Mühle steht seit drei Jahrhunderten am Bach. Ein Müller aus Hof kaufte sie und ließ das Rad erneuern, \
+             das ein Hochwasser fortgerissen hatte. Heute mahlt sie an jedem ersten Sonntag im Monat für Besucher, und im \
+             Speicher ist ein kleines Café eingerichtet worden, das im Winter geschlossen bleibt.\nWer ließ das Rad erneuern?",
+            "Ποιος αγόρασε τον μύλο;\n\nΟ παλιός μύλος στέκεται εδώ και τρεις αιώνες δίπλα στο ρέμα. Ένας μυλωνάς από το \
+             χωριό τον αγόρασε και επισκεύασε τη φτερωτή που είχε παρασύρει η πλημμύρα. Σήμερα λειτουργεί κάθε Κυριακή.",
+            "โรงสีเก่าตั้งอยู่ริมลำธารมาสามร้อยปี ช่างสีจากหมู่บ้านซื้อไว้และซ่อมกังหันที่ถูกน้ำท่วมพัดไป ทุกวันนี้โรงสีเปิดให้ผู้คนเข้าชมทุกวันอาทิตย์ \
+             และมีร้านกาแฟเล็กในยุ้งข้าว\nใครซื้อโรงสี",
+            "古い水車小屋は三百年前から川のほとりに立っている。村の粉屋がそれを買い取り、洪水に流された水車を直した。今では毎月最初の日曜日に見物客のために粉をひき、\
+             納屋には小さな喫茶店ができていて、冬のあいだだけ休む。\n水車を直したのは誰ですか。",
+            "老磨坊在溪边立了三百年。村里的一位磨坊主买下了它，修好了被洪水冲走的水车。如今每月第一个星期天它都为游客磨面，谷仓里还开了一家小咖啡馆，冬天则关门休息，\
+             到了春天再把水车重新装好。\n谁修好了水车？",
+        ];
+        all(&texts, TaskFamily::Rag, |p| p.task_family.value);
+        let own = "I moved to a small town last spring and since then I have hardly met anybody of my age. My neighbours are \
+            kind, but they are all much older, and after work I am too tired to go out. My sister says that I should join a \
+            choir, though I cannot sing at all.\n\nWhat would you do?";
+        all(&[own], TaskFamily::Chat, |p| p.task_family.value);
+    }
+
+    #[test]
+    fn names_of_code_make_a_short_ask_one_about_code() {
+        all(
+            &[
+                "Отсортировать список `words` по последней букве",
+                "`rows` から空の行を取り除く",
+                "Cómo invertir `texto` sin usar un bucle",
+                "where does last_seen come from",
+            ],
+            TaskFamily::Coding,
+            |p| p.task_family.value,
+        );
+        all(&["Write a poem about the word `dusk`."], TaskFamily::Chat, |p| p.task_family.value);
     }
 
     #[test]

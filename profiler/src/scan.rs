@@ -32,6 +32,13 @@ pub(crate) struct Token {
     pub(crate) line_start: bool,
 }
 
+impl Token {
+    /// Whether `next` follows without a blank.
+    pub(crate) fn touches(&self, next: &Token) -> bool {
+        self.start.saturating_add(u32::from(self.bytes)) == next.start
+    }
+}
+
 /// What single characters say of a text; sums over all texts scanned.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Signs {

@@ -28,12 +28,17 @@ pub(crate) struct Marks {
     pub(crate) json_asked: bool,
     /// A pattern in braces with places to be filled in.
     pub(crate) template: bool,
+    /// Words by which somebody speaks of themselves.
+    pub(crate) first_person: u32,
+    /// Spans between single backticks, and names of words joined by underscores.
+    pub(crate) code_names: u32,
 }
 
 impl Marks {
     /// Adds a piece of text whose tokens are `tokens`.
     pub(super) fn read(&mut self, text: &str, tokens: &[Token]) {
         self.runs(tokens);
+        self.names(tokens);
         let words = &*WORDS;
         for (at, token) in tokens.iter().enumerate() {
             match token.kind {
@@ -42,12 +47,31 @@ impl Marks {
                     self.amounts += u32::from(words.beside_currency(tokens, at));
                 }
                 Kind::Word if token.hash == words.json => self.json_asked |= words.near_answer(tokens, at),
+                Kind::Word | Kind::Character if words.oneself.binary_search(&token.hash).is_ok() => {
+                    self.first_person += 1
+                }
                 // `a` and `I` are words of their own.
                 Kind::Word if token.bytes == 1 && !words.alone.contains(&token.hash) => self.variables += 1,
                 _ => {}
             }
         }
         self.template |= !self.template && holds_template(text);
+    }
+
+    /// Counts names of code. Three backticks are a fence, underscores without words a gap to be filled in.
+    fn names(&mut self, tokens: &[Token]) {
+        let (tick, joint) = (WORDS.tick, WORDS.joint);
+        let word = |t: &Token| t.kind == Kind::Word;
+        let mut ticks = 0_u32;
+        for (at, token) in tokens.iter().enumerate().filter(|(_, t)| t.kind == Kind::Sign) {
+            let before = at.checked_sub(1).and_then(|i| tokens.get(i)).filter(|t| t.touches(token));
+            let after = tokens.get(at.saturating_add(1)).filter(|t| token.touches(t));
+            let fence = [before, after].into_iter().flatten().any(|t| t.hash == tick);
+            ticks = ticks.saturating_add(u32::from(token.hash == tick && !fence));
+            let joins = token.hash == joint && before.is_some_and(word) && after.is_some_and(word);
+            self.code_names = self.code_names.saturating_add(u32::from(joins));
+        }
+        self.code_names = self.code_names.saturating_add(ticks / 2);
     }
 
     /// Counts identifiers: tokens that follow each other without a blank, with many digits.
@@ -86,6 +110,10 @@ struct Words {
     answer: Vec<u32>,
     currency: Vec<u32>,
     alone: Vec<u32>,
+    /// Sorted.
+    oneself: Vec<u32>,
+    tick: u32,
+    joint: u32,
 }
 
 /// Words that say of a form that the answer shall have it; of scripts without blanks, one character.
@@ -100,9 +128,26 @@ const ANSWER: &str = "answer respond reply output outputs return returns give pr
 const CURRENCY: &str = "$ € £ ¥ ₹ ₽ ₩ ₺ ￥ eur euro euros usd dollar dollars dólares gbp pound pounds chf franken francs yen jpy cny rmb inr zł pln \
     kr sek peso pesos reais brl руб рубль рублей рубля 元 円 원 ريال درهم دينار جنيه रुपये रुपए रुपया";
 
+/// Words for oneself and what is one's own; of scripts without blanks, one character.
+const ONESELF: &str = "i my me mine we our ich mein meine meinen meinem meiner mir mich wir unser je mon ma mes moi nous notre yo mi mis me \
+    nuestro eu meu minha nós io mio mia miei noi я мне меня мой моя моё мои мы нас нам наш 我 私 僕 俺 나 내 제 저 أنا لي نحن मैं मेरा मेरी मेरे \
+    मुझे हम हमारा ben benim biz ja mój moja ik mijn tôi εγώ μου μας mimi yangu";
+
 static WORDS: LazyLock<Words> = LazyLock::new(|| {
     let hashes = |words: &str| words.split_ascii_whitespace().map(hash_of).collect();
-    Words { json: hash_of("json"), answer: hashes(ANSWER), currency: hashes(CURRENCY), alone: hashes("a i") }
+    let sorted = |mut hashes: Vec<u32>| {
+        hashes.sort_unstable();
+        hashes
+    };
+    Words {
+        json: hash_of("json"),
+        answer: hashes(ANSWER),
+        currency: hashes(CURRENCY),
+        alone: hashes("a i"),
+        oneself: sorted(hashes(ONESELF)),
+        tick: hash_of("`"),
+        joint: hash_of("_"),
+    }
 });
 
 pub(crate) fn warm_up() {
@@ -199,6 +244,19 @@ mod tests {
         ] {
             let m = read(text);
             assert_eq!((m.amounts, m.identifiers.min(1)), (amounts, identifiers), "{text}: {m:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_code_are_told_from_fences_and_gaps() {
+        for (text, expected) in [
+            ("Отсортировать список `a` по ключу `b`", 2),
+            ("Where is max_length set?", 1),
+            ("```\ncode\n```", 0),
+            ("Fill in: the sky is ___ today.", 0),
+            ("It's a `half open quote.", 0),
+        ] {
+            assert_eq!(read(text).code_names, expected, "{text}");
         }
     }
 
