@@ -71,6 +71,28 @@ pub(crate) fn from_expr(expr: &Expr, file: &SourceFile, call: Span) -> Node {
     }
 }
 
+/// A value that was computed, each part of it at the place where it is written out, as far as it is.
+pub(crate) fn placed(mut value: Node, written: &Node) -> Node {
+    if written.span == UNKNOWN {
+        return value;
+    }
+    value.span = written.span;
+    value.value = match (value.value, &written.value) {
+        (Value::Map(members), Value::Map(own)) => {
+            let member = |(key, value): (Key, Node)| match own.iter().find(|(k, _)| k.name == key.name) {
+                Some((k, w)) => (k.clone(), placed(value, w)),
+                None => (key, value),
+            };
+            Value::Map(members.into_iter().map(member).collect())
+        }
+        (Value::List(items), Value::List(own)) if items.len() == own.len() => {
+            Value::List(items.into_iter().zip(own).map(|(item, w)| placed(item, w)).collect())
+        }
+        (value, _) => value,
+    };
+    value
+}
+
 fn unknown() -> Node {
     Node { value: Value::Null, span: UNKNOWN, style: Style::Folded }
 }

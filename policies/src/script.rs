@@ -1,6 +1,6 @@
 //! Policies in Rhai: loaded with their tree checked, run within limits, their actions collected.
 
-use crate::check::{ActCall, Checker, functions_of, most_nodes};
+use crate::check::{ActCall, Checker, Function, functions_of, most_nodes};
 use crate::expression::{Vars, uncompiled};
 use crate::head::Head;
 use crate::literal;
@@ -13,11 +13,12 @@ use crate::selector::{Context, Moment, Resolver};
 use crate::values::{from_json, to_json};
 use crate::verb::{self, Bound, Kind, VERBS};
 use crate::{Clock, inputs};
-use rhai::{AST, CallFnOptions, Dynamic, Engine, EvalAltResult, FuncArgs, NativeCallContext, Position};
+use rhai::{AST, CallFnOptions, Dynamic, Engine, EvalAltResult, FuncArgs, NativeCallContext, Position, Stmt};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use types::doc::{Reader, SourceFile};
+use types::diagnostic::nearest;
+use types::doc::{Reader, SourceFile, Span};
 use types::expr::{self, Scope};
 
 /// Most actions of one call.
@@ -138,7 +139,7 @@ impl Script {
         let hard =
             acts.iter().any(|a| VERBS.iter().any(|v| v.name == a.call.name.as_str() && v.kind == Kind::Hard));
         let verbs = acts.iter().map(|a| a.call.name.to_string()).collect();
-        let head = if sound { describe(r, sandbox, &ast) } else { None };
+        let head = if sound { describe(r, sandbox, &ast, &functions) } else { None };
         if r.problems.iter().skip(before).any(|d| d.severity == types::Severity::Error) {
             return None;
         }
@@ -318,7 +319,8 @@ fn shape(r: &mut Reader<'_>, ast: &AST, has_checks: bool) -> (bool, Vec<Phase>) 
     let mut check = |r: &mut Reader<'_>, name: &str, params: &[&str]| {
         let Some((_, own)) = known.iter().find(|(n, _)| n == name) else { return false };
         if own != params {
-            let d = r.error("123", start, format!("`{name}` has other parameters"));
+            let at = place_of(r.file, name).unwrap_or(start);
+            let d = r.error("123", at, format!("`{name}` has other parameters"));
             d.expected = Some(format!("fn {name}({})", params.join(", ")));
             sound = false;
         }
@@ -336,17 +338,35 @@ fn shape(r: &mut Reader<'_>, ast: &AST, has_checks: bool) -> (bool, Vec<Phase>) 
             "fn on_request(ctx, act), fn on_tool(ctx, act) or fn on_response(ctx, act), or a check of answers: fn name(answer, ctx)",
         ));
     }
+    let names = || Phase::ALL.into_iter().map(Phase::function).chain(["describe"]);
     for (name, expected) in &missing {
-        let d = r.error("122", start, format!("the function `{name}` is missing"));
+        let wanted = |n: &&str| (*name == "describe") == (*n == "describe");
+        let meant = known.iter().find_map(|(own, _)| {
+            let near = nearest(own, names().filter(wanted)).first().copied()?;
+            (!known.iter().any(|(n, _)| n == near)).then_some((own, near))
+        });
+        let at = meant.and_then(|(own, _)| place_of(r.file, own)).unwrap_or(start);
+        let d = r.error("122", at, format!("the function `{name}` is missing"));
         d.expected = Some((*expected).to_owned());
+        d.hint = meant.map(|(own, near)| format!("`{own}` is none that is called; did you mean `{near}`?"));
     }
     (sound && missing.is_empty(), own)
 }
 
+/// Where the name of a function stands: the tree does not tell.
+fn place_of(file: &SourceFile, function: &str) -> Option<Span> {
+    let column = |line: &str| {
+        let rest = line.trim_start().strip_prefix("fn ")?.trim_start();
+        let is_it = rest.strip_prefix(function).is_some_and(|r| r.trim_start().starts_with('('));
+        is_it.then(|| line.chars().count().saturating_sub(rest.chars().count()).saturating_add(1))
+    };
+    let (line, column) = file.text.lines().enumerate().find_map(|(i, line)| Some((i, column(line)?)))?;
+    Some(report::span(file, line.saturating_add(1), column))
+}
+
 /// What `describe()` says of the policy.
-fn describe(r: &mut Reader<'_>, sandbox: &Sandbox, ast: &AST) -> Option<Head> {
-    let line = r.file.text.lines().position(|l| l.trim_start().starts_with("fn describe"));
-    let span = report::span(r.file, line.map_or(1, |l| l.saturating_add(1)), 1);
+fn describe(r: &mut Reader<'_>, sandbox: &Sandbox, ast: &AST, functions: &[Function]) -> Option<Head> {
+    let span = place_of(r.file, "describe").unwrap_or_else(|| report::span(r.file, 1, 1));
     let options = CallFnOptions::new().eval_ast(false);
     let result = timed(&sandbox.clock, || {
         sandbox.engine.call_fn_with_options::<Dynamic>(options, &mut rhai::Scope::new(), ast, "describe", ())
@@ -358,7 +378,11 @@ fn describe(r: &mut Reader<'_>, sandbox: &Sandbox, ast: &AST) -> Option<Head> {
             return None;
         }
     };
-    let node = literal::from_json(&to_json(&value), span);
+    let mut node = literal::from_json(&to_json(&value), span);
+    let own = functions.iter().find(|f| f.name == "describe" && f.params.is_empty());
+    if let Some(Stmt::Expr(written)) = own.and_then(|f| f.body.last()) {
+        node = literal::placed(node, &literal::from_expr(written, r.file, span));
+    }
     let mut f = r.fields(&node, "describe()")?;
     f.path.clear();
     let head = Head::read(r, &mut f);

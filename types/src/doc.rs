@@ -7,11 +7,13 @@ use crate::diagnostic::{Diagnostic, nearest};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod meant;
 mod parse;
 mod reader;
 
 pub use parse::{
     MAX_BYTES, MAX_BYTES_OF_RULES, MAX_DEPTH, MAX_NODES, MAX_NODES_OF_RULES, MAX_TEXT, parse, parse_merged,
+    parse_to_check,
 };
 pub use reader::{Asked, Fields, Reader};
 

@@ -93,10 +93,10 @@ fn tell_of_shipped(d: &mut Diagnostic, shipped: Option<&Node>, built_in: Option<
 
 /// What the file of the rules says; one that cannot be read says nothing, and the others are checked all the same.
 fn root_of(rules: &SourceFile, problems: &mut Vec<Diagnostic>) -> Node {
-    doc::parse(rules, "PL").unwrap_or_else(|d| {
-        problems.push(*d);
-        Node { value: doc::Value::Null, span: doc::Span::default(), style: doc::Style::Plain }
-    })
+    let (root, told) = doc::parse_to_check(rules, "PL");
+    problems.extend(told);
+    let nothing = Node { value: doc::Value::Null, span: doc::Span::default(), style: doc::Style::Plain };
+    root.unwrap_or(nothing)
 }
 
 /// The workflows that there are, shipped ones included.

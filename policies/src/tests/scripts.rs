@@ -151,7 +151,15 @@ fn the_shape_of_a_policy_is_checked() {
     check(&format!("let limit = 3;\n{}", policy("act.deny(\"x\");")), &[("PL121", 1, 1, "functions only")]);
     check("fn describe() { #{ id: \"p\" } }", &[("PL122", 1, 1, "on_request(ctx, act)")]);
     check("fn on_request(ctx, act) { }", &[("PL122", 1, 1, "describe()")]);
-    check("fn describe() { #{ id: \"p\" } }\nfn on_request(a, b) { }", &[("PL123", 1, 1, "(ctx, act)")]);
+    check("fn describe() { #{ id: \"p\" } }\nfn on_request(a, b) { }", &[("PL123", 2, 4, "(ctx, act)")]);
+    check(
+        "fn describe() { #{ id: \"p\" } }\nfn on_requst(ctx, act) { }",
+        &[("PL122", 2, 4, "did you mean `on_request`?")],
+    );
+    check(
+        "fn describ() { #{ id: \"p\" } }\nfn on_request(ctx, act) { }",
+        &[("PL122", 1, 4, "did you mean `describe`?")],
+    );
     check(
         &format!(
             "{HEAD}fn on_tool(ctx, act) {{ help(ctx, act); act.cap_calls(2); }}\n\
@@ -168,13 +176,13 @@ fn the_shape_of_a_policy_is_checked() {
     );
     check(
         "fn describe() { #{ idd: \"p\" } }\nfn on_request(ctx, act) { }",
-        &[("PL102", 1, 1, "`id` is missing"), ("PL101", 1, 1, "did you mean `id`?")],
+        &[("PL102", 1, 17, "`id` is missing"), ("PL101", 1, 20, "did you mean `id`?")],
     );
     check(
         "fn describe() { #{ id: \"p\", mode: \"of\" } }\nfn on_request(ctx, act) { }",
-        &[("PL104", 1, 1, "enforce")],
+        &[("PL104", 1, 35, "enforce")],
     );
-    check("fn describe() { throw 1 }\nfn on_request(ctx, act) { }", &[("PL123", 1, 1, "threw")]);
+    check("fn describe() { throw 1 }\nfn on_request(ctx, act) { }", &[("PL123", 1, 4, "threw")]);
     check_body("let x = ;", &[("PL300", 3, 9, "")]);
     let (_, problems) =
         load_text("rules:\n- { id: p, actions: { tag: { a: b } } }", &[("policies/p.rhai", &policy(""))]);

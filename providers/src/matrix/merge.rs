@@ -15,19 +15,15 @@ pub(super) fn read(files: &[SourceFile]) -> (Option<Node>, Vec<Diagnostic>) {
     let mut problems = Vec::new();
     let mut base_is_broken = false;
     for (i, (file, at)) in files.iter().zip(offsets(files)).enumerate() {
-        match doc::parse(file, PREFIX) {
-            Ok(mut node) => {
-                shift(&mut node, at);
-                tree = Some(match tree.take() {
-                    None => node,
-                    Some(below) => over(below, node),
-                });
-            }
-            Err(d) => {
-                base_is_broken |= i == 0;
-                problems.push(*d);
-            }
-        }
+        let (read, told) = doc::parse_to_check(file, PREFIX);
+        problems.extend(told);
+        base_is_broken |= i == 0 && read.is_none();
+        let Some(mut node) = read else { continue };
+        shift(&mut node, at);
+        tree = Some(match tree.take() {
+            None => node,
+            Some(below) => over(below, node),
+        });
     }
     (tree.filter(|_| !base_is_broken), problems)
 }

@@ -7,8 +7,8 @@ mod model;
 mod provider;
 
 use std::collections::HashMap;
-use types::diagnostic::Diagnostic;
-use types::doc::{Fields, Node, Reader, SourceFile, Span, Value};
+use types::diagnostic::{Diagnostic, nearest};
+use types::doc::{Fields, Node, Reader, SourceFile, Span, Value, parse};
 use types::matrix::{Matrix, Model, Provider};
 
 pub use expand::{Unexpanded, expand, first_reference};
@@ -48,7 +48,14 @@ pub fn load(
     let (Some(root), Some(base)) = (root, files.first()) else { return (Matrix::default(), problems) };
     let mut reader = Reader::new(base, merge::PREFIX);
     let matrix = lower(&root, &mut reader, env, today);
-    problems.extend(reader.problems.into_iter().map(|d| merge::relocate(d, files)));
+    let mut found = reader.problems;
+    if *base.text != *SHIPPED
+        && found.iter().any(|d| d.code == "CM201")
+        && let Ok(shipped) = parse(&SourceFile::new("", SHIPPED), merge::PREFIX)
+    {
+        found.iter_mut().filter(|d| d.code == "CM201").for_each(|d| tell_of_shipped(d, &shipped));
+    }
+    problems.extend(found.into_iter().map(|d| merge::relocate(d, files)));
     // Which vendors of the shipped file somebody has keys of is not said by variables that an environment leaves empty.
     let shipped = |d: &Diagnostic| files.iter().any(|f| f.path == d.file && *f.text == *SHIPPED);
     problems.retain(|d| d.code != format!("{}{}", merge::PREFIX, provider::EMPTY_KEY) || !shipped(d));
@@ -107,17 +114,14 @@ fn lower(
             d.expected = Some("provider/name, such as groq/llama-3.3-70b-versatile".to_owned());
             continue;
         };
-        match names.get(prefix) {
-            None => {
-                let message = format!("model `{}` has no provider: there is no `{prefix}`", key.name);
-                let hint = types::diagnostic::suggestion(prefix, names.keys().copied());
-                r.error("201", key.span, message).hint = Some(hint);
-            }
-            Some(place) => {
-                let provider = place.and_then(|p| rows.get(p).map(|row| (p, row)));
-                read.extend(model::lower(key, node, provider, &evaluations, r));
-            }
+        let place = names.get(prefix);
+        if place.is_none() {
+            let message = format!("model `{}` has no provider: there is no `{prefix}`", key.name);
+            let hint = types::diagnostic::suggestion(prefix, names.keys().copied());
+            r.error("201", key.span, message).hint = Some(hint);
         }
+        let provider = place.and_then(|place| place.and_then(|p| rows.get(p).map(|row| (p, row))));
+        read.extend(model::lower(key, node, provider, &evaluations, r));
     }
     if let Some(extra) = read.get(MAX_MODELS) {
         r.error("202", extra.span, format!("more than {MAX_MODELS} models"));
@@ -130,13 +134,28 @@ fn lower(
 /// Of which a new model has at least one.
 const OF_MODELS: &[&str] = &["context_window", "max_output_tokens", "abilities", "upstream_name", "simulate"];
 
-/// Whether an entry only changes one that is not there: nothing of what a new one has at least one of stands in it.
+/// Whether an entry only changes one that is not there: nothing of what a new one has at least one of stands in it, not
+/// even misspelt.
 fn changes_nothing(node: &Node, own: &[&str]) -> bool {
+    let is_own = |name: &str| !nearest(name, own.iter().copied()).is_empty();
     match &node.value {
-        Value::Map(members) => {
-            !members.is_empty() && !members.iter().any(|(k, _)| own.contains(&k.name.as_str()))
-        }
+        Value::Map(members) => !members.is_empty() && !members.iter().any(|(k, _)| is_own(&k.name)),
         _ => false,
+    }
+}
+
+/// Says of a provider or model that is shipped, and not there because the base is another file, where a change of it
+/// belongs.
+fn tell_of_shipped(d: &mut Diagnostic, shipped: &Node) {
+    let named = d.message.split('`').nth(1).unwrap_or_default();
+    let has = |section: &str, name: &str| shipped.get(section).is_some_and(|s| s.get(name).is_some());
+    let provider = named.split('/').next().unwrap_or_default();
+    if has("providers", named) || has("models", named) || has("providers", provider) {
+        d.hint = Some(
+            "a capability_matrix.yaml of your own takes the place of the whole shipped one: to add to that or to change \
+             it, put this file into `matrix.d/`"
+                .to_owned(),
+        );
     }
 }
 

@@ -143,6 +143,32 @@ fn a_change_of_a_provider_that_is_not_there_names_the_nearest() {
 }
 
 #[test]
+fn one_problem_of_an_entry_hides_no_other() {
+    check(
+        &["version: 1\nproviders: {}\nmodels: { §p/m: { context_window: §32k, §contxt: 1 } }\n"],
+        "CM201 CM103 CM101",
+    );
+    // A new provider whose `dialect` is misspelt is no change of one that is not there.
+    check(
+        &["version: 1\nproviders: { p: { §§dialekt: openai_chat, base_url: https://h } }\nmodels: {}\n"],
+        "CM102 CM101",
+    );
+    check(
+        &["version: 1\n§version: 1\nproviders: {}\nmodels: { §p/m: { context_window: 9 } }\n"],
+        "CM002 CM201",
+    );
+}
+
+#[test]
+fn a_matrix_of_ones_own_is_told_to_replace_the_shipped_one() {
+    let own =
+        "version: 1\nproviders: { openai: { tier: paid } }\nmodels: { groq/new: { context_window: 9 } }\n";
+    let (_, problems) = read(&[own]);
+    let hints: Vec<_> = problems.iter().filter_map(|d| d.hint.as_deref()).collect();
+    assert!(hints.len() == 2 && hints.iter().all(|h| h.contains("matrix.d/")), "{problems:?}");
+}
+
+#[test]
 fn problems_of_models_have_their_place() {
     check_model("§{ }", "CM102");
     check_model("{ context_window: §0 }", "CM104");

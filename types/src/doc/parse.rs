@@ -1,6 +1,6 @@
 //! Text as a tree in which every value knows its place, within bounds.
 
-use super::{Key, Node, SourceFile, Span, Style, Value};
+use super::{Key, Node, SourceFile, Span, Style, Value, meant};
 use crate::diagnostic::Diagnostic;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use std::collections::HashMap;
@@ -26,6 +26,13 @@ pub const MAX_TEXT: usize = 1024 * 1024;
 /// One diagnostic (`<prefix>001` syntax, `002` duplicate key, `003` too large, `004` merge key, `005` tag,
 /// `006` key that is no string): a file that is no tree cannot be checked further.
 pub fn parse(file: &SourceFile, prefix: &str) -> Result<Node, Box<Diagnostic>> {
+    whole(read(file, prefix, false))
+}
+
+/// As [`parse`], for who checks the file further: keys that stand twice are told and left out, so that the tree is there
+/// all the same. A file of which anything is told is not to be used.
+#[must_use]
+pub fn parse_to_check(file: &SourceFile, prefix: &str) -> (Option<Node>, Vec<Diagnostic>) {
     read(file, prefix, false)
 }
 
@@ -35,23 +42,31 @@ pub fn parse(file: &SourceFile, prefix: &str) -> Result<Node, Box<Diagnostic>> {
 /// # Errors
 /// As of [`parse`]; `004` where what is merged is no map.
 pub fn parse_merged(file: &SourceFile, prefix: &str) -> Result<Node, Box<Diagnostic>> {
-    read(file, prefix, true)
+    whole(read(file, prefix, true))
 }
 
-fn read(file: &SourceFile, prefix: &str, merges: bool) -> Result<Node, Box<Diagnostic>> {
+/// A tree of which nothing is told.
+fn whole((tree, told): (Option<Node>, Vec<Diagnostic>)) -> Result<Node, Box<Diagnostic>> {
+    match (tree, told.into_iter().next()) {
+        (_, Some(first)) => Err(Box::new(first)),
+        (tree, None) => Ok(tree.unwrap_or_else(nothing)),
+    }
+}
+
+/// What an empty file is.
+const fn nothing() -> Node {
+    let span = Span { line: 1, column: 1, start: 0, end: 0 };
+    Node { value: Value::Null, span, style: Style::Plain }
+}
+
+fn read(file: &SourceFile, prefix: &str, merges: bool) -> (Option<Node>, Vec<Diagnostic>) {
     let (bytes, nodes) =
         if prefix == RULES { (MAX_BYTES_OF_RULES, MAX_NODES_OF_RULES) } else { (MAX_BYTES, MAX_NODES) };
     if file.text.len() > bytes {
         let found = format!("the file has {} bytes", file.text.len());
-        return Err(Box::new(
-            Diagnostic::error(
-                format!("{prefix}003"),
-                file,
-                Span { line: 1, column: 1, ..Span::default() },
-                found,
-            )
-            .expected(format!("at most {bytes}")),
-        ));
+        let start = Span { line: 1, column: 1, ..Span::default() };
+        let told = Diagnostic::error(format!("{prefix}003"), file, start, found);
+        return (None, vec![told.expected(format!("at most {bytes}"))]);
     }
     let mut builder = Builder {
         file,
@@ -63,8 +78,12 @@ fn read(file: &SourceFile, prefix: &str, merges: bool) -> Result<Node, Box<Diagn
         most: nodes,
         text: 0,
         merges,
+        twice: Vec::new(),
     };
-    builder.document()
+    let read = builder.document();
+    let mut told = builder.twice;
+    let tree = read.map_err(|d| told.push(*d)).ok();
+    (tree, told)
 }
 
 /// Byte offset of every character, only where they differ (non-ASCII text).
@@ -84,6 +103,8 @@ struct Builder<'a> {
     text: usize,
     /// Whether `<<` is taken.
     merges: bool,
+    /// Keys that stand twice.
+    twice: Vec<Diagnostic>,
 }
 
 impl<'a> Builder<'a> {
@@ -110,7 +131,9 @@ impl<'a> Builder<'a> {
             Some(Err(e)) => {
                 let m = *e.marker();
                 let span = self.span(saphyr_parser::Span::new(m, m));
-                Err(self.error("001", span, format!("this is not YAML: {}", e.info())))
+                let told = self.error("001", span, format!("this is not YAML: {}", e.info()));
+                let hint = meant::syntax(e.info(), self.file.text.get(..span.start).unwrap_or_default());
+                Err(Box::new(Diagnostic { hint: hint.map(str::to_owned), ..*told }))
             }
             None => {
                 Err(self.error("001", Span { line: 1, column: 1, ..Span::default() }, "the file ends early"))
@@ -124,11 +147,7 @@ impl<'a> Builder<'a> {
             match event {
                 Event::StreamStart | Event::DocumentStart(_) | Event::Nothing => {}
                 Event::StreamEnd => {
-                    return Ok(Node {
-                        value: Value::Null,
-                        span: Span { line: 1, column: 1, ..span },
-                        style: Style::Plain,
-                    });
+                    return Ok(nothing());
                 }
                 event => {
                     let root = self.node(event, span, 0)?;
@@ -251,14 +270,17 @@ impl<'a> Builder<'a> {
                 let d = self.error("004", span, "a merge key (`<<`)");
                 return Err(Box::new(d.hint("write the keys out, or use an alias for a whole value")));
             }
-            if let Some((first, _)) = map.iter().find(|(k, _)| k.name == name) {
-                let message = format!("key `{name}` stands twice; first at line {}", first.span.line);
-                return Err(self.error("002", span, message));
-            }
             self.count(1, name.len(), span)?;
             let (event, value_span) = self.next()?;
             let value = self.node(event, value_span, depth.saturating_add(1))?;
-            map.push((Key { name, span }, value));
+            match map.iter().find(|(k, _)| k.name == name) {
+                None => map.push((Key { name, span }, value)),
+                Some((first, _)) => {
+                    let message = format!("key `{name}` stands twice; first at line {}", first.span.line);
+                    let twice = self.error("002", span, message);
+                    self.twice.push(*twice);
+                }
+            }
         }
     }
 
@@ -374,11 +396,25 @@ mod tests {
     fn what_is_no_tree_is_refused_with_its_place() {
         check_refused("a: 1\nb: [1\n", "TS001", 3, 1);
         check_refused("a: 1\nb: 2\na: 3\n", "TS002", 3, 1);
+        // What comes first in the file is told.
+        check_refused("a: 1\na: 2\nb: [\n", "TS002", 2, 1);
         check_refused("x: &x {a: 1}\ny:\n  <<: *x\n", "TS004", 3, 3);
         check_refused("a: !!str 1\n", "TS005", 1, 4);
         check_refused(&format!("a: {}1{}", "[".repeat(70), "]".repeat(70)), "TS003", 1, 68);
         let bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n";
         assert_eq!(tree(bomb).expect_err("bomb").code, "TS003");
+    }
+
+    #[test]
+    fn keys_that_stand_twice_hide_nothing_else() {
+        let file = SourceFile::new("t.yaml", "a: 1\na: 2\nb: { c: 1, c: 2 }\nd: 4\n");
+        let (tree, told) = parse_to_check(&file, "TS");
+        let places: Vec<_> = told.iter().map(|d| (d.code.as_str(), d.line, d.column)).collect();
+        assert_eq!(places, [("TS002", 2, 1), ("TS002", 3, 12)]);
+        let json = tree.map(|t| t.to_json());
+        assert_eq!(json, Some(serde_json::json!({"a": 1, "b": {"c": 1}, "d": 4})));
+        let (tree, told) = parse_to_check(&SourceFile::new("t.yaml", "a: 1\na: 2\nb: [\n"), "TS");
+        assert!(tree.is_none() && told.len() == 2, "{told:?}");
     }
 
     #[test]

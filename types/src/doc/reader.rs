@@ -1,6 +1,7 @@
 //! Lowering of a [`Node`] tree: every problem is noted, the value is given where there is one.
 
-use super::{Diagnostic, Duration, Key, Node, SourceFile, Span, Value, nearest, parse_bytes, parse_duration};
+use super::{Diagnostic, Duration, Key, Node, SourceFile, Span, Value, meant, nearest};
+use super::{parse_bytes, parse_duration};
 use crate::units::Usd;
 
 /// What a value was asked to be. The schema for editors is made of this, so it says what the loader does.
@@ -95,8 +96,14 @@ impl<'a> Reader<'a> {
 
     /// Notes that `node` is not what `field` takes.
     pub fn wrong_type(&mut self, node: &Node, field: &str, expected: &str) {
+        self.unlike(node, field, expected, None);
+    }
+
+    /// The same, with what was probably meant.
+    fn unlike(&mut self, node: &Node, field: &str, expected: &str, meant: Option<String>) {
         let d = self.error("103", node.span, format!("`{field}` is {}", node.kind()));
         d.expected = Some(expected.to_owned());
+        d.hint = meant.map(|meant| format!("write {meant}"));
         field.clone_into(&mut d.field);
     }
 
@@ -123,7 +130,7 @@ impl<'a> Reader<'a> {
         match &node.value {
             Value::List(l) => Some(l),
             _ => {
-                self.wrong_type(node, field, "a list");
+                self.unlike(node, field, "a list", node.as_str().and_then(meant::list));
                 None
             }
         }
@@ -159,7 +166,8 @@ impl<'a> Reader<'a> {
         match node.value {
             Value::Bool(b) => Some(b),
             _ => {
-                self.wrong_type(node, field, "true or false");
+                let meant = node.as_str().and_then(meant::flag).map(|b| b.to_string());
+                self.unlike(node, field, "true or false", meant);
                 None
             }
         }
@@ -169,7 +177,8 @@ impl<'a> Reader<'a> {
     pub fn number(&mut self, node: &Node, field: &str, lo: f64, hi: f64) -> Option<f64> {
         self.note(node.span, || Asked::Number(lo, hi));
         let Some(x) = node.as_f64() else {
-            self.wrong_type(node, field, &format!("a number in {lo}..={hi}"));
+            let meant = node.as_str().and_then(meant::number).filter(|x| (lo..=hi).contains(x));
+            self.unlike(node, field, &format!("a number in {lo}..={hi}"), meant.map(|x| x.to_string()));
             return None;
         };
         if !(lo..=hi).contains(&x) {
@@ -185,7 +194,9 @@ impl<'a> Reader<'a> {
     pub fn integer(&mut self, node: &Node, field: &str, lo: i64, hi: i64) -> Option<i64> {
         self.note(node.span, || Asked::Whole(lo, hi));
         let Value::Int(x) = node.value else {
-            self.wrong_type(node, field, &format!("a whole number in {lo}..={hi}"));
+            let fits = |x: &f64| x.fract() == 0.0 && (lo as f64..=hi as f64).contains(x);
+            let meant = node.as_str().and_then(meant::number).filter(fits).map(|x| x.to_string());
+            self.unlike(node, field, &format!("a whole number in {lo}..={hi}"), meant);
             return None;
         };
         if !(lo..=hi).contains(&x) {
@@ -207,6 +218,7 @@ impl<'a> Reader<'a> {
                 if parsed.is_none() {
                     let d = self.error("103", node.span, format!("`{field}` is not a duration"));
                     d.expected = Some(FORM.to_owned());
+                    d.hint = meant::duration(s).map(|meant| format!("write {meant}"));
                     field.clone_into(&mut d.field);
                 }
                 parsed
@@ -235,7 +247,8 @@ impl<'a> Reader<'a> {
             _ => None,
         };
         if parsed.is_none() {
-            self.wrong_type(node, field, "a number of bytes, such as 64KiB, 1MiB or 4096");
+            let meant = node.as_str().and_then(meant::bytes);
+            self.unlike(node, field, "a number of bytes, such as 64KiB, 1MiB or 4096", meant);
         }
         parsed
     }
@@ -360,6 +373,47 @@ impl<'n> Fields<'n> {
 mod tests {
     use super::super::parse;
     use super::*;
+
+    /// What other programs take is told as it is written here.
+    #[test]
+    fn values_in_other_forms_are_told_with_the_right_one() {
+        let text = "n: 50%\nw: 1k\nb: 1 GB\nd: 5 seconds\nf: yes\nl: a, b\nfar: 500%\n";
+        let file = SourceFile::new("t.yaml", text);
+        let node = parse(&file, "TS").unwrap();
+        let mut r = Reader::new(&file, "TS");
+        let of = |key: &str| node.get(key).unwrap();
+        r.number(of("n"), "n", 0.0, 1.0);
+        r.integer(of("w"), "w", 0, 2_000);
+        r.bytes(of("b"), "b");
+        r.duration(of("d"), "d");
+        r.boolean(of("f"), "f");
+        r.list(of("l"), "l");
+        r.number(of("far"), "far", 0.0, 1.0);
+        let hints: Vec<_> = r.problems.iter().map(|d| d.hint.as_deref().unwrap_or_default()).collect();
+        let want = ["write 0.5", "write 1000", "write 1GiB", "write 5s", "write true", "write [a, b]", ""];
+        assert_eq!(hints, want);
+    }
+
+    #[test]
+    fn text_that_is_no_yaml_is_told_with_what_to_do() {
+        for (text, part) in [
+            ("a:\n  b: 1\n   c: 2\n", "same column"),
+            ("a:\n    b: 1\n  c: 2\n", "same column"),
+            ("a: b: c\n", "in quotes"),
+            ("a:\n\tb: 1\n", "with blanks"),
+            ("a: \"b\n", "close the quote"),
+            ("a: { b: 1\nc: 2\n", "close the `{`"),
+            ("a: [b\n", "close the `[`"),
+            ("a: @b\n", "in quotes"),
+            ("a: [", "close the `[`"),
+            ("a: \"b\" == c\n", "of the other kind"),
+            ("a: \"\\d\"\n", "single ones"),
+            ("a: 1\nb\nc: 2\n", "a colon and a blank"),
+        ] {
+            let told = parse(&SourceFile::new("t.yaml", text), "TS").unwrap_err();
+            assert!(told.hint.as_ref().is_some_and(|h| h.contains(part)), "{text}: {told}");
+        }
+    }
 
     #[test]
     fn all_problems_of_a_file_are_found_in_one_run() {

@@ -62,16 +62,12 @@ pub(super) fn load(
         problems: Vec::new(),
         calls: Vec::new(),
     };
-    let root = match doc::parse(source, "WF") {
-        Ok(root) => root,
-        Err(d) => {
-            loaded.problems.push(*d);
-            return loaded;
-        }
-    };
+    let (root, told) = doc::parse_to_check(source, "WF");
+    loaded.problems = told;
+    let Some(root) = root else { return loaded };
     let mut cx = context(source, names, workflows, schemas);
     loaded.parts = lower(&mut cx, &root);
-    loaded.problems = cx.r.problems;
+    loaded.problems.append(&mut cx.r.problems);
     if let Some(mut parts) = loaded.parts.take() {
         loaded.calls.extend(parts.head.fallback.clone());
         calls(&mut parts.root, &mut loaded.calls);

@@ -52,7 +52,8 @@ fn the_good_file_is_good() {
 #[test]
 fn what_is_no_tree_or_no_workflow() {
     check("nodes: [", &[("WF001", 4, 1)]);
-    check("name: w\n", &[("WF002", 3, 1)]);
+    // What is wrong besides is told, too.
+    check("name: w\n", &[("WF102", 1, 1), ("WF002", 3, 1)]);
     check("x: &x {a: 1}\ny:\n  <<: *x\n", &[("WF004", 5, 3)]);
     let (_, p) = load_all(&[SourceFile::new("w.yaml", "")]);
     assert_eq!((p[0].code.as_str(), p[0].line), ("WF102", 1));

@@ -11,11 +11,10 @@ use types::{Diagnostic, diagnostic};
 
 /// Takes a file's settings over what stands; gives every problem.
 pub fn apply_file(server: &mut Server, file: &SourceFile) -> Vec<Diagnostic> {
-    let node = match types::doc::parse(file, PREFIX) {
-        Ok(node) => node,
-        Err(problem) => return vec![*problem],
-    };
+    let (node, told) = types::doc::parse_to_check(file, PREFIX);
     let mut r = Reader::new(file, PREFIX);
+    r.problems = told;
+    let Some(node) = node else { return r.problems };
     let Some(members) = r.map(&node, "the file") else { return r.problems };
     for (key, value) in members {
         let name = key.name.as_str();
@@ -65,12 +64,22 @@ fn known(key: &str) -> bool {
     KEYS.contains(&key)
 }
 
+/// What was probably meant by a key that there is not: one of that name in another section, whose lines are not indented
+/// or stand under the wrong one, or else the nearest beside it.
+fn hint(key: &str) -> String {
+    let bare = key.rsplit('.').next().unwrap_or(key);
+    let elsewhere = KEYS.iter().copied().filter(|k| k.rsplit_once('.').is_some_and(|(_, own)| own == bare));
+    match elsewhere.collect::<Vec<_>>().as_slice() {
+        [] => diagnostic::suggestion(key, siblings(key).iter().copied()),
+        full => format!("did you mean `{}`? Keys of a section stand under it, indented", full.join("` or `")),
+    }
+}
+
 fn apply(server: &mut Server, r: &mut Reader<'_>, key: &str, at: types::doc::Span, node: &Node) {
     let Some(slot) = slot(server, key) else {
         let d = r.error("101", at, format!("unknown key `{key}`"));
         d.field = key.to_owned();
-        let near = siblings(key);
-        d.hint = Some(diagnostic::suggestion(key, near.iter().copied()));
+        d.hint = Some(hint(key));
         return;
     };
     match slot {
@@ -342,8 +351,21 @@ mod tests {
         assert_eq!((signed.require_signature.len(), signed.two_person), (1, true));
         check(&format!("bundles: {{ require_signature: [{key}, d75a] }}\n"), &[("TS104", 1, 98)]);
         check("bundles: { require_signature: true }\n", &[("TS103", 1, 31)]);
-        check("a: 1\na: 2\n", &[("TS002", 2, 1)]);
+        check("a: 1\na: 2\n", &[("TS002", 2, 1), ("TS101", 1, 1)]);
         check("version: 2\n", &[("TS104", 1, 10)]);
+    }
+
+    /// A section whose lines are not indented, and a key under the wrong one.
+    #[test]
+    fn a_key_of_another_section_is_told_with_its_section() {
+        let mut server = Server::default();
+        let file =
+            SourceFile::new("turnout.yaml", "edge:\nmax_inflight: 3\nstream: { header_timeout: 2s }\n");
+        let told: Vec<_> = apply_file(&mut server, &file).into_iter().filter_map(|d| d.hint).collect();
+        assert!(
+            told[0].contains("`edge.max_inflight`") && told[1].contains("`edge.header_timeout`"),
+            "{told:?}"
+        );
     }
 
     #[test]
