@@ -2,9 +2,6 @@
 
 use types::doc::{self, Node, Reader};
 
-/// The sections of `routing_rules.yaml` that belong to a later version.
-const LATER: &[&str] = &["experiments"];
-
 /// See the module.
 pub(super) struct Sections<'a> {
     pub(super) utility: Option<&'a Node>,
@@ -54,12 +51,6 @@ impl<'a> Sections<'a> {
         sections.policies.rules = f.take("rules");
         let owned = f.take("require_owner").and_then(|n| r.boolean(n, "require_owner"));
         sections.require_owner = owned.unwrap_or(false);
-        for key in LATER {
-            if let Some(n) = f.take(key) {
-                r.error("105", n.span, format!("`{key}` is not supported yet")).hint =
-                    Some("remove the section".to_owned());
-            }
-        }
         f.finish(r);
         sections
     }

@@ -173,6 +173,25 @@ mod tests {
     use types::doc::{SourceFile, parse};
 
     #[test]
+    fn the_document_says_the_defaults() {
+        let page = include_str!("../../../docs/configuration.md");
+        let c = Config::default();
+        for (key, value) in [
+            ("epsilon", c.epsilon),
+            ("arms", c.explore_arms as f64),
+            ("within", c.explore_within),
+            ("beta", c.beta),
+            ("beta_young", c.beta_young),
+            ("young", c.young as f64),
+            ("min_confidence", c.min_confidence),
+            ("budget", c.budget),
+            ("switch", c.switch),
+        ] {
+            assert!(page.contains(&format!("| `exploration.{key}` | {value} |")), "{key}: {value}");
+        }
+    }
+
+    #[test]
     fn numbers_are_read_and_every_wrong_one_is_named() {
         let file = SourceFile::new(
             "r.yaml",

@@ -8,6 +8,7 @@ mod bundle;
 mod check;
 mod completions;
 mod control;
+mod defaults;
 mod demo;
 mod explain;
 mod fetch;
@@ -95,6 +96,8 @@ enum Command {
     /// Read every configuration file and tell every problem
     Check(check::Args),
     /// Tell how a request was decided and how it turned out
+    /// Print the configuration files that are built in
+    Defaults(defaults::Args),
     Explain(explain::Args),
     /// List every model: whether it is a candidate, and if not, why
     Models(models::Args),
@@ -197,6 +200,7 @@ pub fn run() -> ExitCode {
         Command::Completions(args) => completions::run(&args, &out),
         Command::Import(args) => import::run(&args, &out),
         Command::Profile(args) => profile::run(&args, &out),
+        Command::Defaults(args) => defaults::run(&args, &out),
         Command::Replay(args) => replay::run(&args, &out),
         Command::Learn(args) => replay::learn(&args, &out),
         waiting => wait(&global, waiting, &out),

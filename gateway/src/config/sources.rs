@@ -19,6 +19,13 @@ pub(crate) fn built_in_rules() -> SourceFile {
     SourceFile::new(format!("{RULES}{BUILT_IN}"), SHIPPED_RULES)
 }
 
+/// All files that are built into the binary, by the paths they would have in a folder.
+pub(crate) fn built_in() -> Vec<SourceFile> {
+    let single = [(MATRIX, providers::matrix::SHIPPED), (RULES, SHIPPED_RULES)];
+    let single = single.into_iter().map(|(path, text)| SourceFile::new(path, text));
+    single.chain(engine::workflows::shipped()).collect()
+}
+
 /// Whether a file stands in for one that is absent.
 pub(crate) fn is_built_in(file: &SourceFile) -> bool {
     file.path.ends_with(BUILT_IN)

@@ -232,6 +232,25 @@ async fn wrong_command_lines_are_told_so() {
     }
 }
 
+/// What is built in can be printed, and is good as a configuration of one's own.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_built_in_is_printed() {
+    let (folder, copy) = (Folder::default(), Folder::default());
+    let listed = cli(&folder, &["defaults"]).await;
+    let names = String::from_utf8(listed.stdout).unwrap();
+    assert!(names.contains("routing_rules.yaml") && names.contains("workflows/default.yaml"), "{names}");
+    for name in names.lines() {
+        let text = String::from_utf8(cli(&folder, &["defaults", name]).await.stdout).unwrap();
+        assert!(text.contains("version: 1"), "{name}: {text}");
+        copy.write(name, &text);
+    }
+    let checked = cli(&copy, &["check", "--deny-warnings"]).await;
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+    let wrong = cli(&folder, &["defaults", "routing_rule.yaml"]).await;
+    let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(wrong.status.code() == Some(2) && said.contains("did you mean `routing_rules.yaml`"), "{said}");
+}
+
 /// What cannot be written is lost, and the exit code says so; only a reader that left is no error.
 #[tokio::test(flavor = "multi_thread")]
 async fn output_that_is_lost_is_told() {
