@@ -330,6 +330,20 @@ fn shipped_files_are_clean() {
 /// Nothing that belongs to one machine or one registry is written into the project.
 #[test]
 fn files_hold_no_addresses_of_machines_or_registries() {
+/// Which series there are at all; what a server shows of them is compared where one runs.
+#[test]
+fn every_metric_stands_in_its_document() {
+    let bare = |name: &str| name.trim_end_matches("_total").trim_end_matches("_seconds").to_owned();
+    let is_name = |s: &&str| {
+        s.starts_with("turnout_") || s.starts_with("gen_ai_client_") || s.starts_with("gen_ai_workflow_")
+    };
+    let metrics = code("gateway/src/metrics.rs");
+    let registered: BTreeSet<String> = metrics.split('"').filter(is_name).map(bare).collect();
+    let page = read("docs/metrics.md");
+    let rows = page.lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next());
+    assert_eq!(rows.map(bare).collect::<BTreeSet<_>>(), registered);
+}
+
     // Put together here so that this file is no finding of its own.
     let hosts = [["crates", "io"], ["pypi", "org"], ["npmjs", "org"], ["debian", "org"]].map(|p| p.join("."));
     let folders = ["work", "root", "farm"].map(|f| format!("/{f}/"));

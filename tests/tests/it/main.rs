@@ -49,6 +49,7 @@ mod learning;
 mod library;
 mod limits;
 mod live_chains;
+mod metrics;
 mod money;
 mod notices;
 mod operator;
