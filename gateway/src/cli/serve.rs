@@ -40,7 +40,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
             return Ok(GOOD);
         }
     };
-    banner(&running, global, out);
+    banner(&running, global, simulated, out);
     loop {
         tokio::select! {
             () = stop.told() => break,
@@ -103,7 +103,7 @@ async fn reload(running: &Running) {
 }
 
 /// What a person wants to know at the start.
-fn banner(running: &Running, global: &Global, out: &Out) {
+fn banner(running: &Running, global: &Global, simulated: Simulated, out: &Out) {
     let (ready, others) = by_provider(running);
     let data = running.folder().map_or_else(|| "memory".to_owned(), |f| f.display().to_string());
     for w in running.warnings() {
@@ -118,9 +118,10 @@ fn banner(running: &Running, global: &Global, out: &Out) {
     }
     out.line(&format!("turnout {} listens on {}", env!("CARGO_PKG_VERSION"), running.url()));
     out.line(&format!(
-        "configuration  {} (bundle {}, mode {})",
+        "configuration  {} (bundle {}{}, mode {})",
         global.config.display(),
         running.engine().bundle_hash(),
+        simulated.told(),
         serde_json::to_value(running.server().engine.mode)
             .ok()
             .and_then(|v| v.as_str().map(str::to_owned))

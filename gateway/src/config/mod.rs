@@ -86,6 +86,18 @@ pub enum Simulated {
     Only,
 }
 
+impl Simulated {
+    /// What is told behind the name of a bundle: it is another one with simulated models than without.
+    #[must_use]
+    pub const fn told(self) -> &'static str {
+        match self {
+            Simulated::AsWritten => "",
+            Simulated::Also => " with simulated models",
+            Simulated::Only => " of simulated models",
+        }
+    }
+}
+
 /// A configuration as it was loaded.
 #[derive(Debug)]
 pub struct Loaded {

@@ -1,7 +1,7 @@
 //! Configuration that is wrong never runs: `turnout check` lists every problem of every file with its place,
 //! what was expected and a hint, and `serve` refuses to start.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::admin::{Admin, get};
 use tests::folder::Folder;
 use tests::house::{Model, Plan, cli, cli_into};
@@ -289,6 +289,45 @@ async fn addresses_are_checked_before_a_start() {
         (Some(2), &["listen", "admin.listen"][..]),
         "{told}"
     );
+}
+
+/// What is served with simulated models is another bundle, and both places say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_names_the_bundle_that_is_served() {
+    let folder = plan().write();
+    let check = async |args: &[&str]| {
+        let checked = cli(&folder, args).await;
+        assert!(checked.status.success(), "{checked:?}");
+        String::from_utf8(checked.stdout).unwrap()
+    };
+    let bundle = |json: &str| -> String {
+        let told: Value = serde_json::from_str(json).unwrap();
+        told["bundle"].as_str().unwrap().to_owned()
+    };
+    let plain = bundle(&check(&["check", "--json"]).await);
+    let simulated = bundle(&check(&["check", "--simulated", "--json"]).await);
+    assert_ne!(plain, simulated);
+    let told = check(&["check", "--simulated"]).await;
+    assert!(told.contains(&format!("bundle {simulated} with simulated models")), "{told}");
+    let house = plan().start().await;
+    let ask = json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}]});
+    assert_eq!(house.client().chat(&ask).await.header("x-turnout-bundle"), Some(&*plain));
+}
+
+/// An address that others reach is no mistake, and a start without a key refuses it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_others_reach_is_told_of() {
+    for (settings, args, told) in [
+        ("listen: 0.0.0.0:8080\n", &["check", "--json"][..], 1),
+        ("", &["check", "--json", "--listen", "0.0.0.0:8080"], 1),
+        ("listen: 127.0.0.1:8080\n", &["check", "--json"], 0),
+    ] {
+        let checked = cli(&plan().settings(settings).write(), args).await;
+        let said: Value = serde_json::from_slice(&checked.stdout).unwrap();
+        let notes = said["notes"].as_array().unwrap();
+        assert_eq!((checked.status.code(), notes.len()), (Some(0), told), "{said}");
+        assert!(notes.iter().all(|n| n.as_str().unwrap().contains("turnout key create")), "{said}");
+    }
 }
 
 /// The control API has an address of its own, which other machines cannot reach.

@@ -26,7 +26,7 @@ pub(super) struct Args {
 
 pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     if args.paths.is_empty() {
-        return Ok(check::all(global, args.how, out));
+        return Ok(check::all(global, args.how, Simulated::AsWritten, out));
     }
     let files = Files::of(&args.paths)?;
     // What cannot be read is told of by itself, not wherever it is named.
@@ -44,7 +44,8 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         true => format!("good: {workflows} workflows"),
         false => "not good: a file with errors is no workflow".to_owned(),
     };
-    Ok(check::tell(&Checked { problems, texts: &files.named, good, bundle: None, told }, args.how, out))
+    let checked = Checked { problems, texts: &files.named, good, bundle: None, told, notes: Vec::new() };
+    Ok(check::tell(&checked, args.how, out))
 }
 
 /// What the rest of the configuration says, whatever is wrong with the files themselves where they stand in it.
