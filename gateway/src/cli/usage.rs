@@ -104,7 +104,8 @@ fn table(out: &Out, by: &str, said: &Value) {
     let mut table = out.table(&[
         by,
         "requests",
-        "good",
+        "successes",
+        "failed",
         "calls",
         "input",
         "cached",
@@ -112,6 +113,7 @@ fn table(out: &Out, by: &str, said: &Value) {
         "output",
         "reasoning",
         "cost USD",
+        "per request",
         "per success",
         "saved",
         "",
@@ -121,6 +123,7 @@ fn table(out: &Out, by: &str, said: &Value) {
             name,
             whole(r, "requests"),
             whole(r, "successes"),
+            whole(r, "failed"),
             whole(r, "calls"),
             whole(r, "input_tokens"),
             whole(r, "cached_input_tokens"),
@@ -128,6 +131,7 @@ fn table(out: &Out, by: &str, said: &Value) {
             whole(r, "output_tokens"),
             whole(r, "reasoning_tokens"),
             dollars(r, "cost_usd"),
+            dollars(r, "cost_per_request_usd"),
             dollars(r, "cost_per_success_usd"),
             dollars(r, "saved_usd"),
             bar,
@@ -135,7 +139,7 @@ fn table(out: &Out, by: &str, said: &Value) {
     };
     for r in &rows {
         let name = r.get("group").and_then(Value::as_str).filter(|g| !g.is_empty()).unwrap_or("(none)");
-        let share = if most > 0.0 { number(r, "cost_usd") / most } else { 0.0 };
+        let share = if most > 0.0 && out.terminal { number(r, "cost_usd") / most } else { 0.0 };
         table.add_row(cells(name.to_owned(), r, bar(share)));
     }
     if let Some(total) = said.get("total") {

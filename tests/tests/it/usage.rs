@@ -110,6 +110,10 @@ async fn what_was_used_is_told_by_whom_and_by_what() {
     let table = house.cli(&["usage", "--by", "tenant", "--svg", picture.to_str().unwrap()]).await;
     let text = String::from_utf8_lossy(&table.stdout).into_owned();
     assert!(text.contains("acme") && text.contains("estimate") && text.contains("0.015400"), "{text}");
+    for column in ["successes", "failed", "per request", "per success"] {
+        assert!(text.contains(column), "{column}: {text}");
+    }
+    assert!(!text.contains('█'), "bars are for terminals: {text}");
     assert!(std::fs::read_to_string(picture).unwrap().contains("lab"));
     for (args, want) in [
         (&["usage", "--by", "modle"], ["--by", "'model'"]),
