@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// Bundles: configurations that are kept, put in force, taken back
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout bundle list\n  turnout bundle upload new-config --message \"no vision for the lab\"\n  turnout bundle diff 3f9c                  how it differs from the one in force\n  turnout bundle shadow 3f9c --share 0.1    what it would have chosen, on live traffic\n  turnout bundle activate 3f9c\n  turnout bundle rollback                   back to the one before, at once\n  turnout bundle keygen release.key         a key to sign with, for `bundles.require_signature`\n  turnout bundle sign new-config --key release.key\n\nA bundle is named by the first characters of its hash, `active` or `previous`."
+    after_help = "Examples:\n  turnout bundle list\n  turnout bundle show active routing_rules.yaml\n  turnout bundle upload new-config --message \"no vision for the lab\"\n  turnout bundle diff 3f9c                  how it differs from the one in force\n  turnout bundle shadow 3f9c --share 0.1    what it would have chosen, on live traffic\n  turnout bundle activate 3f9c\n  turnout bundle rollback                   back to the one before, at once\n  turnout bundle keygen release.key         a key to sign with, for `bundles.require_signature`\n  turnout bundle sign new-config --key release.key\n  turnout bundle verify new-config --public-key 3b6a…\n\nA bundle is named by the first characters of its hash, `active` or `previous`."
 )]
 pub(super) struct Args {
     #[command(subcommand)]

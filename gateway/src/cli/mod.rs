@@ -10,6 +10,7 @@ mod completions;
 mod control;
 mod defaults;
 mod demo;
+mod examples;
 mod explain;
 mod fetch;
 mod import;
@@ -29,7 +30,7 @@ pub(crate) use workflow::plan_json;
 use crate::app::{Data, Settings};
 use crate::config::{Environment, Simulated, Source};
 use crate::telemetry;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use out::Out;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -95,9 +96,9 @@ enum Command {
     Demo(demo::Args),
     /// Read every configuration file and tell every problem
     Check(check::Args),
-    /// Tell how a request was decided and how it turned out
     /// Print the configuration files that are built in
     Defaults(defaults::Args),
+    /// Tell how a request was decided and how it turned out
     Explain(explain::Args),
     /// List every model: whether it is a candidate, and if not, why
     Models(models::Args),
@@ -181,7 +182,8 @@ type Outcome = Result<u8, Problem>;
 /// Runs the program on the arguments of the process.
 #[must_use]
 pub fn run() -> ExitCode {
-    let Cli { global, command } = Cli::parse();
+    let parsed = Cli::from_arg_matches(&examples::with(Cli::command()).get_matches());
+    let Cli { global, command } = parsed.unwrap_or_else(|e| e.exit());
     let out = Out::new(global.json);
     let default = match command {
         Command::Serve(_) => "info",
@@ -198,9 +200,9 @@ pub fn run() -> ExitCode {
     let ended = match command {
         Command::Check(args) => Ok(check::run(&global, &args, &out)),
         Command::Completions(args) => completions::run(&args, &out),
+        Command::Defaults(args) => defaults::run(&args, &out),
         Command::Import(args) => import::run(&args, &out),
         Command::Profile(args) => profile::run(&args, &out),
-        Command::Defaults(args) => defaults::run(&args, &out),
         Command::Replay(args) => replay::run(&args, &out),
         Command::Learn(args) => replay::learn(&args, &out),
         waiting => wait(&global, waiting, &out),
@@ -251,7 +253,6 @@ fn wait(global: &Global, command: Command, out: &Out) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
 
     /// Every command of a group that asks a control API takes its address before or after its own name.
     #[test]
@@ -282,12 +283,17 @@ mod tests {
 
     #[test]
     fn the_command_line_is_sound_and_every_command_has_an_example() {
-        let mut command = Cli::command();
+        let mut command = examples::with(Cli::command());
         command.build();
         command.clone().debug_assert();
-        for sub in command.get_subcommands().filter(|s| s.get_name() != "help") {
-            let after = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(after.contains(&format!("turnout {}", sub.get_name())), "{}", sub.get_name());
+        let (mut open, mut leaves) = (vec![("turnout".to_owned(), &command)], 0);
+        while let Some((path, command)) = open.pop() {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains(&path), "`{path}` has no example: {after}");
+            let below = command.get_subcommands().filter(|s| s.get_name() != "help");
+            open.extend(below.map(|s| (format!("{path} {}", s.get_name()), s)));
+            leaves += usize::from(!command.has_subcommands());
         }
+        assert!(leaves > 50, "{leaves}");
     }
 }

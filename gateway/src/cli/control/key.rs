@@ -13,7 +13,7 @@ use types::control::Role;
 /// Virtual keys: what applications send
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout key create --tenant acme --name web --limit \"5 usd per day\" --limit \"0.2 requests per second\"\n  turnout key create --role viewer --name dashboard --expires 30d\n  turnout key rotate 0123456789ab --grace-s 3600\n  turnout key revoke 0123456789ab\n\nThe text of a key is printed once, when it is made."
+    after_help = "Examples:\n  turnout key create --tenant acme --name web --limit \"5 usd per day\" --limit \"0.2 requests per second\"\n  turnout key create --role viewer --name dashboard --expires 30d\n  turnout key list\n  turnout key show 0123456789ab\n  turnout key change 0123456789ab --limit \"10 usd per day\"\n  turnout key rotate 0123456789ab --grace-s 3600\n  turnout key revoke 0123456789ab\n\nThe text of a key is printed once, when it is made."
 )]
 pub(in crate::cli) struct Args {
     #[command(subcommand)]

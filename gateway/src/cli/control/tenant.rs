@@ -13,7 +13,7 @@ use types::options::OnDisconnect;
 /// Tenants: who the keys belong to
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout tenant create acme --title \"Acme Ltd\" --tier gold --limit \"100 usd per month\"\n  turnout tenant change acme --limit \"50 usd per month\" --limit \"20 requests per second\"\n  turnout tenant list"
+    after_help = "Examples:\n  turnout tenant create acme --title \"Acme Ltd\" --tier gold --limit \"100 usd per month\"\n  turnout tenant change acme --limit \"50 usd per month\" --limit \"20 requests per second\"\n  turnout tenant list\n  turnout tenant show acme\n  turnout tenant remove acme"
 )]
 pub(in crate::cli) struct Args {
     #[command(subcommand)]
