@@ -15,6 +15,7 @@ use crate::model::Model;
 use row::Row;
 use std::io::BufRead;
 use std::time::Duration;
+use types::diagnostic::suggestion;
 use types::{Blame, ChatRequest};
 
 /// Why a labelled set could not be measured.
@@ -39,6 +40,18 @@ pub enum Error {
         /// What the parser said.
         source: serde_json::Error,
     },
+    /// The `task_family` of a line is none.
+    #[error("line {line} ({id}): `{label}` is no task family; {hint}")]
+    Label {
+        /// Line, from 1.
+        line: usize,
+        /// The row's id.
+        id: String,
+        /// What stands there.
+        label: String,
+        /// What was probably meant.
+        hint: String,
+    },
     /// The `request` of a line is not a chat-completions body.
     #[error("line {line} ({id}): `request` is refused at `{}`: {}", source.pointer, source.message)]
     Request {
@@ -57,7 +70,7 @@ impl Error {
     pub const fn blame(&self) -> Blame {
         match self {
             Error::Read { .. } => Blame::Internal,
-            Error::Row { .. } | Error::Request { .. } => Blame::Client,
+            Error::Row { .. } | Error::Label { .. } | Error::Request { .. } => Blame::Client,
         }
     }
 
@@ -79,7 +92,7 @@ impl Error {
 /// `progress` is called after each request with the number done so far. Blank lines are skipped.
 ///
 /// # Errors
-/// The first line that cannot be read, is no labelled request, or holds a refused body.
+/// The first line that cannot be read, is no labelled request, names no task family, or holds a refused body.
 pub fn evaluate(input: impl BufRead, progress: &mut dyn FnMut(usize)) -> Result<Evaluation, Error> {
     run(input, progress, None)
 }
@@ -112,6 +125,10 @@ fn run(
             continue;
         }
         let row: Row = serde_json::from_str(&line).map_err(|source| Error::Row { line: number, source })?;
+        if let Some(label) = row.unknown_family() {
+            let hint = suggestion(label, row::families());
+            return Err(Error::Label { line: number, id: row.id.clone(), label: label.to_owned(), hint });
+        }
         let request = ChatRequest::from_value(&row.request).map_err(|source| Error::Request {
             line: number,
             id: row.id.clone(),
@@ -167,7 +184,8 @@ mod tests {
         assert!((e.accuracy - 2.0 / 3.0).abs() < 1e-9);
         // creative: tp 1, fp 1 -> 2/3; coding: tp 1, fn 1 -> 2/3.
         assert!((e.macro_f1 - 2.0 / 3.0).abs() < 1e-9);
-        assert_eq!(e.source_macro_accuracy, 0.0, "sources under twenty rows do not count");
+        assert_eq!(e.source_macro_accuracy, None, "sources under twenty rows do not count");
+        assert!(e.to_string().contains("source-macro accuracy=- "), "{e}");
         assert_eq!(e.confusion, vec![("coding".into(), "creative".into(), 1)]);
         assert!(e.latency_ms.is_none());
         assert!(e.to_string().contains("macro-F1"));
@@ -189,6 +207,7 @@ mod tests {
         for (line, expected) in [
             ("{".to_owned(), "line 2 is not a labelled request"),
             (json!({"id": "x", "source": "s", "axes": {}, "request": {}}).to_string(), "line 2 (x)"),
+            (row("y", Some("codin"), "Hi"), "line 2 (y): `codin` is no task family; did you mean `coding`?"),
         ] {
             let error = check(&[row("a", None, "Hi"), line]).expect_err("a bad line");
             assert!(error.to_string().contains(expected), "{error}");

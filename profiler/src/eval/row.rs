@@ -21,6 +21,22 @@ pub(super) struct Row {
     pub(super) request: Value,
 }
 
+impl Row {
+    /// What stands for a family and is none.
+    pub(super) fn unknown_family(&self) -> Option<&str> {
+        self.task_family.as_deref().filter(|label| !families().any(|known| known == *label))
+    }
+}
+
+/// The families that labels name.
+pub(super) fn families() -> impl Iterator<Item = &'static str> + Clone {
+    TaskFamily::NAMES.iter().copied().chain([MATH, CREATIVE])
+}
+
+/// Mathematics and literary writing are families of their own in the labels.
+const MATH: &str = "math";
+const CREATIVE: &str = "creative";
+
 /// Labels that follow from the request; each may be absent.
 #[derive(Default, Deserialize)]
 pub(super) struct Axes {
@@ -87,11 +103,10 @@ impl Prediction {
     }
 }
 
-/// Mathematics and literary writing are families of their own in the labels.
 fn family(profile: &WorkloadProfile) -> &'static str {
     match profile.sub_label {
-        Some(SubLabel::Math) => "math",
-        Some(SubLabel::Creative) => "creative",
+        Some(SubLabel::Math) => MATH,
+        Some(SubLabel::Creative) => CREATIVE,
         _ => profile.task_family.value.as_str(),
     }
 }

@@ -41,8 +41,8 @@ pub struct Evaluation {
     pub accuracy: f64,
     /// Unweighted mean of the F1 of the families that occur in the labels, 0..=1.
     pub macro_f1: f64,
-    /// Mean accuracy of the sources with at least twenty labelled requests, 0..=1.
-    pub source_macro_accuracy: f64,
+    /// Mean accuracy of the sources with at least twenty labelled requests, 0..=1; `None` if there is no such source.
+    pub source_macro_accuracy: Option<f64>,
     /// F1 per family, 0..=1.
     pub f1: BTreeMap<String, f64>,
     /// Accuracy per source.
@@ -139,7 +139,7 @@ impl Tally {
             .into_iter()
             .filter_map(|(s, share)| Some((s, SourceAccuracy { accuracy: share.value()?, n: share.n })))
             .collect();
-        let big = by_source.values().filter(|s| s.n >= LEAST_OF_A_SOURCE).map(|s| s.accuracy);
+        let mut big = by_source.values().filter(|s| s.n >= LEAST_OF_A_SOURCE).map(|s| s.accuracy).peekable();
         let mut confusion: Vec<(String, String, usize)> = self
             .pairs
             .into_iter()
@@ -152,7 +152,7 @@ impl Tally {
             missing: 0,
             accuracy: hits as f64 / labelled.max(1) as f64,
             macro_f1: mean(f1.values().copied()),
-            source_macro_accuracy: mean(big),
+            source_macro_accuracy: big.peek().is_some().then(|| mean(big)),
             f1,
             by_source,
             tools_offered: self.tools.value(),
@@ -200,8 +200,12 @@ impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "task family: n={} accuracy={:.4} macro-F1={:.4} source-macro accuracy={:.4} calibration error={:.4}",
-            self.labelled, self.accuracy, self.macro_f1, self.source_macro_accuracy, self.calibration_error
+            "task family: n={} accuracy={:.4} macro-F1={:.4} source-macro accuracy={} calibration error={:.4}",
+            self.labelled,
+            self.accuracy,
+            self.macro_f1,
+            self.source_macro_accuracy.map_or_else(|| "-".to_owned(), |a| format!("{a:.4}")),
+            self.calibration_error
         )?;
         writeln!(f, "\n  {:<12} {:>6}", "family", "F1")?;
         for (family, f1) in &self.f1 {
