@@ -271,6 +271,18 @@ fn the_deny_list_names_the_same_licences() {
     }
 }
 
+/// The places within a document that links may name: its headings as code hosts write them, and those that say their name.
+fn places(text: &str) -> BTreeSet<String> {
+    let slug = |heading: &str| -> String {
+        let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    let outside = text.split("```").step_by(2).collect::<String>();
+    let headings = outside.lines().filter(|l| l.starts_with('#')).map(|l| slug(l.trim_start_matches('#')));
+    let named = text.split("<a id=\"").skip(1).filter_map(|rest| rest.split('"').next());
+    headings.chain(named.map(str::to_owned)).collect()
+}
+
 #[test]
 fn links_in_documents_lead_somewhere() {
     let mut broken = Vec::new();
@@ -278,9 +290,13 @@ fn links_in_documents_lead_somewhere() {
         let text = read(&path);
         let folder = root().join(&path).parent().unwrap().to_owned();
         for link in text.split("](").skip(1).filter_map(|t| t.split(')').next()) {
-            let target = link.split('#').next().unwrap();
-            let outside = target.contains("://") || target.starts_with("mailto:");
-            if !target.is_empty() && !outside && !folder.join(target).exists() {
+            let (target, place) = link.split_once('#').unwrap_or((link, ""));
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            let file = if target.is_empty() { root().join(&path) } else { folder.join(target) };
+            let lost = || !places(&std::fs::read_to_string(&file).unwrap()).contains(place);
+            if !file.exists() || !place.is_empty() && lost() {
                 broken.push(format!("{path}: {link}"));
             }
         }
@@ -314,6 +330,20 @@ fn commands_in_documents_exist() {
     }
 }
 
+/// Which series there are at all; what a server shows of them is compared where one runs.
+#[test]
+fn every_metric_stands_in_its_document() {
+    let bare = |name: &str| name.trim_end_matches("_total").trim_end_matches("_seconds").to_owned();
+    let is_name = |s: &&str| {
+        s.starts_with("turnout_") || s.starts_with("gen_ai_client_") || s.starts_with("gen_ai_workflow_")
+    };
+    let metrics = code("gateway/src/metrics.rs");
+    let registered: BTreeSet<String> = metrics.split('"').filter(is_name).map(bare).collect();
+    let page = read("docs/metrics.md");
+    let rows = page.lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next());
+    assert_eq!(rows.map(bare).collect::<BTreeSet<_>>(), registered);
+}
+
 #[test]
 fn shipped_files_are_clean() {
     let empty = tests::folder::Folder::default();
@@ -330,20 +360,6 @@ fn shipped_files_are_clean() {
 /// Nothing that belongs to one machine or one registry is written into the project.
 #[test]
 fn files_hold_no_addresses_of_machines_or_registries() {
-/// Which series there are at all; what a server shows of them is compared where one runs.
-#[test]
-fn every_metric_stands_in_its_document() {
-    let bare = |name: &str| name.trim_end_matches("_total").trim_end_matches("_seconds").to_owned();
-    let is_name = |s: &&str| {
-        s.starts_with("turnout_") || s.starts_with("gen_ai_client_") || s.starts_with("gen_ai_workflow_")
-    };
-    let metrics = code("gateway/src/metrics.rs");
-    let registered: BTreeSet<String> = metrics.split('"').filter(is_name).map(bare).collect();
-    let page = read("docs/metrics.md");
-    let rows = page.lines().filter_map(|l| l.strip_prefix("| `")?.split('`').next());
-    assert_eq!(rows.map(bare).collect::<BTreeSet<_>>(), registered);
-}
-
     // Put together here so that this file is no finding of its own.
     let hosts = [["crates", "io"], ["pypi", "org"], ["npmjs", "org"], ["debian", "org"]].map(|p| p.join("."));
     let folders = ["work", "root", "farm"].map(|f| format!("/{f}/"));
