@@ -1,6 +1,8 @@
 //! Walks under a record: cut at every point and gone on with, repeated, changed. The outside answers by a
 //! script whose delays are drawn from a seed, on a paused clock.
 
+mod recorded;
+
 use super::drive::{Stop, repeat, walk_step};
 use super::state::{Keep, Shared, Turn};
 use super::tape::{Tape, is_note};

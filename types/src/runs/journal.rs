@@ -4,7 +4,7 @@ use super::{Decision, State, Usd, Value};
 use serde::{Deserialize, Serialize};
 
 /// Version of journals. It is raised with whatever makes an older journal come out otherwise where it is walked again: what
-/// is noted, in which order, and how what is asked is told apart.
+/// is noted, in which order, and how what is asked is told apart; a test of the engine holds a journal of it.
 pub const JOURNAL: u32 = 1;
 
 /// What a tool may have done when it is not known whether it ran.
