@@ -54,6 +54,7 @@ pub(crate) fn account(about: &About, who: &Who, decision: &Decision, run: &Run, 
             model: model.clone(),
             cost_usd: answered(run, status).map_or(Usd::ZERO, |usage| price.cost(&usage)),
         }),
+        counters: Vec::new(),
     }
 }
 

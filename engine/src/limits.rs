@@ -200,6 +200,12 @@ impl Held {
         }
     }
 
+    /// What its record says of the counters that its calls took from ([`types::limits::mark`]).
+    pub(crate) fn marks(&self) -> Vec<u64> {
+        let of_models = self.grant.as_ref().map(|grant| grant.called()).unwrap_or_default();
+        types::limits::marks(self.parts.iter().flat_map(|part| part.limits.iter()).chain(&of_models))
+    }
+
     /// Gives all of it back: nothing came of it.
     pub(crate) fn release(mut self) {
         if let Some(ledger) = self.spent_by.take() {

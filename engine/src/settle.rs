@@ -235,6 +235,7 @@ impl Tree {
         }
         let mut run = self.trace.take();
         self.ledger.hand_over(&mut run);
+        let counters = self.held.as_ref().map(Held::marks).unwrap_or_default();
         if let Some(held) = self.held.take() {
             held.settle(&run);
         }
@@ -252,6 +253,9 @@ impl Tree {
         let mut outcome = self.outcome(&decision, &run, status, error);
         outcome.redacted = redacted.into_iter().map(|(entity, n)| (entity.as_str().into(), n)).collect();
         outcome.expires_ms = retention_ms.map(|ms| expiry(outcome.ts_ms, ms));
+        if let Some(account) = &mut outcome.account {
+            account.counters = counters;
+        }
         Some(RequestRecord { decision, run, outcome })
     }
 

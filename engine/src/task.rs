@@ -256,7 +256,8 @@ impl Task {
             made: Arc::new(AtomicU32::new(0)),
             asked: Asked::default(),
             begins: tree.decision.as_ref().map(|decision| {
-                Begins::of(&inner.store, &tree.admission.who, decision, tree.demands.as_deref())
+                let about = (tree.demands.as_deref(), tree.held.as_ref());
+                Begins::of(&inner.store, &tree.admission.who, decision, about)
             }),
             log: None,
         }

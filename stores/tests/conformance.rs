@@ -137,6 +137,7 @@ fn paid_request(id: &str, day: i64, key: &str, team: &str) -> RequestRecord {
         late: Vec::new(),
         beside: Vec::new(),
         reference: Some(ReferenceCost { model: "p/best".into(), cost_usd: Usd::from_nanos(900) }),
+        counters: vec![7],
     });
     r
 }

@@ -4,7 +4,7 @@ use crate::completion::Usage;
 use crate::decision::Decision;
 use crate::outcome::{Account, Billed, Late, Outcome, RewardParts, Status, UNSETTLED, expiry};
 use crate::profile::Cell;
-use crate::run::{CallRecord, Run, Step, Verdict};
+use crate::run::{AtMost, CallRecord, Run, Step, Verdict};
 use crate::store::RequestRecord;
 use crate::units::Usd;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,12 @@ pub struct Begun {
     pub call: Arc<str>,
     /// What the call may cost at most; `None` = the price is unknown.
     pub reserved: Option<Usd>,
+    /// Tokens that it may use at most; `None` = written by a version that did not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// As [`Beginning::counters`], of limits of its model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counters: Vec<u64>,
     /// It is made after the response, and stands in no record of the request itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub late: bool,
@@ -52,6 +58,9 @@ pub struct Beginning {
     /// Milliseconds for which its record is kept; `None` = while there is room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_ms: Option<u64>,
+    /// As in [`Account`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counters: Vec<u64>,
 }
 
 /// What an unsettled request says of itself.
@@ -109,6 +118,7 @@ pub fn unsettled(calls: &[Begun]) -> Option<RequestRecord> {
 fn run(of: &Beginning, calls: &[Begun]) -> Run {
     let call = |(begun, attempt): (&Begun, u32)| CallRecord {
         attempt,
+        at_most: begun.tokens.map(|tokens| AtMost { tokens, usd: begun.reserved.unwrap_or_default() }),
         ..CallRecord::lost(begun.call.clone(), UNSETTLED, begun.reserved, "the process ended")
     };
     let step = Step {
@@ -146,7 +156,12 @@ fn billed(calls: &[Begun]) -> Vec<Billed> {
 }
 
 fn account(of: &Beginning, calls: &[Begun]) -> Account {
-    Account { key: of.key.clone(), tags: of.tags.clone(), calls: billed(calls), ..Account::default() }
+    let of_models = calls.iter().flat_map(|begun| &begun.counters);
+    let mut counters: Vec<u64> = of.counters.iter().chain(of_models).copied().collect();
+    counters.sort_unstable();
+    counters.dedup();
+    let (key, tags) = (of.key.clone(), of.tags.clone());
+    Account { key, tags, calls: billed(calls), counters, ..Account::default() }
 }
 
 fn decision(of: &Beginning) -> Decision {
@@ -212,11 +227,14 @@ mod tests {
             model: "p/m".into(),
             bundle: "b".to_owned(),
             retention_ms: Some(60_000),
+            counters: vec![7],
         });
         let begun = |call: &str, reserved: Option<i64>| Begun {
             of: of.clone(),
             call: call.into(),
             reserved: reserved.map(Usd::from_nanos),
+            tokens: Some(100),
+            counters: vec![9],
             late: false,
         };
         assert!(unsettled(&[]).is_none());
@@ -230,7 +248,9 @@ mod tests {
             account.calls.iter().map(|b| (&*b.model, b.calls, b.unpriced, b.cost_usd.nanos())).collect();
         assert_eq!(billed, [("p/m", 2, 0, 11), ("p/n", 1, 1, 0)]);
         assert_eq!((account.key.as_str(), account.tags.len()), ("k", 1));
-        assert_eq!(record.run.calls().count(), 3);
+        assert_eq!(account.counters, [7, 9]);
+        let tokens: u64 = record.run.calls().map(|c| c.counted().tokens).sum();
+        assert_eq!((record.run.calls().count(), tokens, o.usage), (3, 300, Usage::default()));
         let late = unsettled_late(&[begun("p/m", Some(7))]).unwrap();
         assert_eq!((late.request_id.as_str(), late.calls[0].cost_usd.nanos()), ("r", 7));
         let line = begun("p/m", Some(7));

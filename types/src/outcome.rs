@@ -164,6 +164,7 @@ impl Outcome {
     pub fn figures(mut self) -> Outcome {
         if let Some(account) = &mut self.account {
             account.tags.clear();
+            account.counters.clear();
         }
         self
     }
@@ -262,6 +263,10 @@ pub struct Account {
     /// What the most capable candidate would have cost; `None` = there was no candidate, or its price is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<ReferenceCost>,
+    /// Counters of limits that its calls took money or tokens from, beside those of its key and tenant
+    /// ([`crate::limits::mark`]).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub counters: Vec<u64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]

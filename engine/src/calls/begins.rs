@@ -2,6 +2,7 @@
 
 use crate::account;
 use crate::demands::Demands;
+use crate::limits::{Held, Share};
 use crate::who::Who;
 use std::sync::Arc;
 use types::Usd;
@@ -22,7 +23,7 @@ impl Begins {
         store: &Arc<dyn OutcomeStore>,
         who: &Who,
         decision: &Decision,
-        demands: Option<&Demands>,
+        (demands, held): (Option<&Demands>, Option<&Held>),
     ) -> Begins {
         let arm = decision.choice();
         let nothing = || Arc::from("");
@@ -39,14 +40,23 @@ impl Begins {
             model: arm.map_or_else(nothing, |a| a.model.clone()),
             bundle: decision.bundle.clone(),
             retention_ms: demands.and_then(Demands::retention),
+            counters: held.map(Held::marks).unwrap_or_default(),
         };
         Begins { store: store.clone(), of: Arc::new(of) }
     }
 
-    /// A call of a model that may cost so much is about to be made; `None` = its price is unknown. `late` = after the
-    /// response.
-    pub(super) fn call(&self, model: &Arc<str>, reserved: Option<Usd>, late: bool) {
-        let begun = Begun { of: self.of.clone(), call: model.clone(), reserved, late };
+    /// A call of a model that may cost so much and use so many tokens is about to be made; `None` = its price is unknown.
+    /// `late` = after the response.
+    pub(super) fn call(
+        &self,
+        model: &Arc<str>,
+        (reserved, tokens): (Option<Usd>, u64),
+        share: Option<&Share>,
+        late: bool,
+    ) {
+        let (of, call) = (self.of.clone(), model.clone());
+        let counters = share.map(Share::marks).unwrap_or_default();
+        let begun = Begun { of, call, reserved, tokens: Some(tokens), counters, late };
         // It cannot fail the call: what it is for is only needed should the process die as well.
         if let Err(e) = self.store.append(&Record::Begun(begun)) {
             let request_id = &*self.of.request_id;

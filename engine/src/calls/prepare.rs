@@ -55,10 +55,12 @@ impl Calls {
         };
         held.keep();
         let free = provider.tier == Tier::Free;
-        if let Some(begins) = &self.begins {
-            begins.call(&model.id, (free || model.price.is_some()).then_some(reserved), ask.late);
-        }
         let granted = edits.max_tokens.unwrap_or(longest);
+        if let Some(begins) = &self.begins {
+            let usd = (free || model.price.is_some()).then_some(reserved);
+            let tokens = most.total().saturating_add(u64::from(granted.saturating_mul(n)));
+            begins.call(&model.id, (usd, tokens), share.as_ref(), ask.late);
+        }
         let now = Instant::now();
         let purpose =
             if attempt > 1 && ask.purpose == "primary" { "fallback".into() } else { ask.purpose.to_string() };
@@ -94,7 +96,7 @@ impl Calls {
             deadline,
             est,
             most,
-            longest: granted.saturating_mul(self.request.params.n.max(1)),
+            longest: granted.saturating_mul(n),
             adjusted,
             so_far: None,
             closed: false,

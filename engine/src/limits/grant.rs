@@ -30,6 +30,8 @@ pub(crate) struct Grant {
     /// Limits on requests of some models that the tree has been counted on. Held across the question, so that two
     /// calls at once are not counted twice.
     entered: tokio::sync::Mutex<Vec<Limit>>,
+    /// Limits of models that calls of the tree took from, each once.
+    called: Mutex<Vec<Limit>>,
     /// The last limit that had no room.
     refused: Mutex<Option<Error>>,
 }
@@ -60,6 +62,7 @@ impl Grant {
                 one,
                 taken: Mutex::new(Some(Vec::new())),
                 entered: tokio::sync::Mutex::default(),
+                called: Mutex::default(),
                 refused: Mutex::default(),
             })
         })
@@ -107,7 +110,10 @@ impl Grant {
         if !spent.is_empty() {
             let amount = Amount { usd: nanos(usd), tokens, ..Amount::default() };
             match self.store.reserve(&self.who.tenant_id, &spent.into(), amount, unix_ms()).await {
-                Ok(reservation) => share = Some(Share(Some((self.store.clone(), reservation)))),
+                Ok(reservation) => {
+                    self.note_call(&reservation.limits);
+                    share = Some(Share(Some((self.store.clone(), reservation))));
+                }
                 Err(refused) => return Err(self.note(refused).await),
             }
         }
@@ -117,6 +123,20 @@ impl Grant {
             return Err(Usd::ZERO);
         }
         Ok(share)
+    }
+
+    fn note_call(&self, limits: &[Limit]) {
+        let mut called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
+        for limit in limits {
+            if !called.iter().any(|known| known.counts_with(limit)) {
+                called.push(limit.clone());
+            }
+        }
+    }
+
+    /// Limits of models that calls of the tree took money or tokens from.
+    pub(super) fn called(&self) -> Vec<Limit> {
+        self.called.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Counts the tree once on limits on requests.
@@ -190,6 +210,12 @@ impl Grant {
 pub(crate) struct Share(Option<(Arc<dyn LimitStore>, Reservation)>);
 
 impl Share {
+    /// As [`super::Held::marks`], of this call alone.
+    pub(crate) fn marks(&self) -> Vec<u64> {
+        let limits = self.0.iter().flat_map(|(_, reservation)| reservation.limits.iter());
+        types::limits::marks(limits)
+    }
+
     /// Puts what the call used in the place of what it held.
     pub(crate) fn settle(mut self, used: AtMost) {
         if let Some((store, reservation)) = self.0.take() {

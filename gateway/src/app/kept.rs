@@ -95,6 +95,8 @@ pub(super) async fn log(requests: Arc<dyn OutcomeStore>, runs: &Runs, plane: &Pl
                 key,
                 at_ms: None,
                 usd,
+                tokens: None,
+                counters: None,
             })),
             Err(error) => tracing::error!(%error, tenant, "what runs had spent cannot be read"),
         }

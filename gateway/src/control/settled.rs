@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use stores::limits::Kept;
 use types::Usd;
-use types::limits::Metric;
+use types::limits::{Metric, mark};
 use types::outcome::{Billed, UNSETTLED};
+use types::run::CallRecord;
 use types::store::{OutcomeStore, RequestRecord, Stored};
 
 /// How many of the newest requests are looked at, first and at most: of more, what was set aside counts.
@@ -24,6 +25,10 @@ pub(crate) struct Spend {
     pub(crate) at_ms: Option<i64>,
     /// Nano-dollars.
     pub(crate) usd: u64,
+    /// `None` = nobody knows.
+    pub(crate) tokens: Option<u64>,
+    /// The counters that it counts on beside those of key and tenant ([`types::limits::mark`]); `None` = nobody knows.
+    pub(crate) counters: Option<Vec<u64>>,
 }
 
 /// Where it stands what was spent.
@@ -64,13 +69,21 @@ fn is_unsettled(record: &RequestRecord) -> bool {
 fn spend(record: &RequestRecord, cut_off: bool) -> Spend {
     let nanos = |usd: Usd| u64::try_from(usd.nanos()).unwrap_or(0);
     let account = record.outcome.account.as_ref();
-    let late = account.map_or(&[] as &[Billed], |a| &a.late).iter().map(|b| nanos(b.cost_usd));
-    let calls = record.run.calls().map(|call| nanos(call.counted().usd));
+    let late = || account.map_or(&[] as &[Billed], |a| &a.late).iter();
+    let calls = || record.run.calls().map(CallRecord::counted);
+    // Of a call after the response that a kill cut off, nobody has written down how many tokens it might use.
+    let of_late = |b: &Billed| Some(b.usage.total()).filter(|tokens| *tokens > 0 || b.cost_usd == Usd::ZERO);
+    let mut tokens = calls().map(|most| Some(most.tokens)).chain(late().map(of_late));
     Spend {
         tenant: record.outcome.tenant.clone(),
         key: account.map(|a| a.key.clone()).unwrap_or_default(),
         at_ms: (!cut_off).then_some(record.outcome.ts_ms),
-        usd: calls.chain(late).fold(0, u64::saturating_add),
+        usd: calls()
+            .map(|most| nanos(most.usd))
+            .chain(late().map(|b| nanos(b.cost_usd)))
+            .fold(0, u64::saturating_add),
+        tokens: tokens.try_fold(0, |sum: u64, n| Some(sum.saturating_add(n?))),
+        counters: account.map(|a| a.counters.clone()),
     }
 }
 
@@ -85,17 +98,32 @@ pub(super) fn together(mut spent: Vec<Spend>, counts_as: &HashMap<String, String
 }
 
 /// What a counter that was written at a moment has used: what was settled then, and what was spent since. Never more than
-/// it says itself; and that, where the log says nothing of what it counts.
+/// it says itself; and that, where the log does not say what counts there. A limit of some models counts all calls of a
+/// request that called one of them.
 pub(super) fn used(kept: &Kept, at_ms: i64, spent: &[Spend]) -> u64 {
-    let Some(settled) = kept.settled.filter(|_| kept.metric == Metric::Usd) else { return kept.used };
-    let whose: Box<dyn Fn(&Spend) -> bool> = match kept.holder.split_once(':') {
-        Some(("key", id)) if !id.contains('/') => Box::new(move |s| s.key == id),
-        Some(("tenant", id)) if !id.contains('/') => Box::new(move |s| s.tenant == id),
-        _ => return kept.used,
-    };
-    let since = spent.iter().filter(|s| *s.tenant == *kept.tenant && whose(s));
-    let since = since.filter(|s| s.at_ms.is_none_or(|at| at >= at_ms));
-    since.fold(settled, |sum, s| sum.saturating_add(s.usd)).min(kept.used)
+    since(kept, at_ms, spent).map_or(kept.used, |used| used.min(kept.used))
+}
+
+/// The same, as far as the log says it.
+fn since(kept: &Kept, at_ms: i64, spent: &[Spend]) -> Option<u64> {
+    let own = spent.iter().filter(|s| *s.tenant == *kept.tenant);
+    let mut used = kept.settled?;
+    for s in own.filter(|s| s.at_ms.is_none_or(|at| at >= at_ms)) {
+        let counts = match (mark(&kept.holder), kept.holder.split_once(':')) {
+            (Some(mark), _) => s.counters.as_ref()?.contains(&mark),
+            (None, Some(("key", id))) => s.key == id,
+            (None, _) => true,
+        };
+        if counts {
+            let more = match kept.metric {
+                Metric::Usd => s.usd,
+                Metric::Tokens => s.tokens?,
+                Metric::Requests | Metric::Concurrency => return None,
+            };
+            used = used.saturating_add(more);
+        }
+    }
+    (!matches!(kept.metric, Metric::Requests | Metric::Concurrency)).then_some(used)
 }
 
 #[cfg(test)]
@@ -107,11 +135,14 @@ mod tests {
     fn check(holder: &str, metric: Metric, settled: Option<u64>, want: u64) {
         let (tenant, holder) = (Arc::from("acme"), Arc::from(holder));
         let kept = Kept { tenant, holder, metric, window: Window::Day, used: 100, settled, period: 1 };
+        let own = mark("rule:r:user=ada").into_iter().collect::<Vec<_>>();
         let spend = |tenant: &str, key: &str, at_ms, usd| Spend {
             tenant: tenant.to_owned(),
             key: key.to_owned(),
             at_ms,
             usd,
+            tokens: Some(2 * usd),
+            counters: Some(if usd % 2 == 0 { own.clone() } else { Vec::new() }),
         };
         let spent = [
             spend("acme", "k", Some(49), 1),
@@ -130,10 +161,34 @@ mod tests {
         check("key:k", Metric::Usd, Some(30), 68);
         check("tenant:acme", Metric::Usd, Some(30), 76);
         check("key:k", Metric::Usd, Some(99), 100);
+        check("key:k", Metric::Tokens, Some(10), 86);
+        check("rule:r:user=ada", Metric::Usd, Some(30), 76);
+        check("key:k/model:a", Metric::Usd, Some(30), 30);
         // Of these the log says nothing.
         check("key:k", Metric::Usd, None, 100);
-        check("key:k", Metric::Tokens, Some(30), 100);
-        check("key:k/model:a", Metric::Usd, Some(30), 100);
-        check("rule:r:tenant=acme", Metric::Usd, Some(30), 100);
+        check("key:k", Metric::Requests, Some(30), 100);
+    }
+
+    /// Of a run that somebody walked only its money and its key are known.
+    #[test]
+    fn where_nobody_knows_what_was_spent_all_that_was_set_aside_counts() {
+        let run = Spend {
+            tenant: "acme".to_owned(),
+            key: "k".to_owned(),
+            at_ms: None,
+            usd: 4,
+            tokens: None,
+            counters: None,
+        };
+        for (holder, metric, want) in [
+            ("key:k", Metric::Usd, 34),
+            ("key:k", Metric::Tokens, 100),
+            ("key:other", Metric::Tokens, 30),
+            ("rule:r:user=ada", Metric::Usd, 100),
+        ] {
+            let (tenant, holder, window) = (Arc::from("acme"), Arc::from(holder), Window::Day);
+            let kept = Kept { tenant, holder, metric, window, used: 100, settled: Some(30), period: 1 };
+            assert_eq!(used(&kept, 50, std::slice::from_ref(&run)), want, "{kept:?}");
+        }
     }
 }

@@ -310,9 +310,11 @@ mod tests {
             model: "p/m".into(),
             bundle: String::new(),
             retention_ms: None,
+            counters: Vec::new(),
         };
         let reserved = Some(Usd::from_dollars(usd));
-        unsettled(&[Begun { of: Arc::new(of), call: "p/m".into(), reserved, late: false }]).unwrap()
+        let (of, call, counters) = (Arc::new(of), "p/m".into(), Vec::new());
+        unsettled(&[Begun { of, call, reserved, tokens: None, counters, late: false }]).unwrap()
     }
 
     /// From a record to all that follows: a notice, a line of the trail, and what the key is told then.

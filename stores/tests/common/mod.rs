@@ -176,8 +176,10 @@ pub(crate) fn begun(id: &str, nanos: i64) -> Begun {
         model: MODEL.into(),
         bundle: "abc".to_owned(),
         retention_ms: None,
+        counters: Vec::new(),
     };
-    Begun { of: Arc::new(of), call: MODEL.into(), reserved: Some(Usd::from_nanos(nanos)), late: false }
+    let (call, reserved) = (MODEL.into(), Some(Usd::from_nanos(nanos)));
+    Begun { of: Arc::new(of), call, reserved, tokens: None, counters: Vec::new(), late: false }
 }
 
 pub(crate) fn request_line(id: &str, tokens: u32) -> Record {

@@ -1,12 +1,12 @@
 //! `kill -9` under load loses nothing that was acknowledged. `CRASH_ROUNDS` sets the number of kills (3).
 
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tests::admin::{Admin, get, send};
 use tests::client::{Client, Socket};
-use tests::house::{Model, Plan};
+use tests::house::{House, Model, Plan};
 use tests::vendor::{Answer, Dialect, Fault, Reply, Vendor};
 
 /// What the server told its clients.
@@ -202,6 +202,68 @@ async fn budgets_say_after_a_kill_what_records_say() {
     for row in rows {
         assert!((row["used"].as_f64().unwrap() - spent).abs() < 1e-9, "{last:?}");
     }
+}
+
+/// Two calls, one after the other.
+const TWICE: &str = "version: 1
+name: twice
+nodes:
+  - { id: first, type: generate, params: { temperature: 0.1 } }
+  - { id: second, type: generate, params: { temperature: 0.2 }, needs: first }
+output: nodes.second.completion
+";
+
+/// What was set aside for a call that nobody has made, and nobody will, counts nowhere after a kill: neither on limits of
+/// tokens, nor on those of a model, a label or a rule.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_holds_any_more_counts_on_no_limit() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| match seen.body.to_string().contains("slowly") {
+        true => Reply::Answer(Answer::text("nothing").fault(0, Fault::Hang)),
+        false => Reply::text("an answer").costing(1_000, 500),
+    })
+    .await;
+    let rule = "rules:\n  - { id: each, actions: { rate_limit: { per: user, usd: 0.0075, window: 1d } } }\n";
+    let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one"));
+    let plan = plan.rules(&format!("{}{rule}", crate::NO_CHANCE)).file("workflows/twice.yaml", TWICE);
+    let mut house = plan.start().await;
+    let limits = json!([
+        {"metric": "tokens", "amount": 100_000, "per": "day"},
+        {"metric": "usd", "amount": 10.0, "per": "day", "model": "lab/one"},
+        {"metric": "usd", "amount": 10.0, "per": "day", "label": "team=red"},
+    ]);
+    let (_, key) = Admin::of(&house).key(json!({"limits": limits, "labels": {"team": "red"}})).await;
+    let body = |model: &str, tokens: u32, text: &str| json!({"model": model, "max_tokens": tokens, "user": "ada", "messages": [{"role": "user", "content": text}]});
+    let chat =
+        async |house: &House, body: &Value| send(house.client(), &key, "/v1/chat/completions", body).await;
+    for _ in 0..3 {
+        assert_eq!(chat(&house, &body("lab/one", 1_000, "quickly")).await.status, 200);
+    }
+    // Of the second call, for which as much is set aside, nothing ever comes.
+    let asked = body("workflow/twice", 1_000, "slowly");
+    let (client, bearer) = (house.client(), format!("Bearer {key}"));
+    let cut_off = tokio::spawn(async move {
+        let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
+        let body = asked.to_string();
+        client.send("POST", "/v1/chat/completions", &headers, body.as_bytes()).await
+    });
+    assert!(tests::eventually(Duration::from_secs(20), || vendor.count() == 4).await, "{}", house.log());
+    house.kill().await;
+    cut_off.abort();
+    house.restart().await;
+    let usage = Admin::of(&house).call("GET", "/usage?group_by=key", &json!(null)).await.json();
+    let spent = usage["total"]["cost_usd"].as_f64().unwrap();
+    assert!((0.0055..0.0056).contains(&spent) && usage["total"]["calls"] == 4, "{usage}");
+    let rows = Admin::of(&house).call("GET", "/budgets", &json!(null)).await.json()["data"].clone();
+    assert_eq!(rows.as_array().unwrap().len(), 3, "{rows}");
+    for row in rows.as_array().unwrap() {
+        let used = row["used"].as_f64().unwrap();
+        let want = if row["metric"] == "tokens" { spent * 1e6 } else { spent };
+        assert!((used - want).abs() < 1e-6 * want, "{row} {want}");
+    }
+    // The rule has room for as much as that leaves.
+    let answer = chat(&house, &body("lab/one", 1_800, "quickly")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(vendor.seen().last().unwrap().body["max_tokens"], 1_800);
 }
 
 /// Asked to stop, it finishes what is in work, refuses what is new, and says so by its exit code.

@@ -105,8 +105,16 @@ mod tests {
             model: "p/m".into(),
             bundle: String::new(),
             retention_ms: None,
+            counters: Vec::new(),
         };
-        let begun = Begun { of: Arc::new(of), call: "p/m".into(), reserved: None, late: false };
+        let begun = Begun {
+            of: Arc::new(of),
+            call: "p/m".into(),
+            reserved: None,
+            tokens: None,
+            counters: Vec::new(),
+            late: false,
+        };
         unsettled(&[begun]).unwrap().decision
     }
 
