@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use types::Verdict;
 use types::chat::{ChatRequest, Role};
+use types::options::SDK_RETRY;
 use types::outcome::Status;
 
 /// How long something is remembered.
@@ -50,6 +51,8 @@ fn lock(requests: &Requests) -> MutexGuard<'_, VecDeque<Seen>> {
 pub(crate) struct Turn {
     conversation: [u8; 16],
     messages: [u8; 16],
+    /// The client's library sends it once more by itself.
+    of_sdk: bool,
 }
 
 impl Turn {
@@ -87,7 +90,8 @@ impl Turn {
             h.finalize_xof().fill(&mut out);
             out
         };
-        Turn { conversation: short(&opening), messages: short(&whole) }
+        let of_sdk = request.options.tags.contains_key(SDK_RETRY);
+        Turn { conversation: short(&opening), messages: short(&whole), of_sdk }
     }
 
     /// The conversation, as a name.
@@ -146,7 +150,9 @@ fn history<'a>(seen: impl DoubleEndedIterator<Item = &'a Seen> + Clone, turn: Tu
     let newest = seen.clone().next_back();
     policies::History {
         client_retry: u32::try_from(again).unwrap_or(u32::MAX),
-        regenerated: newest.is_some_and(|s| s.messages == turn.messages && s.ended.is_some_and(|e| !e.1)),
+        // A library asks again where nobody has seen an answer.
+        regenerated: !turn.of_sdk
+            && newest.is_some_and(|s| s.messages == turn.messages && s.ended.is_some_and(|e| !e.1)),
         last_verdict: match newest.and_then(|s| s.ended).map(|(verdict, _)| verdict) {
             Some(Verdict::Passed) => policies::LastVerdict::Passed,
             Some(Verdict::Failed) => policies::LastVerdict::Failed,
@@ -207,6 +213,12 @@ mod tests {
         assert_eq!(
             (again.client_retry, again.regenerated, again.last_verdict),
             (1, true, LastVerdict::Failed)
+        );
+        let by_library = m.before(Turn { of_sdk: true, ..first });
+        assert_eq!(
+            (by_library.client_retry, by_library.regenerated),
+            (2, false),
+            "nobody had seen an answer"
         );
         m.ends(first, Verdict::None, Status::Failed);
         let later = m.begins(turn(&[("user", "hi"), ("assistant", "yes"), ("user", "more")], None));

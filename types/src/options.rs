@@ -19,6 +19,10 @@ use table::{ROWS, Row};
 /// Tag of the record that holds the client's own `x-request-id`.
 pub const CLIENT_REQUEST_ID: &str = "client_request_id";
 
+/// Tag that says how often the client's library has sent a request before by itself, because it had no answer: whoever wrote
+/// the request has seen none, and asks nothing again.
+pub const SDK_RETRY: &str = "sdk_retry";
+
 /// Cache behaviour asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheMode {

@@ -8,11 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use types::ChatRequest;
 use types::chat::Limits;
+use types::options::SDK_RETRY;
 
 /// Prefix of options that ride in headers.
 const PREFIX: &str = "x-turnout-";
 /// Sent by OpenAI's SDKs: seconds that the client waits for the next byte.
 const READ_TIMEOUT: HeaderName = HeaderName::from_static("x-stainless-read-timeout");
+/// Likewise: how often the same request was sent before, because it failed or no answer came.
+const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 /// Longest deadline that is taken from a client.
 const MAX_DEADLINE: Duration = Duration::from_secs(3_600);
 
@@ -25,6 +28,9 @@ const FORBIDDEN: &[&str] =
 pub(crate) fn decode(headers: &HeaderMap, body: Bytes, limits: &Limits) -> Result<ChatRequest, Failure> {
     let mut request = ChatRequest::decode(body, limits)?;
     request.check_results()?;
+    if let Some(times) = sent_before(headers) {
+        request.options.tags.insert(SDK_RETRY.to_owned(), times.to_string());
+    }
     for (name, value) in headers {
         if FORBIDDEN.contains(&name.as_str()) {
             let message = format!(
@@ -55,6 +61,12 @@ pub(crate) fn deadline(headers: &HeaderMap, request: &ChatRequest) -> Option<Dur
     let seconds: f64 = headers.get(READ_TIMEOUT)?.to_str().ok()?.trim().parse().ok()?;
     let wait = Duration::try_from_secs_f64(seconds).ok()?;
     (!wait.is_zero()).then_some(wait.min(MAX_DEADLINE))
+}
+
+/// How often the client's SDK says that it has sent the request before, if that is a number above 0.
+fn sent_before(headers: &HeaderMap) -> Option<u8> {
+    let times: u8 = headers.get(RETRY_COUNT)?.to_str().ok()?.trim().parse().ok()?;
+    (times > 0).then_some(times)
 }
 
 /// Longest value of a header that policies are told.
@@ -124,6 +136,19 @@ mod tests {
         let want = BTreeMap::from([("x-team".to_owned(), "a, b".to_owned())]);
         assert_eq!(*told(&headers, &names), want);
         assert!(told(&headers, &[]).is_empty());
+    }
+
+    #[test]
+    fn what_the_sdk_sends_again_is_known() {
+        for (text, want) in
+            [("0", None), ("1", Some("1")), (" 2 ", Some("2")), ("-1", None), ("x", None), ("999", None)]
+        {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_COUNT, text.parse().unwrap());
+            let body = json!({"model": "auto", "messages": [{"role": "user", "content": "x"}]});
+            let request = decode(&headers, Bytes::from(body.to_string()), &Limits::default()).unwrap();
+            assert_eq!(request.options.tags.get(SDK_RETRY).map(String::as_str), want, "{text}");
+        }
     }
 
     #[test]
