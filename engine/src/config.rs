@@ -53,6 +53,8 @@ pub struct Retry {
     pub time_share: f64,
     /// Most that this share may come to, unless it is all of the time. Default 2 min.
     pub share_max: Duration,
+    /// Hedges of all requests within ten seconds: at most this share of first calls, above 0, and ten beside. Default 0.05.
+    pub hedges: f64,
 }
 
 /// When a model is kept out (`reliability.md` §4).
@@ -101,6 +103,7 @@ impl Default for Retry {
             budget_per_second: 3,
             time_share: 0.5,
             share_max: Duration::from_secs(120),
+            hedges: 0.05,
         }
     }
 }

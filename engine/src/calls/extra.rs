@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! retries of a provider   ≤ budget · first calls to it + per_second · 10      another model of it counts as well
-//! hedges                  ≤ 5 % of first calls, and none while only what matters is done
+//! hedges                  ≤ hedges · first calls + 10, and none while only what matters is done
 //! both, of all providers  ≤ 20 % of first calls + per_second · 10
 //! ```
 //!
@@ -23,8 +23,6 @@ use types::matrix::Matrix;
 
 /// Seconds over which calls are counted.
 const SECONDS: usize = 10;
-/// Hedges are at most this share of first calls (`reliability.md` §17).
-const HEDGES: f64 = 0.05;
 /// Hedges that need no calls before them.
 const HEDGES_AT_FIRST: f64 = 10.0;
 /// Retries and hedges together, of all providers: at most this share of first calls.
@@ -118,7 +116,7 @@ impl Extra {
     fn together(&self, second: u64, what: What) -> bool {
         let floor = self.floor();
         self.all.window.take(second, what, |s| {
-            let hedges = s.hedges <= HEDGES * s.first + HEDGES_AT_FIRST;
+            let hedges = s.hedges <= self.retry.hedges * s.first + HEDGES_AT_FIRST;
             (hedges || matches!(what, What::Retry)) && s.retries + s.hedges <= TOGETHER * s.first + floor
         })
     }
@@ -276,6 +274,9 @@ mod tests {
         assert_eq!(hedges, 50, "a twentieth of 800, and ten at first");
         let retries = granted(1_000, || e.again(0, now)) + granted(1_000, || e.again(1, now));
         assert_eq!(retries, 80);
+        let few = Extra { retry: Retry { hedges: 0.01, ..e.retry }, ..extra(0) };
+        (0..1_000).for_each(|_| few.first(0, now));
+        assert_eq!(granted(1_000, || few.hedge(now)), 20, "a hundredth, and ten at first");
         let broad = Extra { retry: Retry { budget: 1.0, ..e.retry }, ..extra(0) };
         (0..1_000).for_each(|_| broad.first(0, now));
         assert_eq!(granted(1_000, || broad.again(0, now)), 200, "whatever the operator allows one provider");

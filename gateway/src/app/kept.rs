@@ -2,7 +2,7 @@
 
 use super::Error;
 use crate::config::Environment;
-use crate::config::server::Server;
+use crate::config::server::{Server, Spool};
 use crate::control::plane::{Opening, Plane};
 use crate::control::secret::MASTER_KEY;
 use crate::control::settled::{Log, Spend};
@@ -119,14 +119,26 @@ pub(super) async fn open_plane(
     Plane::open(Opening { store, data: folder, master, anchor, tripwire }).await.map_err(Error::Control)
 }
 
-pub(super) async fn open(folder: Option<PathBuf>, learner: engine::learn::Learner) -> Result<Kept, Error> {
+pub(super) async fn open(
+    folder: Option<PathBuf>,
+    spool: Spool,
+    learner: engine::learn::Learner,
+) -> Result<Kept, Error> {
     let Some(folder) = folder else {
         let memory = Memory::new(MEMORY_REQUESTS, Box::new(learner));
         return memory
             .map(Kept::Memory)
             .map_err(|source| Error::Data { folder: PathBuf::from("memory"), source });
     };
-    let open = |path: &Path| Store::open(path, stores::Config::default(), Box::new(learner));
+    let bytes = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    let config = stores::Config {
+        spool_max: bytes(spool.max),
+        archive_max: bytes(spool.keep),
+        // So that what goes at once is never more than a few files of many.
+        rotate_bytes: stores::Config::ROTATE_BYTES.min(bytes(spool.keep) / 8),
+        ..stores::Config::default()
+    };
+    let open = move |path: &Path| Store::open(path, config, Box::new(learner));
     opened(&folder, open).await.map(Kept::Disk)
 }
 

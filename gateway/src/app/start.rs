@@ -50,7 +50,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
 
     // What is remembered: records and statistics, who may use what, which bundle was in force.
     let (learner, statistics) = engine::learner(engine::learn::Limits::default());
-    let kept = open(folder.clone(), learner).await?;
+    let kept = open(folder.clone(), server.spool, learner).await?;
     let (tripwire, trips) = tripwire(server.tripwire);
     let tripwire = Arc::new(tripwire);
     let plane = open_plane(folder.as_deref(), &settings.environment, &server, tripwire.clone()).await?;

@@ -51,6 +51,8 @@ pub struct Server {
     pub audit_anchor: Option<String>,
     /// How much room the data folder needs.
     pub disk: crate::disk::Config,
+    /// How much room records may take in it.
+    pub spool: Spool,
     /// What is done when files of the configuration change.
     pub reload: Reload,
     /// Who must agree before a bundle is in force.
@@ -83,6 +85,7 @@ impl Default for Server {
             notify_url: None,
             audit_anchor: None,
             disk: crate::disk::Config::default(),
+            spool: Spool::default(),
             reload: Reload::default(),
             bundles: Bundles::default(),
             policy_headers: Vec::new(),
@@ -197,6 +200,22 @@ pub struct Stream {
 impl Default for Stream {
     fn default() -> Self {
         Stream { write_stall: secs(30), keep_alive: secs(15), buffer_bytes: 64 * KIB }
+    }
+}
+
+/// Bytes of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spool {
+    /// Of those that the database does not have yet.
+    pub max: usize,
+    /// Of all that are kept; the oldest go first, a file at a time.
+    pub keep: usize,
+}
+
+impl Default for Spool {
+    fn default() -> Self {
+        let bytes = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        Spool { max: bytes(stores::Config::SPOOL_MAX), keep: bytes(stores::Config::ARCHIVE_MAX) }
     }
 }
 
