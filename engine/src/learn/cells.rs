@@ -15,6 +15,7 @@
 use super::Count;
 use super::forest::{NODES, Tree};
 use super::point::{KINDS, Point};
+use super::table::{PRIOR, Table, Theta};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -64,55 +65,6 @@ pub(super) struct Tally {
 impl Tally {
     fn is_empty(&self) -> bool {
         *self == Tally::default()
-    }
-}
-
-/// What is believed of every arm in every node of one tree: θ = a·c + b, and the correction of the cost.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Table {
-    arms: usize,
-    a: Vec<f32>,
-    b: Vec<f32>,
-    cost: Vec<f32>,
-}
-
-/// Sums over trees, by arm.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Sums {
-    a: Vec<f32>,
-    b: Vec<f32>,
-    cost: Vec<f32>,
-    trees: f32,
-}
-
-impl Sums {
-    pub(super) fn new(arms: usize) -> Self {
-        Sums { a: vec![0.0; arms], b: vec![0.0; arms], cost: vec![0.0; arms], trees: 0.0 }
-    }
-
-    pub(super) fn add(&mut self, table: &Table, cell: usize) {
-        let row = |v: &Vec<f32>| -> std::ops::Range<usize> {
-            let start = cell.saturating_mul(table.arms);
-            start..start.saturating_add(table.arms).min(v.len())
-        };
-        let add = |sum: &mut Vec<f32>, v: &Vec<f32>| {
-            for (x, y) in sum.iter_mut().zip(v.get(row(v)).unwrap_or(&[])) {
-                *x += y;
-            }
-        };
-        add(&mut self.a, &table.a);
-        add(&mut self.b, &table.b);
-        add(&mut self.cost, &table.cost);
-        self.trees += 1.0;
-    }
-
-    /// Weight of the prior, success beside it, correction of the cost.
-    pub(crate) fn of(&self, arm: usize) -> (f64, f64, f64) {
-        let mean = |v: &Vec<f32>, none: f32| {
-            let sum = v.get(arm).copied().filter(|_| self.trees > 0.0);
-            f64::from(sum.map_or(none, |s| s / self.trees))
-        };
-        (mean(&self.a, 1.0), mean(&self.b, 0.0), mean(&self.cost, 1.0))
     }
 }
 
@@ -232,38 +184,30 @@ impl Cells {
     /// Prepares the table: the column of one arm, or all of them where the tree or the arms have grown. `roots`
     /// says by arm what the prior weighs.
     pub(super) fn prepare(&mut self, arm: Option<usize>, roots: &[f32], k: f32) {
-        let nodes = self.tree.len();
-        let size = nodes.saturating_mul(self.arms);
+        let (nodes, arms) = (self.tree.len(), self.arms);
         let parents = self.tree.parents();
-        let fits = self.table.arms == self.arms && self.table.a.len() == size;
+        let fits = self.table.fits(nodes, arms);
         let columns = match arm {
             Some(arm) if fits => arm..arm.saturating_add(1),
-            _ => 0..self.arms,
+            _ => 0..arms,
         };
-        let arms = self.arms;
         let tallies = &self.tallies;
         let table = Arc::make_mut(&mut self.table);
         if !fits {
-            *table = Table { arms, a: vec![1.0; size], b: vec![0.0; size], cost: vec![1.0; size] };
+            *table = Table::new(nodes, arms);
         }
         for (node, parent) in parents.iter().enumerate() {
             for arm in columns.clone() {
-                let (at, above) = (
-                    node.saturating_mul(arms).saturating_add(arm),
-                    parent.saturating_mul(arms).saturating_add(arm),
-                );
-                let up = |v: &Vec<f32>, root: f32| {
-                    if node == 0 { root } else { v.get(above).copied().unwrap_or(root) }
-                };
-                let (a, b, cost) = (up(&table.a, 1.0), up(&table.b, 0.0), up(&table.cost, 1.0));
-                let t = tallies.get(at).copied().unwrap_or_default();
+                let above = if node == 0 { PRIOR } else { table.of(*parent, arm) };
+                let t =
+                    tallies.get(node.saturating_mul(arms).saturating_add(arm)).copied().unwrap_or_default();
                 let k = if node == 0 { roots.get(arm).copied().unwrap_or(K0) } else { k };
-                let slots = (table.a.get_mut(at), table.b.get_mut(at), table.cost.get_mut(at));
-                if let (Some(to_a), Some(to_b), Some(to_cost)) = slots {
-                    *to_a = k * a / (k + t.n);
-                    *to_b = (k * b + t.s) / (k + t.n);
-                    *to_cost = (K_COST * cost + t.c) / (K_COST + t.m);
-                }
+                let here = Theta {
+                    a: k * above.a / (k + t.n),
+                    b: (k * above.b + t.s) / (k + t.n),
+                    cost: (K_COST * above.cost + t.c) / (K_COST + t.m),
+                };
+                table.set(node, arm, here);
             }
         }
     }
@@ -334,11 +278,9 @@ mod tests {
         cells.prepare(Some(1), &[], 8.0);
         for p in past.iter().map(|x| &x.point).take(40) {
             for (arm, prior) in [(0, 0.6), (1, 0.3)] {
-                let mut sums = Sums::new(2);
-                sums.add(&cells.table, cells.tree.cell(p));
-                let (a, b, cost) = sums.of(arm);
-                let want = f64::from(cells.believe(p, arm, prior, K0, 8.0));
-                assert!((a * f64::from(prior) + b - want).abs() < 1e-5);
+                let Theta { a, b, cost } = cells.table.of(cells.tree.cell(p), arm);
+                let want = cells.believe(p, arm, prior, K0, 8.0);
+                assert!((a * prior + b - want).abs() < 1e-5);
                 assert!(cost > 2.5 && cost < 3.0, "{cost}");
             }
         }

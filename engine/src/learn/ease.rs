@@ -11,8 +11,9 @@
 //!
 //! It counts for an arm as far as its own outcomes leave the prior in force there (`super::snapshot`).
 
+use super::lines::Place;
 use super::point::Point;
-use super::ridge::{Place, Ridge, Solved};
+use super::ridge::{Ridge, Solved};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

@@ -4,11 +4,13 @@ use super::cells::{Cells, Costs, K0};
 use super::ease::Ease;
 use super::forest::{Draws, PAST, Past, TREES};
 use super::influence::{Influence, KEY, Sample};
+use super::lines::Lines;
 use super::point::Point;
 use super::publish::Dirty;
-use super::ridge::{Ridge, Solved};
+use super::ridge::Ridge;
 use super::shrinkage::Shrinkage;
 use super::snapshot::{ArmStats, ByName, Change, Names, Statistics};
+use super::table::GROUP;
 use super::tenants::Tenants;
 use super::watch::Watched;
 use super::{Count, state};
@@ -45,6 +47,7 @@ pub fn learner(limits: Limits) -> (Learner, Statistics) {
         limits,
         names: Arc::default(),
         arms: Vec::new(),
+        lines: Vec::new(),
         cells: vec![Cells::default(); TREES],
         past: Vec::new(),
         past_at: 0,
@@ -60,7 +63,7 @@ pub fn learner(limits: Limits) -> (Learner, Statistics) {
         costs: Costs::default(),
         ever: 0,
         changes: Vec::new(),
-        blank: Arc::new(Ridge::default().solve(f64::from(K0))),
+        blank: Arc::new(Lines::of(&Ridge::default().solve(f64::from(K0)))),
         version: 0,
         unsaved: 0,
         dirty: Dirty::default(),
@@ -80,7 +83,6 @@ pub(super) struct Held {
     /// What its prior is worth, in outcomes, as of the last one.
     pub(super) strength: f64,
     pub(super) ridge: Ridge,
-    pub(super) solved: Arc<Solved>,
 }
 
 /// Folds outcomes into statistics. A pure fold over the log: the same records in the same order give the
@@ -94,6 +96,8 @@ pub struct Learner {
     pub(super) limits: Limits,
     pub(super) names: Arc<Names>,
     pub(super) arms: Vec<Held>,
+    /// Their linear parts as requests read them, by groups of arms.
+    pub(super) lines: Vec<Arc<Lines>>,
     pub(super) cells: Vec<Cells>,
     pub(super) past: Vec<Past>,
     pub(super) past_at: usize,
@@ -111,7 +115,8 @@ pub struct Learner {
     pub(super) costs: Costs,
     pub(super) ever: u64,
     pub(super) changes: Vec<Change>,
-    pub(super) blank: Arc<Solved>,
+    /// Those of a group without outcomes.
+    pub(super) blank: Arc<Lines>,
     pub(super) version: u64,
     unsaved: u32,
     pub(super) dirty: Dirty,
@@ -135,8 +140,8 @@ impl Learner {
             stats: Arc::default(),
             strength: f64::from(K0),
             ridge: Ridge::default(),
-            solved: self.blank.clone(),
         });
+        self.lines.resize(self.arms.len().div_ceil(GROUP), self.blank.clone());
         // Room for more at once, so that the first arms do not copy the cells one by one.
         let room = self.arms.len().next_power_of_two().max(16).min(self.limits.arms);
         for c in &mut self.cells {

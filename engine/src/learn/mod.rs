@@ -3,7 +3,7 @@
 //! A request is a point (`point`); what an arm does there is learned by cells that trees cut (`forest`,
 //! `cells`), and by a linear part that speaks while the cells have seen little (`ridge`). Models that change
 //! are noticed (`detect`), what all arms find hard is told apart from what one does (`ease`), no source can move more than its share (`influence`), and each tenant has a posterior of its
-//! own over what is common (`tenants`).
+//! own over what is common (`tenants`). Requests read cells and linear parts for many arms at once (`table`, `lines`).
 
 mod cells;
 mod counts;
@@ -14,6 +14,7 @@ mod influence;
 mod latency;
 mod learner;
 mod lesson;
+mod lines;
 mod point;
 mod publish;
 mod ridge;
@@ -21,6 +22,7 @@ mod shrinkage;
 mod snapshot;
 mod state;
 mod study;
+mod table;
 mod tenants;
 #[cfg(test)]
 mod tests;

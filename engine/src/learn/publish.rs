@@ -2,6 +2,7 @@
 
 use super::learner::Learner;
 use super::snapshot::Snapshot;
+use super::table::GROUP;
 use std::sync::Arc;
 
 /// What has to be prepared anew before the next publication.
@@ -16,8 +17,8 @@ impl Learner {
     pub(super) fn publish(&mut self) {
         let dirty = std::mem::take(&mut self.dirty);
         for arm in &dirty.arms {
-            if let Some(held) = self.arms.get_mut(*arm) {
-                held.solved = Arc::new(held.ridge.solve(held.strength));
+            if let (Some(held), Some(lines)) = (self.arms.get(*arm), self.lines.get_mut(*arm / GROUP)) {
+                Arc::make_mut(lines).set(*arm, &held.ridge.solve(held.strength));
             }
         }
         let roots: Vec<f32> = self.arms.iter().map(|h| self.root(h)).collect();
@@ -35,7 +36,7 @@ impl Learner {
             version: self.version,
             names: self.names.clone(),
             arms: self.arms.iter().map(|h| h.stats.clone()).collect(),
-            linear: self.arms.iter().map(|h| h.solved.clone()).collect(),
+            lines: self.lines.clone(),
             trees: self.cells.iter().map(|c| (c.tree.clone(), c.table.clone())).collect(),
             models: Arc::new(self.models.iter().map(|(m, w)| (m.clone(), w.stats.clone())).collect()),
             seen: self.seen,

@@ -10,11 +10,12 @@
 //! It generalises from a handful of outcomes, which cells cannot, and says where an arm has not been tried;
 //! with more outcomes the cells know better, and take over (`super::snapshot`).
 
-use super::point::{DENSE, DIMENSIONS, KINDS, Point};
+use super::lines::Place;
+use super::point::{DENSE, DIMENSIONS, Point};
 use serde::{Deserialize, Serialize};
 
 /// Entries of a symmetric matrix that are kept.
-const PACKED: usize = DIMENSIONS * (DIMENSIONS + 1) / 2;
+pub(super) const PACKED: usize = DIMENSIONS * (DIMENSIONS + 1) / 2;
 /// α: what the prior, no deviation from the matrix, weighs for each outcome k that it is worth. A request is about so
 /// long, |φ|² ≈ 4.5, that without outcomes φᵀA⁻¹φ is 1/k: a prior is worth as much here as in the cells.
 const ALPHA: f64 = 4.5;
@@ -22,11 +23,9 @@ const ALPHA: f64 = 4.5;
 const LEAST: f64 = 0.25;
 /// Lanes of one step over a row.
 const LANES: usize = 8;
-/// Lanes of one step over the dense block, which is long: as many sums as registers hold go on side by side.
-const WIDE: usize = 32;
 
 /// Place of an entry of the lower triangle, row by row.
-const fn packed(i: usize, j: usize) -> usize {
+pub(super) const fn packed(i: usize, j: usize) -> usize {
     if i >= j { i * (i + 1) / 2 + j } else { j * (j + 1) / 2 + i }
 }
 
@@ -84,11 +83,12 @@ impl Ridge {
             let sum: f64 = self.b.iter().enumerate().map(|(j, b)| entry(&inverse, i, j) * b).sum();
             *w = sum as f32;
         }
-        Solved::new(weights, &inverse)
+        Solved { weights, inverse }
     }
 }
 
-fn alpha(strength: f64) -> f64 {
+/// α·k.
+pub(super) fn alpha(strength: f64) -> f64 {
     ALPHA * strength.max(LEAST)
 }
 
@@ -155,89 +155,33 @@ fn along(a: &Row, b: &Row, from: usize, to: usize) -> f64 {
     lanes.iter().sum::<f64>() + a.1.iter().zip(b.1).map(|(x, y)| x * y).sum::<f64>()
 }
 
-/// Rows of the dense block are padded to whole lanes.
-const fn padded(row: usize) -> usize {
-    (row / LANES + 1) * LANES
-}
-
-const fn dense_len() -> usize {
-    let (mut i, mut n) = (0, 0);
-    while i < DENSE {
-        n += padded(i);
-        i += 1;
-    }
-    n
-}
-
-/// Weights and inverse, laid out for one pass: of the symmetric parts the lower triangle, with what lies off
-/// the diagonal doubled.
+/// Weights and inverse of one arm.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Solved {
-    weights: [f32; DIMENSIONS],
-    dense: [f32; dense_len()],
-    cross: [[f32; DENSE]; KINDS],
-    kinds: [[f32; KINDS]; KINDS],
+pub(super) struct Solved {
+    pub(super) weights: [f32; DIMENSIONS],
+    /// Its lower triangle, row by row.
+    pub(super) inverse: Vec<f64>,
 }
 
 impl Solved {
-    fn new(weights: [f32; DIMENSIONS], inverse: &[f64]) -> Self {
-        let mut dense = [0.0; dense_len()];
-        let mut at = 0_usize;
-        for i in 0..DENSE {
-            let row = dense.get_mut(at..at.saturating_add(padded(i))).unwrap_or(&mut []);
-            for (j, slot) in row.iter_mut().enumerate().take(i + 1) {
-                *slot = entry(inverse, i, j) as f32 * if i == j { 1.0 } else { 2.0 };
-            }
-            at = at.saturating_add(padded(i));
-        }
-        let mut cross = [[0.0; DENSE]; KINDS];
-        let mut kinds = [[0.0; KINDS]; KINDS];
-        for (k, (row, square)) in cross.iter_mut().zip(&mut kinds).enumerate() {
-            for (j, slot) in row.iter_mut().enumerate() {
-                *slot = 2.0 * entry(inverse, DENSE + k, j) as f32;
-            }
-            for (j, slot) in square.iter_mut().enumerate() {
-                *slot = entry(inverse, DENSE + k, DENSE + j) as f32;
-            }
-        }
-        Solved { weights, dense, cross, kinds }
-    }
-
     /// wᵀφ: how much better than its prior the arm is believed to do.
-    pub(crate) fn mean(&self, at: &Place) -> f64 {
+    pub(super) fn mean(&self, at: &Place) -> f64 {
         let (dense, kinds) = self.weights.split_at(DENSE);
         let kind = |k: usize| kinds.get(k).copied().unwrap_or(0.0);
-        f64::from(dot::<LANES>(dense, &at.dense) + kind(at.family) + at.sub.map_or(0.0, kind))
+        f64::from(dot(dense, &at.dense) + kind(at.family) + at.sub.map_or(0.0, kind))
     }
 
     /// wᵀx of a whole vector.
     pub(super) fn along(&self, x: &[f64]) -> f64 {
         self.weights.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum()
     }
-
-    /// √(φᵀA⁻¹φ).
-    pub(crate) fn doubt(&self, at: &Place) -> f64 {
-        let mut sum = dot::<WIDE>(&self.dense, &at.pairs);
-        for kind in [Some(at.family), at.sub].into_iter().flatten() {
-            let row = self.cross.get(kind);
-            sum += row.map_or(0.0, |row| dot::<LANES>(row, &at.dense)) + self.pair(kind, kind);
-        }
-        if let Some(sub) = at.sub {
-            sum += 2.0 * self.pair(at.family, sub);
-        }
-        f64::from(sum.max(0.0)).sqrt()
-    }
-
-    fn pair(&self, a: usize, b: usize) -> f32 {
-        self.kinds.get(a).and_then(|row| row.get(b)).copied().unwrap_or(0.0)
-    }
 }
 
 /// Sum of products over the shorter of two rows, in lanes that the compiler turns into vector instructions;
 /// a plain sum of floats it may not reorder.
-fn dot<const N: usize>(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0_f32; N];
-    let (a, b) = (a.as_chunks::<N>().0, b.as_chunks::<N>().0);
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0_f32; LANES];
+    let (a, b) = (a.as_chunks::<LANES>().0, b.as_chunks::<LANES>().0);
     for (x, y) in a.iter().zip(b) {
         for ((l, x), y) in lanes.iter_mut().zip(x).zip(y) {
             *l += x * y;
@@ -246,50 +190,21 @@ fn dot<const N: usize>(a: &[f32], b: &[f32]) -> f32 {
     lanes.iter().sum()
 }
 
-/// A request as the linear part reads it.
-#[derive(Clone, Debug)]
-pub(crate) struct Place {
-    dense: [f32; DENSE],
-    /// Products of the numbers, in the layout of [`Solved`]: found once for all arms.
-    pairs: [f32; dense_len()],
-    family: usize,
-    sub: Option<usize>,
-    /// |φ|².
-    square: f32,
-}
-
-impl Place {
-    pub(super) fn of(p: &Point) -> Self {
-        let dense = p.dense();
-        let mut pairs = [0.0; dense_len()];
-        let mut rest = pairs.as_mut_slice();
-        for (i, x) in dense.iter().enumerate() {
-            let (row, after) = rest.split_at_mut_checked(padded(i)).unwrap_or_default();
-            for (slot, y) in row.iter_mut().zip(&dense) {
-                *slot = x * y;
-            }
-            rest = after;
-        }
-        let sub = p.sub_kind();
-        let kinds = 1 + u8::from(sub.is_some());
-        let square = dense.iter().map(|x| x * x).sum::<f32>() + f32::from(kinds);
-        Place { dense, pairs, family: p.family_kind(), sub, square }
-    }
-
-    /// √(φᵀA⁻¹φ) of an arm without outcomes whose prior is worth `strength`: |φ|/√(α·k).
-    pub(super) fn untried(&self, strength: f64) -> f64 {
-        (f64::from(self.square) / alpha(strength)).sqrt()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::lines::Lines;
     use super::*;
     use rand::rngs::StdRng;
     use rand::{RngExt as _, SeedableRng};
     use types::Features;
     use types::axis::{AxisValue, TaskFamily};
     use types::profile::SubLabel;
+
+    /// wᵀφ and √(φᵀA⁻¹φ) of an arm.
+    fn read(lines: &Lines, arm: usize, at: &Place) -> (f64, f64) {
+        let known = lines.at(at);
+        (f64::from(known.mean[arm]), f64::from(known.doubt[arm]).sqrt())
+    }
 
     fn point(rng: &mut StdRng) -> Point {
         let mut v = [0.0; Features::COUNT];
@@ -301,11 +216,7 @@ mod tests {
 
     #[test]
     fn the_layout_for_reading_says_what_the_matrix_says() {
-        assert_eq!(
-            (DENSE % LANES, dense_len() % WIDE),
-            (0, 0),
-            "a row that is no whole number of lanes would lose its end"
-        );
+        assert_eq!(DENSE % LANES, 0, "a row that is no whole number of lanes would lose its end");
         let mut rng = StdRng::seed_from_u64(3);
         let mut r = Ridge::default();
         for _ in 0..60 {
@@ -314,6 +225,8 @@ mod tests {
         }
         let inverse = invert(&r.s, alpha(3.0));
         let solved = r.solve(3.0);
+        let mut lines = Lines::of(&Ridge::default().solve(3.0));
+        lines.set(5, &solved);
         for _ in 0..20 {
             let p = point(&mut rng);
             let phi = p.full();
@@ -326,12 +239,11 @@ mod tests {
             }
             let at = Place::of(&p);
             assert!((solved.mean(&at) - mean).abs() < 1e-4, "{} {mean}", solved.mean(&at));
-            assert!(
-                (solved.doubt(&at) - square.sqrt()).abs() < 1e-4,
-                "{} {}",
-                solved.doubt(&at),
-                square.sqrt()
-            );
+            let (of_lines, doubt) = read(&lines, 5, &at);
+            assert!((of_lines - mean).abs() < 1e-4, "{of_lines} {mean}");
+            assert!((doubt - square.sqrt()).abs() < 1e-4, "{doubt} {}", square.sqrt());
+            assert_eq!(read(&lines, 4, &at), read(&lines, 6, &at), "its neighbours are as they were");
+            assert_eq!(read(&lines, 4, &at).0, 0.0);
         }
     }
 
@@ -360,8 +272,9 @@ mod tests {
         let truth = |p: &Point| 0.2 - 0.1 * f64::from(p.dense()[4] / 0.35);
         let known: Vec<Point> = (0..800).map(|_| point(&mut rng)).collect();
         let first = Place::of(&known[0]);
-        let before = Ridge::default().solve(8.0).doubt(&first);
-        assert!((before - first.untried(8.0)).abs() < 1e-6, "{before}");
+        let doubt = |r: &Ridge, at: &Place| read(&Lines::of(&r.solve(8.0)), 0, at).1;
+        let before = doubt(&Ridge::default(), &first);
+        assert!((before - first.untried(8.0).sqrt()).abs() < 1e-6, "{before}");
         for p in &known {
             r.add(p, truth(p), 1.0, 1.0);
         }
@@ -369,7 +282,7 @@ mod tests {
         for p in &known[..20] {
             let at = Place::of(p);
             assert!((solved.mean(&at) - truth(p)).abs() < 0.05);
-            assert!(solved.doubt(&at) < before / 2.0);
+            assert!(doubt(&r, &at) < before / 2.0);
         }
     }
 }

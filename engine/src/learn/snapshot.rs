@@ -1,15 +1,17 @@
 //! What routing reads: an immutable picture of what was learned, swapped whole.
 
-use super::cells::{Costs, K_COST, K0, Sums, Table};
+use super::cells::{Costs, K_COST, K0};
 use super::detect::{Aspect, Way};
 use super::ease::Published;
 use super::forest::Tree;
+use super::lines::{Lined, Lines, Place};
 use super::point::Point;
-use super::ridge::{Place, Solved};
+use super::table::{GROUP, Table, Theta, Thetas, of_arm};
 use super::tenants::{Own, Tenants};
 use super::{Count, Latency, Surprise, Whole};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -115,7 +117,8 @@ pub struct Snapshot {
     pub version: u64,
     pub(super) names: Arc<Names>,
     pub(super) arms: Vec<Arc<ArmStats>>,
-    pub(super) linear: Vec<Arc<Solved>>,
+    /// By groups of arms.
+    pub(super) lines: Vec<Arc<Lines>>,
     pub(super) trees: Vec<(Arc<Tree>, Arc<Table>)>,
     pub(super) models: Arc<ByName<Arc<ModelStats>>>,
     /// Outcomes per family, in the order of `TaskFamily::ALL`, undiscounted.
@@ -129,17 +132,27 @@ pub struct Snapshot {
     pub changes: Arc<Vec<Change>>,
 }
 
-/// A request where the learner stands it, with what its cells say of every arm.
+/// A request where the learner stands it, with what is known there of arms.
 #[derive(Debug)]
 pub(crate) struct Located {
     place: Place,
-    sums: Sums,
+    /// Its cell in each tree.
+    cells: Vec<usize>,
+    /// By groups of arms: found when the first arm of a group is asked for.
+    groups: Vec<OnceCell<Known>>,
     /// Real cost over forecast of all arms together.
     cost: f64,
     /// How much easier it is than others, for all arms.
     ease: f64,
     /// What the tenant's outcomes say beyond everybody's.
     own: Option<Arc<Own>>,
+}
+
+/// What is known of the arms of a group where a request stands.
+#[derive(Debug)]
+struct Known {
+    cells: Thetas,
+    linear: Lined,
 }
 
 /// What a belief in an arm rests on, whatever the request.
@@ -173,14 +186,46 @@ impl Seat {
 pub(crate) struct Belief {
     /// P, 0.01..=0.99.
     pub(crate) mean: f64,
-    /// Standard deviation of P as a Beta posterior.
-    pub(crate) sd: f64,
-    /// How far P may be off, for the bonus: `sd`, and how little the arm has been tried on requests like this.
+    /// Of P as a Beta posterior.
+    pub(crate) variance: f64,
+    /// How far P may be off, for the bonus: by that, and by how little the arm has been tried on requests like this.
     pub(crate) doubt: f64,
     /// Outcomes behind it, discounted.
     pub(crate) n: f64,
     /// Real cost over forecast.
     pub(crate) cost: f64,
+}
+
+impl Belief {
+    /// Standard deviation of P as a Beta posterior.
+    pub(crate) fn sd(&self) -> f64 {
+        self.variance.sqrt()
+    }
+}
+
+/// What is known of an arm where a request stands.
+struct Here {
+    /// What its cells say: θ = a·prior + b, and real cost over forecast.
+    a: f64,
+    b: f64,
+    cost: f64,
+    /// How much better than its prior its linear part says it is.
+    beyond: f64,
+    /// φᵀA⁻¹φ.
+    tried: f64,
+}
+
+impl Known {
+    fn of(&self, arm: usize) -> Here {
+        let Theta { a, b, cost } = self.cells.of(arm);
+        Here {
+            a: f64::from(a),
+            b: f64::from(b),
+            cost: f64::from(cost),
+            beyond: f64::from(of_arm(&self.linear.mean, arm, 0.0)),
+            tried: f64::from(of_arm(&self.linear.doubt, arm, 0.0)),
+        }
+    }
 }
 
 impl Snapshot {
@@ -229,14 +274,23 @@ impl Snapshot {
 
     /// Looks a request of a tenant up, once for all arms.
     pub(crate) fn locate(&self, p: &Point, tenant: &str) -> Located {
-        let mut sums = Sums::new(self.arms.len());
-        for (tree, table) in &self.trees {
-            sums.add(table, tree.cell(p));
-        }
+        let cells = self.trees.iter().map(|(tree, _)| tree.cell(p)).collect();
+        let groups = (0..self.lines.len()).map(|_| OnceCell::new()).collect();
         let own = self.tenants.of(tenant).cloned();
         let place = Place::of(p);
         let ease = self.ease.at(&place);
-        Located { place, sums, cost: self.costs.of(p.kind()), ease, own }
+        Located { place, cells, groups, cost: self.costs.of(p.kind()), ease, own }
+    }
+
+    /// What is known of the arms of a group.
+    fn known<'a>(&self, at: &'a Located, group: usize) -> Option<&'a Known> {
+        let lines = self.lines.get(group)?;
+        let know = || {
+            let trees = self.trees.iter().zip(&at.cells);
+            let cells = trees.filter_map(|((_, table), cell)| table.of_group(*cell, group));
+            Known { cells: Thetas::mean(cells), linear: lines.at(&at.place) }
+        };
+        at.groups.get(group).map(|known| known.get_or_init(know))
     }
 
     /// What beliefs in an arm rest on; `model` is what was learned of its model, `strength` what its prior is worth.
@@ -267,24 +321,25 @@ impl Snapshot {
     /// ```
     pub(crate) fn believe(&self, at: &Located, seat: &Seat, prior: f64, doubts: bool) -> Belief {
         let &Seat { arm, surprise, omega, strength, held, root, cost } = seat;
-        let line = arm.and_then(|a| self.linear.get(a));
-        let (a, b, cost) = arm.map_or((1.0, 0.0, cost), |a| at.sums.of(a));
-        let cells = a * (prior + surprise + at.ease) + b;
         let blank = at.place.untried(strength);
-        let tried = line.map_or(blank, |s| s.doubt(&at.place).min(blank));
-        let left = (tried / blank.max(1e-9)).powi(2);
+        let known = arm.and_then(|arm| Some((arm, self.known(at, arm / GROUP)?)));
         // An arm without outcomes of its own has only its model's surprise to go by.
-        let linear = line.map_or(prior + surprise, |s| prior + s.mean(&at.place)) + left * at.ease;
+        let none = Here { a: 1.0, b: 0.0, cost, beyond: surprise, tried: blank };
+        let Here { a, b, cost, beyond, tried } = known.map_or(none, |(arm, known)| known.of(arm));
+        let cells = a * (prior + surprise + at.ease) + b;
+        let tried = tried.clamp(0.0, blank);
+        let left = tried / blank.max(f64::MIN_POSITIVE);
+        let linear = prior + beyond + left * at.ease;
         let own = arm.zip(at.own.as_ref()).map_or(0.0, |(arm, own)| own.shift(arm));
         let mean = omega * linear + (1.0 - omega) * cells + own;
         let mean = mean.clamp(0.01, 0.99);
         // Every level of a tree leaves less of the prior, and counts the outcomes of the one above again.
         let n = (root * (1.0 / a.max(1e-6) - 1.0)).clamp(0.0, held);
-        let (spread, known) = (mean * (1.0 - mean), 1.0 / (root + n + 1.0));
+        let variance = mean * (1.0 - mean) / (root + n + 1.0);
         Belief {
             mean,
-            sd: (spread * known).sqrt(),
-            doubt: if doubts { (spread * known + NOISE * tried.powi(2)).sqrt() } else { 0.0 },
+            variance,
+            doubt: if doubts { (variance + NOISE * tried).sqrt() } else { 0.0 },
             n,
             cost: at.cost * cost,
         }

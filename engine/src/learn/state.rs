@@ -9,6 +9,7 @@ use super::learner::{Held, Learner};
 use super::ridge::Ridge;
 use super::shrinkage::Shrinkage;
 use super::snapshot::{ArmStats, ByName, Change, Names};
+use super::table::GROUP;
 use super::tenants::Tenants;
 use super::watch::Watched;
 use serde::{Deserialize, Serialize};
@@ -102,10 +103,11 @@ pub(super) fn restore(l: &mut Learner, saved: &[u8]) -> Result<(), String> {
             return Err(broken("an arm"));
         }
         names.entry(workflow.clone()).or_default().insert(model.clone(), at);
-        arms.push(Held { workflow, model, stats, strength, ridge, solved: l.blank.clone() });
+        arms.push(Held { workflow, model, stats, strength, ridge });
     }
     let cells: Option<Vec<Cells>> = state.cells.into_iter().map(Cells::restore).collect();
     l.cells = cells.ok_or_else(|| broken("cells"))?;
+    l.lines = vec![l.blank.clone(); arms.len().div_ceil(GROUP)];
     (l.names, l.arms) = (Arc::new(names), arms);
     (l.past, l.past_at, l.draws, l.shrinkage) = (state.past, state.past_at, state.draws, state.shrinkage);
     l.models = state.models.into_iter().collect::<ByName<_>>();

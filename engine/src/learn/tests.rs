@@ -117,7 +117,7 @@ fn doubt_shrinks_where_an_arm_has_been_tried_and_an_unknown_arm_is_all_doubt() {
         let unknown = belief(&many, i, "p/c");
         // Only what all arms make of such requests moves it.
         assert!(unknown.doubt > 0.2 && (unknown.mean - 0.6).abs() < 0.2 && unknown.n == 0.0, "{unknown:?}");
-        assert!(belief(&many, i, "p/a").sd < unknown.sd);
+        assert!(belief(&many, i, "p/a").sd() < unknown.sd());
     }
 }
 
@@ -131,7 +131,7 @@ fn a_belief_rests_on_no_more_outcomes_than_there_were() {
             let b = belief(&s, i, model);
             assert!(b.n <= held, "{} outcomes of {held}", b.n);
             let least = (b.mean * (1.0 - b.mean) / (8.0 + held + 1.0)).sqrt();
-            assert!(b.sd >= least - 1e-12, "surer than {held} outcomes make one: {} < {least}", b.sd);
+            assert!(b.sd() >= least - 1e-12, "surer than {held} outcomes make one: {} < {least}", b.sd());
         }
     }
 }
@@ -468,4 +468,41 @@ fn memory_is_bounded_whatever_is_offered() {
     assert!(l.past.len() <= forest::PAST);
     let bytes = l.save().unwrap().len();
     assert!(bytes < 6_000_000, "{bytes} bytes saved");
+}
+
+/// What requests read of arms in groups, against what each arm's own counts say when they are walked one by one.
+#[test]
+fn arms_in_groups_are_believed_as_each_alone() {
+    let (mut l, stats) = learner(Limits::default());
+    for i in 0..900 {
+        let arm = (i * i + i / 7) % 40;
+        l.outcome(i, &outcome(i, &format!("p/{arm}"), ((i + arm) % 3) as f64 / 2.0));
+        if i % 50 == 49 {
+            l.batch_done();
+        }
+    }
+    l.batch_done();
+    let s = stats.load();
+    let k = l.shrinkage.k();
+    for i in 5_000..5_010 {
+        let p = Point::new(features(i), TaskFamily::Extraction, None);
+        let (phi, ease) = (p.full(), l.ease.publish().at(&lines::Place::of(&p)));
+        for (arm, held) in l.arms.iter().enumerate() {
+            let of_model = s.model(&held.model).unwrap().surprise.mean(0.0, 8.0);
+            let start = 0.6 + held.stats.surprise.mean(of_model, 8.0) + ease;
+            let ways = l.cells.iter().map(|c| f64::from(c.believe(&p, arm, start as f32, l.root(held), k)));
+            let cells = ways.sum::<f64>() / l.cells.len() as f64;
+            let solved = held.ridge.solve(held.strength);
+            let square = |i: usize, j: usize| solved.inverse[ridge::packed(i, j)] * phi[i] * phi[j];
+            let tried: f64 = (0..phi.len()).map(|i| (0..phi.len()).map(|j| square(i, j)).sum::<f64>()).sum();
+            let blank = phi.iter().map(|x| x * x).sum::<f64>() / ridge::alpha(8.0);
+            let linear = 0.6 + solved.along(&phi) + (tried / blank).min(1.0) * ease;
+            let omega = 200.0 / (200.0 + held.stats.ever);
+            let mean = (omega * linear + (1.0 - omega) * cells).clamp(0.01, 0.99);
+            let b = belief(&s, i, &held.model);
+            assert!((b.mean - mean).abs() < 1e-5, "arm {arm}: {} {mean}", b.mean);
+            let doubt = (b.variance + 0.25 * tried).sqrt();
+            assert!((b.doubt - doubt).abs() < 1e-5, "arm {arm}: {} {doubt}", b.doubt);
+        }
+    }
 }

@@ -459,7 +459,7 @@ impl Scorer<'_> {
     fn breaks_floor(&self, b: &Belief) -> Option<Broken> {
         let Bound { value: floor, rule } = self.limits.min_quality.as_ref()?;
         // One-sided 95 % bound of a belief that is close to normal.
-        let lower = b.mean - 1.645 * b.sd;
+        let lower = b.mean - 1.645 * b.sd();
         let detail = || format!("lower bound {lower:.3} < {floor}");
         (lower < *floor).then(|| Broken {
             reason: "min_quality",
