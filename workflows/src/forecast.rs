@@ -26,8 +26,10 @@
 use crate::plan::Workflow;
 use crate::route::Route;
 
+mod lanes;
 mod plan;
 
+use lanes::{Estimates, LANES, Lanes};
 pub(crate) use plan::Plan;
 use plan::{Step, Ways, What};
 
@@ -60,50 +62,61 @@ const STREAMS_BELOW: f64 = 0.2;
 /// Masses of one place of the graph; `t` is time, weighted by mass.
 #[derive(Clone, Copy, Debug, Default)]
 struct Flow {
-    g: f64,
-    b: f64,
-    c: f64,
-    t: f64,
+    g: Lanes,
+    b: Lanes,
+    c: Lanes,
+    t: Lanes,
 }
 
 impl Flow {
-    fn mass(self) -> f64 {
+    fn mass(&self) -> Lanes {
         self.g + self.b + self.c
     }
 
-    fn scaled(self, w: f64) -> Flow {
+    fn scaled(&self, w: f64) -> Flow {
         Flow { g: self.g * w, b: self.b * w, c: self.c * w, t: self.t * w }
     }
 
     /// With these masses, and the mean time that has passed for the whole.
-    fn timed(g: f64, b: f64, c: f64, mean: f64) -> Flow {
+    fn timed(g: Lanes, b: Lanes, c: Lanes, mean: Lanes) -> Flow {
         Flow { g, b, c, t: (g + b + c) * mean }
     }
 
     /// Two ways into one node: exclusive ones add, parallel ones succeed if either does.
-    fn meet(self, o: Flow, first: bool) -> Flow {
+    fn meet(&self, o: &Flow, first: bool) -> Flow {
+        /// Most mass of ways that exclude each other, but for rounding.
+        const ONE: f64 = 1.0 + 1e-9;
         let (m, n) = (self.mass(), o.mass());
-        if m + n <= 1.0 + 1e-9 {
-            return Flow { g: self.g + o.g, b: self.b + o.b, c: self.c + o.c, t: self.t + o.t };
+        let both = Flow { g: self.g + o.g, b: self.b + o.b, c: self.c + o.c, t: self.t + o.t };
+        if (m + n).are_at_most(ONE) {
+            return both;
         }
         let g = self.g + o.g - self.g * o.g;
         let total = m.max(n);
-        let c = self.c.min(o.c).min((total - g).max(0.0));
-        let (x, y) = (self.t / m, o.t / n);
-        Flow::timed(g, (total - g - c).max(0.0), c, if first { x.min(y) } else { x.max(y) })
+        let c = self.c.min(o.c).min((total - g).max(Lanes::default()));
+        let (x, y) = (self.t.over(m), o.t.over(n));
+        let either =
+            Flow::timed(g, (total - g - c).max(Lanes::default()), c, if first { x.min(y) } else { x.max(y) });
+        let pick = |both, either| (m + n).choose(ONE, both, either);
+        Flow {
+            g: pick(both.g, either.g),
+            b: pick(both.b, either.b),
+            c: pick(both.c, either.c),
+            t: pick(both.t, either.t),
+        }
     }
 }
 
-/// Forecasts of one workflow for one request, model by model: what does not depend on the model is found once.
+/// Forecasts of one workflow for one request: what does not depend on the model is found once.
 #[derive(Debug)]
 pub struct Forecaster<'a> {
     plan: &'a Plan,
     detect: f64,
     /// Of the plan's routes.
     routes: Vec<Option<Estimate>>,
-    /// By place; kept from one model to the next.
+    /// By place; kept from one walk to the next.
     at: Vec<Flow>,
-    cost: f64,
+    cost: Lanes,
 }
 
 impl Workflow {
@@ -114,7 +127,7 @@ impl Workflow {
         let plan = &self.forecast;
         let routes = plan.routes.iter().map(route).collect();
         let at = vec![Flow::default(); plan.steps.len()];
-        Forecaster { plan, detect: detect.clamp(0.0, 1.0), routes, at, cost: 0.0 }
+        Forecaster { plan, detect: detect.clamp(0.0, 1.0), routes, at, cost: Lanes::default() }
     }
 }
 
@@ -122,40 +135,56 @@ impl Forecaster<'_> {
     /// What the workflow is expected to do when `primary` is the estimate of the model it gets. Deterministic, and
     /// without allocation.
     pub fn of(&mut self, primary: Estimate) -> Estimate {
+        self.walk(Estimates::all(primary)).each().next().unwrap_or_default()
+    }
+
+    /// The same with each of several models, in their order. Takes memory once.
+    pub fn of_each(&mut self, mut primaries: impl ExactSizeIterator<Item = Estimate>) -> Vec<Estimate> {
+        let mut all = Vec::with_capacity(primaries.len());
+        while primaries.len() > 0 {
+            let some = primaries.len().min(LANES);
+            let primary = Estimates::of(primaries.by_ref().take(LANES));
+            all.extend(self.walk(primary).each().take(some));
+        }
+        all
+    }
+
+    /// Follows the runs with several models through the graph at once.
+    fn walk(&mut self, primary: Estimates) -> Estimates {
         let plan = self.plan;
-        self.cost = 0.0;
+        self.cost = Lanes::default();
         for (place, step) in self.at.iter_mut().zip(&plan.steps) {
-            *place = Flow { b: if step.root { 1.0 } else { 0.0 }, ..Flow::default() };
+            *place = Flow { b: Lanes::all(if step.root { 1.0 } else { 0.0 }), ..Flow::default() };
         }
         let mut delivered = Flow::default();
         for (i, step) in plan.steps.iter().enumerate() {
             let flow = self.at.get(i).copied().unwrap_or_default();
-            if flow.mass() < 1e-9 {
+            if flow.mass().are_at_most(1e-9) {
                 continue;
             }
             match step.what {
-                What::Deliver => delivered = delivered.meet(flow, true),
-                _ => self.step(step, flow, primary),
+                What::Deliver => delivered = delivered.meet(&flow, true),
+                _ => self.step(step, &flow, &primary),
             }
         }
-        let mass = delivered.mass();
-        let total_ms = if mass > 0.0 { delivered.t / mass } else { 0.0 };
+        let total_ms = delivered.t.over(delivered.mass());
         let streams = plan.streams && self.detect < STREAMS_BELOW;
-        Estimate {
-            success: delivered.g.clamp(0.0, 1.0),
+        Estimates {
+            success: delivered.g.map(|g| g.clamp(0.0, 1.0)),
             cost_usd: self.cost,
             ttft_ms: if streams { primary.ttft_ms } else { total_ms },
             total_ms,
         }
     }
 
-    fn route(&self, route: usize) -> Option<Estimate> {
-        self.routes.get(route).copied().flatten()
+    fn route(&self, route: usize) -> Option<Estimates> {
+        self.routes.get(route).copied().flatten().map(Estimates::all)
     }
 
-    fn step(&mut self, step: &Step, flow: Flow, primary: Estimate) {
+    fn step(&mut self, step: &Step, flow: &Flow, primary: &Estimates) {
         let m = flow.mass();
-        let mean = flow.t / m;
+        let mean = flow.t.over(m);
+        let zero = Lanes::default();
         match &step.what {
             What::Deliver => {}
             What::Pass(on) => self.emit(on, flow),
@@ -163,89 +192,87 @@ impl Forecaster<'_> {
                 let e = route.and_then(|r| self.route(r)).unwrap_or_default();
                 self.cost += m * e.cost_usd;
                 let share = 1.0 / labels.len().max(1) as f64;
-                let each = Flow { t: flow.t + m * e.total_ms, ..flow }.scaled(share);
-                labels.iter().for_each(|label| self.emit(label, each));
+                let each = Flow { t: flow.t + m * e.total_ms, ..*flow }.scaled(share);
+                labels.iter().for_each(|label| self.emit(label, &each));
             }
             What::Call { route, samples, ok, error } => {
-                let called = route.map_or(Some(primary), |r| self.route(r));
+                let called = route.map_or(Some(*primary), |r| self.route(r));
                 let e = called.unwrap_or_default();
                 self.cost += m * f64::from(*samples) * e.cost_usd;
                 let s = match samples {
                     1 => e.success,
                     n => {
-                        let any = 1.0 - (1.0 - e.success).powi(*n);
-                        self.detect * any + (1.0 - self.detect) * e.success
+                        let any = e.success.rest().map(|wrong| wrong.powi(*n)).rest();
+                        any * self.detect + e.success * (1.0 - self.detect)
                     }
                 };
-                let out = Flow::timed(m * s, m * (1.0 - s), 0.0, mean + e.total_ms);
-                self.emit(if called.is_some() { ok } else { error }, out);
+                let out = Flow::timed(m * s, m * s.rest(), zero, mean + e.total_ms);
+                self.emit(if called.is_some() { ok } else { error }, &out);
             }
             What::Check { looks, passed, failed } => {
                 let d = if *looks { self.detect } else { 0.0 };
-                self.emit(passed, Flow::timed(flow.g, flow.b * (1.0 - d), 0.0, mean));
-                self.emit(failed, Flow::timed(0.0, 0.0, flow.c + flow.b * d, mean));
+                self.emit(passed, &Flow::timed(flow.g, flow.b * (1.0 - d), zero, mean));
+                self.emit(failed, &Flow::timed(zero, zero, flow.c + flow.b * d, mean));
             }
-            What::Repair { .. } => self.repair(&step.what, flow, mean, primary),
+            What::Repair { .. } => self.repair(&step.what, flow, primary),
             What::Judge { route, samples, scored, passed, failed } => {
                 let e = self.route(*route).unwrap_or_default();
                 self.cost += m * f64::from(*samples) * e.cost_usd;
                 let mean = mean + e.total_ms;
                 if let Some(scored) = scored {
-                    self.emit(scored, Flow::timed(flow.g, flow.b, flow.c, mean));
+                    self.emit(scored, &Flow::timed(flow.g, flow.b, flow.c, mean));
                 } else {
-                    self.emit(passed, Flow::timed(flow.g, flow.b * (1.0 - JUDGE), 0.0, mean));
-                    self.emit(failed, Flow::timed(0.0, 0.0, flow.c + flow.b * JUDGE, mean));
+                    self.emit(passed, &Flow::timed(flow.g, flow.b * (1.0 - JUDGE), zero, mean));
+                    self.emit(failed, &Flow::timed(zero, zero, flow.c + flow.b * JUDGE, mean));
                 }
             }
             What::Select { takes_failed, selected, none, no_consensus } => {
                 let (mut g, mut b) = (flow.g, flow.b);
                 if let Some(apart) = no_consensus {
                     (g, b) = (g * AGREE_RIGHT, b * AGREE_WRONG);
-                    self.emit(apart, Flow::timed(flow.g - g, flow.b - b, 0.0, mean));
+                    self.emit(apart, &Flow::timed(flow.g - g, flow.b - b, zero, mean));
                 }
-                let (taken, left) = if *takes_failed { (flow.c, 0.0) } else { (0.0, flow.c) };
-                self.emit(selected, Flow::timed(g, b + taken, 0.0, mean));
-                self.emit(none, Flow::timed(0.0, 0.0, left, mean));
+                let (taken, left) = if *takes_failed { (flow.c, zero) } else { (zero, flow.c) };
+                self.emit(selected, &Flow::timed(g, b + taken, zero, mean));
+                self.emit(none, &Flow::timed(zero, zero, left, mean));
             }
         }
     }
 
-    fn repair(&mut self, what: &What, flow: Flow, mean: f64, primary: Estimate) {
+    fn repair(&mut self, what: &What, flow: &Flow, primary: &Estimates) {
         let What::Repair { fix, rungs, repaired, exhausted } = what else { return };
         let d = self.detect;
+        let zero = Lanes::default();
         // Whatever arrives at a repair is taken to be known to fail.
         let mut left = flow.mass();
-        let (mut good, mut bad, mut time) = (0.0, 0.0, left * mean);
+        let (mut good, mut bad, mut time) = (zero, zero, flow.t);
         if *fix {
             good += left * FIX;
-            left *= 1.0 - FIX;
+            left = left * (1.0 - FIX);
         }
         for escalates in rungs {
             let (e, worth) = match escalates {
-                Some(route) => (self.route(*route).unwrap_or(primary), 1.0),
-                None => (primary, AGAIN),
+                Some(route) => (self.route(*route).unwrap_or(*primary), 1.0),
+                None => (*primary, AGAIN),
             };
             self.cost += left * e.cost_usd;
             time += left * e.total_ms;
             let s = e.success * worth;
+            let wrong = left * s.rest();
             good += left * s;
-            bad += left * (1.0 - s) * (1.0 - d);
-            left *= (1.0 - s) * d;
+            bad += wrong * (1.0 - d);
+            left = wrong * d;
         }
-        let mean = time / flow.mass();
-        self.emit(repaired, Flow::timed(good, bad, 0.0, mean));
-        self.emit(exhausted, Flow::timed(0.0, 0.0, left, mean));
+        let mean = time.over(flow.mass());
+        self.emit(repaired, &Flow::timed(good, bad, zero, mean));
+        self.emit(exhausted, &Flow::timed(zero, zero, left, mean));
     }
 
     /// Hands a flow on.
-    fn emit(&mut self, ways: &Ways, flow: Flow) {
-        if flow.mass() < 1e-12 {
-            return;
-        }
+    fn emit(&mut self, ways: &Ways, flow: &Flow) {
         for way in ways {
             if let Some(place) = self.at.get_mut(way.to) {
-                let add = flow.scaled(way.share);
-                *place = if place.mass() < 1e-12 { add } else { place.meet(add, way.first) };
+                *place = place.meet(&flow.scaled(way.share), way.first);
             }
         }
     }
@@ -361,6 +388,24 @@ edges:
                 prop_assert!((0.0..=1.0).contains(&low.success) && low.cost_usd >= 0.0);
                 prop_assert!(high.success >= low.success - 1e-9, "{name} {low:?} {high:?}");
                 prop_assert_eq!(at(s), at(s));
+            }
+        }
+
+        /// One after the other, each alone, or many at once: who stands beside a model changes nothing.
+        #[test]
+        fn many_at_once_are_forecast_as_each_alone(
+            models in prop::collection::vec((0.0..=1.0_f64, 0.0..10.0_f64, 1.0..1e4_f64), 0..30),
+            detect in 0.0..=1.0_f64, other in 0.0..=1.0_f64,
+        ) {
+            let models: Vec<Estimate> = models
+                .into_iter()
+                .map(|(success, cost_usd, ttft_ms)| Estimate { success, cost_usd, ttft_ms, total_ms: 2.0 * ttft_ms })
+                .collect();
+            for name in ["default", "cheap_first_cascade", "speculative_hedge"] {
+                let w = shipped(name);
+                let mut forecaster = w.forecaster(detect, &|_| Some(model(other, 2.0)));
+                let alone: Vec<Estimate> = models.iter().map(|m| forecaster.of(*m)).collect();
+                prop_assert_eq!(forecaster.of_each(models.iter().copied()), alone);
             }
         }
     }

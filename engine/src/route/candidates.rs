@@ -43,25 +43,19 @@ pub(crate) struct Candidates {
 }
 
 impl Candidates {
-    pub(crate) fn new(
-        scored: &[Scored],
-        chosen: &Scored,
-        mut eligible: Vec<Estimated>,
-        pools: Arc<Pools>,
-    ) -> Self {
-        let models = eligible.iter().map(|e| usize::from(e.ix.0).saturating_add(1)).max().unwrap_or(0);
-        let rank = ranks(models, scored.iter());
-        let of = |list: &[usize], ix: ModelIx| list.get(usize::from(ix.0)).copied().unwrap_or(usize::MAX);
-        // In place: sorts that keep the order of equals allocate, and the position tells equals apart as well.
-        eligible.sort_unstable_by_key(|e| (of(&rank, e.ix), e.ix));
-        let same = ranks(models, scored.iter().filter(|s| s.flow == chosen.flow));
+    /// `scored` are the arms, best first.
+    pub(crate) fn new(scored: &[Scored], chosen: &Scored, eligible: &[Estimated], pools: Arc<Pools>) -> Self {
+        // No list is sorted, for the arms are: each model comes where the first of its arms stands, one without any at
+        // the end.
+        let mut left = by_model(eligible);
+        let ranked = scored.iter().filter_map(|s| left.get_mut(usize::from(s.model?.0))?.take());
+        let mut by_utility = Vec::with_capacity(eligible.len());
+        by_utility.extend(ranked.copied());
+        by_utility.extend(left.into_iter().flatten().copied());
         let mut primary = Vec::with_capacity(eligible.len());
-        primary.extend(eligible.iter().map(|e| e.ix).filter(|ix| of(&same, *ix) != usize::MAX));
-        // The chosen model first, then the others by their utility in the chosen workflow.
-        primary.sort_unstable_by_key(|ix| {
-            if chosen.model == Some(*ix) { 0 } else { of(&same, *ix).saturating_add(1) }
-        });
-        Candidates { primary, eligible, away: Vec::new(), pools }
+        let same = scored.iter().filter(|s| s.flow == chosen.flow).filter_map(|s| s.model);
+        primary.extend(chosen.model.into_iter().chain(same.filter(|ix| chosen.model != Some(*ix))));
+        Candidates { primary, eligible: by_utility, away: Vec::new(), pools }
     }
 
     /// The same, knowing who is only kept out for a while.
@@ -167,16 +161,16 @@ fn normal(q: f64) -> f64 {
     Normal::standard().inverse_cdf(q.clamp(0.5, 0.999))
 }
 
-/// The place of each of the first `models` of a matrix in a list of arms; `usize::MAX` = not there. One pass, so
-/// that hundreds of models cost no more than reading them.
-fn ranks<'a>(models: usize, arms: impl Iterator<Item = &'a Scored>) -> Vec<usize> {
-    let mut ranks = vec![usize::MAX; models];
-    for (place, ix) in arms.filter_map(|s| s.model).enumerate() {
-        if let Some(r) = ranks.get_mut(usize::from(ix.0)) {
-            *r = (*r).min(place);
+/// The models of a list by their positions in the matrix.
+fn by_model(list: &[Estimated]) -> Vec<Option<&Estimated>> {
+    let models = list.iter().map(|e| usize::from(e.ix.0).saturating_add(1)).max().unwrap_or(0);
+    let mut by_model = vec![None; models];
+    for e in list {
+        if let Some(slot) = by_model.get_mut(usize::from(e.ix.0)) {
+            *slot = Some(e);
         }
     }
-    ranks
+    by_model
 }
 
 /// The models of a route, best first by its strategy.

@@ -175,7 +175,8 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     let Some((chosen, flow)) = chosen else { return Err(nothing::nothing_left(inputs, decision)) };
     let kept_out = decision.excluded.iter().filter(|e| e.reason == filter::BREAKER);
     let away = kept_out.filter_map(|e| inputs.bundle.matrix().find(&e.model)).collect();
-    let candidates = Candidates::new(&scored, chosen, estimates, inputs.bundle.pools.clone()).with_away(away);
+    let candidates =
+        Candidates::new(&scored, chosen, &estimates, inputs.bundle.pools.clone()).with_away(away);
     Ok((flow.clone(), candidates, limits.cap_in(flow).map(|cap| cap.most)))
 }
 

@@ -2,8 +2,7 @@
 
 use super::candidates::Estimated;
 use std::sync::Arc;
-use types::matrix::{Matrix, Model, ModelIx, Price, Provider, Tier};
-use types::profile::Cell;
+use types::matrix::{Matrix, Model, Price, Provider, Tier};
 
 /// Free of charge.
 const NOTHING: Price = Price::new(0.0, 0.0);
@@ -16,22 +15,21 @@ pub(crate) fn price(model: &Model, provider: &Provider) -> Option<Price> {
 /// The most capable of what arms come to: the highest quality tier, then the best belief before evidence for this kind of
 /// task; where both are alike the cheapest, so that nothing is claimed as saved that a choice among equals would have
 /// saved. An arm without a model, of a workflow that chooses for itself, may come to any that is eligible.
-pub(super) fn reference(
-    arms: impl Iterator<Item = Option<ModelIx>> + Clone,
-    eligible: &[Estimated],
+pub(super) fn reference<'a>(
+    arms: impl Iterator<Item = Option<&'a Estimated>> + Clone,
+    eligible: &'a [Estimated],
     matrix: &Matrix,
-    cell: Cell,
 ) -> Option<Arc<str>> {
     let open = arms.clone().any(|model| model.is_none());
-    let any = eligible.iter().filter(|_| open).map(|e| e.ix);
-    let candidates =
-        arms.flatten().chain(any).filter_map(|ix| Some((matrix.model(ix)?, matrix.provider_of(ix)?)));
-    let belief = |m: &Model| m.prior.success(cell.family, cell.sub);
-    let dear = |m: &Model, p: &Provider| price(m, p).map_or(f64::INFINITY, |p| p.input + p.output);
-    let best = candidates.max_by(|(a, pa), (b, pb)| {
-        (a.quality_tier.cmp(&b.quality_tier))
-            .then(belief(a).total_cmp(&belief(b)))
-            .then(dear(b, pb).total_cmp(&dear(a, pa)))
+    let any = eligible.iter().filter(|_| open);
+    let dear = |e: &Estimated| {
+        let known = matrix.model(e.ix).zip(matrix.provider_of(e.ix)).and_then(|(m, p)| price(m, p));
+        known.map_or(f64::INFINITY, |p| p.input + p.output)
+    };
+    let best = arms.flatten().chain(any).max_by(|a, b| {
+        (a.tier.cmp(&b.tier))
+            .then(a.estimate.success.total_cmp(&b.estimate.success))
+            .then_with(|| dear(b).total_cmp(&dear(a)))
     });
-    best.map(|(model, _)| model.id.clone())
+    best.and_then(|e| matrix.model(e.ix)).map(|model| model.id.clone())
 }

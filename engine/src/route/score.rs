@@ -15,8 +15,8 @@ use types::Usd;
 use types::axis::{AxisValue, OutputContract};
 use types::decision::{Arm, Decision, Exclusion, Terms};
 use types::directives::{Directives, RuleId};
-use types::matrix::{Model, ModelIx, ModelSet, Tier};
-use workflows::{Estimate, Forecaster, Route, Workflow};
+use types::matrix::{ModelIx, ModelSet, Tier};
+use workflows::{Estimate, Route, Workflow};
 
 /// An arm that was scored.
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +28,22 @@ pub(crate) struct Scored {
 }
 
 /// An arm before it is compared with the others.
-struct Draft {
-    scored: Scored,
+struct Draft<'a> {
+    /// Position of its workflow among those that may run.
+    flow: usize,
+    /// `None` for a workflow that chooses its models itself.
+    model: Option<&'a Estimated>,
     terms: Terms,
     utility: f64,
     cost: Option<f64>,
     cost_correction: f64,
     outcomes: f64,
+}
+
+impl Draft<'_> {
+    fn scored(&self) -> Scored {
+        Scored { flow: self.flow, model: self.model.map(|e| e.ix) }
+    }
 }
 
 /// Probability that a wrong answer is caught by the checks, by contract: a form can be checked, prose not.
@@ -147,7 +156,7 @@ pub(crate) fn arms(
             .locate(&Point::new(*inputs.features, family, inputs.profile.sub_label), &inputs.who.tenant.id),
         preferred: super::filter::preferred(inputs),
     };
-    let mut drafts: Vec<Draft> = Vec::with_capacity(flows.len().saturating_mul(estimates.len()));
+    let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(flows.len().saturating_mul(estimates.len()));
     for (at, flow) in flows.iter().enumerate() {
         scorer.flow(at, flow, &mut drafts, &mut decision.excluded);
     }
@@ -155,16 +164,15 @@ pub(crate) fn arms(
     for d in &mut drafts {
         d.utility = utility(&d.terms, weights, &directives.weights);
     }
-    let chosen = drafts.iter().map(|d| d.scored.model);
-    let cell = inputs.profile.cell();
-    decision.reference = super::reference::reference(chosen, estimates, inputs.bundle.matrix(), cell);
+    let models = drafts.iter().map(|d| d.model);
+    decision.reference = super::reference::reference(models, estimates, inputs.bundle.matrix());
     // Ties go to the earlier workflow, then the earlier model: a stable sort of a stable list.
     let mut order: Vec<(f64, usize)> = drafts.iter().enumerate().map(|(i, d)| (d.utility, i)).collect();
     order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let ordered = || order.iter().filter_map(|(_, i)| drafts.get(*i));
     let value = ordered().next().map_or(0.0, |d| d.utility + d.terms.price + d.terms.switching);
     decision.arms = scorer.records(drafts.len(), ordered(), flows);
-    (gathered(drafts.len(), ordered().map(|d| d.scored)), (1.0 - config.explore_within) * value.max(0.0))
+    (gathered(drafts.len(), ordered().map(Draft::scored)), (1.0 - config.explore_within) * value.max(0.0))
 }
 
 /// What leaving the session's model is worth, in points of success: the prompt cache that would be lost, and
@@ -239,45 +247,67 @@ struct Flow<'a> {
     at: usize,
     flow: &'a Arc<Workflow>,
     stands: &'a OfFlow,
-    forecasts: Forecaster<'a>,
-    /// Of the contract's form, where it is checked.
-    forms: Option<Forecaster<'a>>,
+    /// The contract's form is checked.
+    forms: bool,
 }
 
-impl Scorer<'_> {
+/// What a workflow is expected to do with a model before any evidence.
+struct Expected<'a> {
+    /// `None` where it chooses its models itself.
+    model: Option<&'a Estimated>,
+    forecast: Estimate,
+    /// Probability that the contract's form holds at the end; 1 where it is not checked.
+    schema: f64,
+}
+
+impl<'a> Scorer<'a> {
     /// Scores the arms of a workflow.
-    fn flow(&self, at: usize, flow: &Arc<Workflow>, into: &mut Vec<Draft>, out: &mut Vec<Exclusion>) {
+    fn flow(&self, at: usize, flow: &Arc<Workflow>, into: &mut Vec<Draft<'a>>, out: &mut Vec<Exclusion>) {
         let Some(stands) = self.standing.flow(flow) else { return };
         let contract = self.inputs.profile.output_contract.value;
-        let mut shared = Flow {
-            at,
-            flow,
-            stands,
-            forecasts: flow.forecaster(detection(contract), &|r| self.route(r)),
-            // Prose has no form to keep to; a form that is not kept is always noticed.
-            forms: contract_is_checked(contract)
-                .then(|| flow.forecaster(1.0, &|r| self.route(r).map(|x| Estimate { success: 0.9, ..x }))),
-        };
-        if let Some(route) = flow.primary_route() {
-            let (open, bundle) = (route.is_open(), self.inputs.bundle);
-            let fitting = Fitting::new(route, self.estimates, &bundle.pools, bundle.matrix());
-            for e in self.estimates {
-                if open || fitting.takes(e) {
-                    self.arm(&mut shared, Some(e), into, out);
-                } else {
-                    out.push(self.kept_out_by_route(&stands.name, e.ix));
-                }
+        let shared = Flow { at, flow, stands, forms: contract_is_checked(contract) };
+        let mut forecaster = flow.forecaster(detection(contract), &|r| self.route(r));
+        let Some(route) = flow.primary_route() else {
+            let forecast = forecaster.of(Estimate::default());
+            if !self.estimates.is_empty() {
+                self.arm(&shared, &Expected { model: None, forecast, schema: 1.0 }, into, out);
             }
-        } else if !self.estimates.is_empty() {
-            self.arm(&mut shared, None, into, out);
+            return;
+        };
+        let forecasts = forecaster.of_each(self.estimates.iter().map(|e| e.estimate));
+        let schemas = if shared.forms { self.schemas(flow) } else { Vec::new() };
+        let mut schemas = schemas.into_iter().map(|e| e.success);
+        let (open, bundle) = (route.is_open(), self.inputs.bundle);
+        let fitting = Fitting::new(route, self.estimates, &bundle.pools, bundle.matrix());
+        for (e, forecast) in self.estimates.iter().zip(forecasts) {
+            let schema = schemas.next().unwrap_or(1.0);
+            if open || fitting.takes(e) {
+                self.arm(&shared, &Expected { model: Some(e), forecast, schema }, into, out);
+            } else {
+                out.push(self.kept_out_by_route(&stands.name, e.ix));
+            }
         }
     }
 
-    fn arm(&self, of: &mut Flow<'_>, e: Option<&Estimated>, into: &mut Vec<Draft>, out: &mut Vec<Exclusion>) {
+    /// Prior probability that the contract's form holds at the end of a workflow, as the success of each model. A form
+    /// that is not kept is always noticed.
+    fn schemas(&self, flow: &Workflow) -> Vec<Estimate> {
+        let (contract, matrix) = (self.inputs.profile.output_contract.value, self.inputs.bundle.matrix());
+        let keeps = |e: &Estimated| matrix.model(e.ix).map_or(1.0, |m| keeps_contract(contract, m.abilities));
+        let alone = self.estimates.iter().map(|e| Estimate { success: keeps(e), ..e.estimate });
+        flow.forecaster(1.0, &|r| self.route(r).map(|x| Estimate { success: 0.9, ..x })).of_each(alone)
+    }
+
+    fn arm(
+        &self,
+        of: &Flow<'_>,
+        expected: &Expected<'a>,
+        into: &mut Vec<Draft<'a>>,
+        out: &mut Vec<Exclusion>,
+    ) {
         let inputs = self.inputs;
-        let model = e.and_then(|e| inputs.bundle.matrix().model(e.ix));
+        let &Expected { model: e, forecast, schema } = expected;
         let alone = e.map_or_else(Estimate::default, |e| e.estimate);
-        let forecast = of.forecasts.of(alone);
         let prior = forecast.success.clamp(0.01, 0.99);
         let stands = of.stands.arm(e.map(|e| e.ix));
         let belief = inputs.statistics.believe(&self.located, &stands.seat, prior, self.beta.1 > 0.0);
@@ -292,7 +322,7 @@ impl Scorer<'_> {
             self.breaks_limit(of.flow, e, cost, time.as_ref(), &belief)
         {
             out.push(Exclusion {
-                model: model.map_or_else(|| ANY_MODEL.into(), |m| m.id.clone()),
+                model: self.id(e.map(|e| e.ix)),
                 workflow: Some(of.stands.name.clone()),
                 reason: reason.into(),
                 rule,
@@ -302,14 +332,13 @@ impl Scorer<'_> {
             return;
         }
         let bonus = self.beta_of(e) * belief.doubt;
-        let schema = self.schema(of, model, alone);
         let terms = Terms {
             success: belief.mean,
             bonus,
             optimistic: (belief.mean + bonus).min(1.0),
             quality: stands.quality,
             schema: match stands.contract {
-                Some(seen) if of.forms.is_some() => seen.posterior(schema, QUALITY_STRENGTH),
+                Some(seen) if of.forms => seen.posterior(schema, QUALITY_STRENGTH),
                 _ => schema,
             },
             cost: 1.0,
@@ -328,7 +357,8 @@ impl Scorer<'_> {
             strength: stands.seat.strength(),
         };
         into.push(Draft {
-            scored: Scored { flow: of.at, model: e.map(|e| e.ix) },
+            flow: of.at,
+            model: e,
             terms,
             utility: 0.0,
             cost: cost_known.then_some(cost),
@@ -338,9 +368,8 @@ impl Scorer<'_> {
     }
 
     fn kept_out_by_route(&self, workflow: &Arc<str>, ix: ModelIx) -> Exclusion {
-        let model = self.inputs.bundle.matrix().model(ix);
         Exclusion {
-            model: model.map_or_else(|| ANY_MODEL.into(), |m| m.id.clone()),
+            model: self.id(Some(ix)),
             workflow: Some(workflow.clone()),
             reason: "route".into(),
             rule: None,
@@ -349,11 +378,17 @@ impl Scorer<'_> {
         }
     }
 
+    /// The name of a model in records.
+    fn id(&self, model: Option<ModelIx>) -> Arc<str> {
+        let model = model.and_then(|ix| self.inputs.bundle.matrix().model(ix));
+        model.map_or_else(|| ANY_MODEL.into(), |m| m.id.clone())
+    }
+
     /// The arms as the record has them. Each is written where it stays: one is longer than it takes to score it.
     fn records<'d>(
         &self,
         most: usize,
-        drafts: impl Iterator<Item = &'d Draft>,
+        drafts: impl Iterator<Item = &'d Draft<'d>>,
         flows: &[Arc<Workflow>],
     ) -> Vec<Arm> {
         let any: Arc<str> = ANY_MODEL.into();
@@ -361,8 +396,8 @@ impl Scorer<'_> {
         let matrix = self.inputs.bundle.matrix();
         let mut arms = Vec::with_capacity(most);
         for d in drafts {
-            let Some(Some(workflow)) = names.get(d.scored.flow) else { continue };
-            let model = d.scored.model.and_then(|ix| matrix.model(ix)).map_or(&any, |m| &m.id);
+            let Some(Some(workflow)) = names.get(d.flow) else { continue };
+            let model = d.model.and_then(|e| matrix.model(e.ix)).map_or(&any, |m| &m.id);
             arms.push(Arm {
                 workflow: Arc::clone(workflow),
                 model: Arc::clone(model),
@@ -380,17 +415,6 @@ impl Scorer<'_> {
     fn beta_of(&self, e: Option<&Estimated>) -> f64 {
         let reopened = e.and_then(|e| self.standing.model(e.ix)).is_some_and(|m| m.reopened);
         if reopened { self.beta.1 } else { self.beta.0 }
-    }
-
-    /// Prior probability that the contract's form holds at the end of the workflow.
-    fn schema(&self, of: &mut Flow<'_>, model: Option<&Arc<Model>>, alone: Estimate) -> f64 {
-        let contract = self.inputs.profile.output_contract.value;
-        match (&mut of.forms, model) {
-            (Some(forms), Some(m)) => {
-                forms.of(Estimate { success: keeps_contract(contract, m.abilities), ..alone }).success
-            }
-            _ => 1.0,
-        }
     }
 
     fn latency(&self, e: Option<&Estimated>, forecast: &Estimate, alone: Estimate) -> f64 {
