@@ -13,7 +13,7 @@ use crate::grams::Sink;
 use crate::scan::Signs;
 use crate::shape::{Shape, asks_in_greek};
 use pieces::Pieces;
-use reader::Reader;
+use reader::{ReadSoFar, Reader};
 use types::ChatRequest;
 use types::chat::{Message, ResponseFormat, Role, ToolChoice};
 use types::profile::Facts;
@@ -24,6 +24,20 @@ const BODY_TAIL: usize = 3_000;
 /// Bytes read of the material of the instructions, at its start and at its end.
 const INSTRUCTION_HEAD: usize = 3_000;
 const INSTRUCTION_TAIL: usize = 1_000;
+/// Longest instructions that set one piece of work, bytes.
+const TELLING_BYTES: usize = 1_500;
+/// Evidence, at the weight of instructions, from which on they set it.
+const TELLING: f32 = 1.2;
+/// Other work that instructions may set.
+const OTHER_WORK: [Signal; 7] = [
+    Signal::Coding,
+    Signal::Planning,
+    Signal::ToolUse,
+    Signal::Rag,
+    Signal::Agent,
+    Signal::Math,
+    Signal::Form,
+];
 /// Earlier user turns that are read, and how much of each.
 const HISTORY_TURNS: usize = 4;
 const HISTORY_BYTES: usize = 300;
@@ -56,6 +70,15 @@ pub(crate) enum Contract {
     JsonSchema,
 }
 
+/// Work on a text that instructions set for every text that comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// To take facts out of it or to label it.
+    Extract,
+    /// To judge it.
+    Judge,
+}
+
 /// Everything the axes look at.
 #[derive(Clone, Debug)]
 pub(crate) struct Features {
@@ -81,6 +104,8 @@ pub(crate) struct Features {
     pub(crate) instruction_bytes: usize,
     /// The instructions begin by telling the model what it is or must do, rather than with material.
     pub(crate) instruction_address: bool,
+    /// The work that the instructions set, the text that asks being only what it is done on.
+    pub(crate) told: Option<Told>,
     /// Document markers seen in the instructions.
     pub(crate) instruction_documents: f32,
     /// Assistant turns before the last message.
@@ -147,7 +172,9 @@ impl Features {
         let ask = ask_text(request);
         let mut reader = Reader::new(sink, hits);
         features.read_ask(&ask, &mut reader);
+        let asked = reader.so_far();
         features.read_instructions(request, &mut reader);
+        features.heed_instructions(request, &asked, &mut reader);
         features.read_history(request, &mut reader);
         features.read_transcript(request, &mut reader);
         features.signals = reader.signals;
@@ -191,6 +218,7 @@ impl Features {
             ask_edge: AskEdge::default(),
             instruction_bytes: 0,
             instruction_address: false,
+            told: None,
             instruction_documents: 0.0,
             assistant_turns: 0,
             command_turns: 0,
@@ -266,6 +294,29 @@ impl Features {
         self.instruction_shape.end();
         self.instruction_documents = reader.signal(Signal::Document) - before;
         self.signs.words_asked = self.signs.words_asked.or(reader.scanner.signs.words_asked);
+    }
+
+    /// Where instructions set work on a text and one text follows, its words are no cues of what is asked for.
+    fn heed_instructions<S: Sink>(
+        &mut self,
+        request: &ChatRequest,
+        asked: &ReadSoFar,
+        reader: &mut Reader<'_, S>,
+    ) {
+        let others = request.messages.iter().filter(|m| !m.role.is_instruction()).count();
+        if others != 1 || self.facts.tools > 0 || !(1..=TELLING_BYTES).contains(&self.instruction_bytes) {
+            return;
+        }
+        let told = |signal: Signal| {
+            reader.signal(signal) - asked.signals.get(signal as usize).copied().unwrap_or(0.0)
+        };
+        let (extract, judge) = (told(Signal::Extraction), told(Signal::Eval));
+        let other = OTHER_WORK.into_iter().map(told).fold(0.0, f32::max);
+        if extract.max(judge) < TELLING || extract.max(judge) <= other {
+            return;
+        }
+        self.told = Some(if extract >= judge { Told::Extract } else { Told::Judge });
+        reader.weigh_again(asked, zone::ASK_BODY / zone::ASK, zone::ASK / zone::INSTRUCTION);
     }
 
     fn read_history<S: Sink>(&mut self, request: &ChatRequest, reader: &mut Reader<'_, S>) {

@@ -3,19 +3,21 @@
 //! Each is a form that public benchmarks hardly hold, so that no weights can be learnt for it.
 
 use crate::cues::Signal;
-use crate::features::{Contract, Features};
+use crate::features::{Contract, Features, Told};
 use crate::model::{CLASSES, Class, PerClass};
 
 /// A form: its name in explanations, whether a request has it, the class it speaks for, and by what log odds.
 type Form = (&'static str, fn(&Features) -> bool, Class, f32);
 
-const FORMS: [Form; 7] = [
+const FORMS: [Form; 9] = [
     ("a choice with nothing to be judged", is_mere_choice, Class::Chat, 4.5),
     ("bound to a text", is_bound, Class::Rag, 5.0),
     ("work broken into parts", |f| f.signal(Signal::Parts) >= 1.5, Class::Planning, 4.0),
     ("a question about data", is_lookup, Class::Extraction, 4.0),
     ("work in a shell", is_shell, Class::Coding, 4.0),
     ("a text and a question about it", asks_of_text, Class::Rag, 2.0),
+    ("instructions to extract or label", |f| f.told == Some(Told::Extract), Class::Extraction, 2.5),
+    ("instructions to judge", |f| f.told == Some(Told::Judge), Class::Eval, 2.5),
     ("names of code", names_code, Class::Coding, 3.0),
 ];
 
@@ -144,8 +146,9 @@ pub(crate) fn add(f: &Features, log_odds: &mut PerClass) {
 
 #[cfg(test)]
 mod tests {
-    use crate::axis::testing::all;
-    use types::axis::TaskFamily;
+    use crate::axis::testing::{all, body};
+    use serde_json::json;
+    use types::axis::{AxisValue as _, TaskFamily};
 
     #[test]
     fn a_choice_of_things_is_talk_and_of_answers_a_judgement() {
@@ -206,6 +209,35 @@ mod tests {
             kind, but they are all much older, and after work I am too tired to go out. My sister says that I should join a \
             choir, though I cannot sing at all.\n\nWhat would you do?";
         all(&[own], TaskFamily::Chat, |p| p.task_family.value);
+    }
+
+    #[test]
+    fn instructions_set_the_work_and_the_message_is_what_it_is_done_on() {
+        let code = "Write a Python function that sorts a list of tuples, then explain its time complexity.";
+        let poem = "Compose a short poem about the lighthouse, and a letter to its keeper.";
+        let answer = "Question: How do I reverse a list?\n\nAnswer:\ndef reverse(xs):\n    return xs[::-1]";
+        for (told, message, family) in [
+            (
+                "Classify the message as praise, question or complaint. Answer with the label.",
+                code,
+                "extraction",
+            ),
+            (
+                "Classify the message as praise, question or complaint. Answer with the label.",
+                poem,
+                "extraction",
+            ),
+            ("Klassifiziere die Nachricht als Lob, Frage oder Beschwerde.", code, "extraction"),
+            ("Extract every name and every place from the text that follows.", poem, "extraction"),
+            ("You grade answers. Rate the answer from 1 to 10 and give a short reason.", answer, "eval"),
+            ("你是评审。请给回答打分，满分10分，并说明理由。", answer, "eval"),
+            ("You are a friendly assistant. Keep your answers short.", code, "coding"),
+            ("You are a friendly assistant. Keep your answers short.", poem, "chat"),
+        ] {
+            let messages = json!([{"role": "system", "content": told}, {"role": "user", "content": message}]);
+            let p = body(json!({"messages": messages}));
+            assert_eq!(p.task_family.value.as_str(), family, "{told} / {message}: {:?}", p.task_family);
+        }
     }
 
     #[test]
