@@ -13,7 +13,7 @@ use crate::grams::Sink;
 use crate::scan::Signs;
 use crate::shape::{Shape, asks_in_greek};
 use pieces::Pieces;
-use reader::{ReadSoFar, Reader};
+use reader::Reader;
 use types::ChatRequest;
 use types::chat::{Message, ResponseFormat, Role, ToolChoice};
 use types::profile::Facts;
@@ -153,6 +153,9 @@ pub(crate) struct AskEdge {
     pub(crate) lower: bool,
 }
 
+/// Weight of evidence per signal, in the order of [`Signal::ALL`].
+type Signals = [f32; Signal::COUNT];
+
 /// A cue that was found: its number, how much it adds to its signal.
 pub(crate) type Hit = (u32, f32);
 
@@ -172,9 +175,9 @@ impl Features {
         let ask = ask_text(request);
         let mut reader = Reader::new(sink, hits);
         features.read_ask(&ask, &mut reader);
-        let asked = reader.so_far();
+        let asked = reader.signals;
         features.read_instructions(request, &mut reader);
-        features.heed_instructions(request, &asked, &mut reader);
+        features.told = features.told_by(request, &asked, &reader.signals);
         features.read_history(request, &mut reader);
         features.read_transcript(request, &mut reader);
         features.signals = reader.signals;
@@ -296,27 +299,21 @@ impl Features {
         self.signs.words_asked = self.signs.words_asked.or(reader.scanner.signs.words_asked);
     }
 
-    /// Where instructions set work on a text and one text follows, its words are no cues of what is asked for.
-    fn heed_instructions<S: Sink>(
-        &mut self,
-        request: &ChatRequest,
-        asked: &ReadSoFar,
-        reader: &mut Reader<'_, S>,
-    ) {
+    /// The work that instructions set on the one text that follows them: what they added to the signals of the text
+    /// tells.
+    fn told_by(&self, request: &ChatRequest, asked: &Signals, all: &Signals) -> Option<Told> {
         let others = request.messages.iter().filter(|m| !m.role.is_instruction()).count();
         if others != 1 || self.facts.tools > 0 || !(1..=TELLING_BYTES).contains(&self.instruction_bytes) {
-            return;
+            return None;
         }
-        let told = |signal: Signal| {
-            reader.signal(signal) - asked.signals.get(signal as usize).copied().unwrap_or(0.0)
-        };
+        let weight = |of: &Signals, signal: Signal| of.get(signal as usize).copied().unwrap_or(0.0);
+        let told = |signal: Signal| weight(all, signal) - weight(asked, signal);
         let (extract, judge) = (told(Signal::Extraction), told(Signal::Eval));
         let other = OTHER_WORK.into_iter().map(told).fold(0.0, f32::max);
         if extract.max(judge) < TELLING || extract.max(judge) <= other {
-            return;
+            return None;
         }
-        self.told = Some(if extract >= judge { Told::Extract } else { Told::Judge });
-        reader.weigh_again(asked, zone::ASK_BODY / zone::ASK, zone::ASK / zone::INSTRUCTION);
+        Some(if extract >= judge { Told::Extract } else { Told::Judge })
     }
 
     fn read_history<S: Sink>(&mut self, request: &ChatRequest, reader: &mut Reader<'_, S>) {

@@ -16,8 +16,8 @@ const FORMS: [Form; 9] = [
     ("a question about data", is_lookup, Class::Extraction, 4.0),
     ("work in a shell", is_shell, Class::Coding, 4.0),
     ("a text and a question about it", asks_of_text, Class::Rag, 2.0),
-    ("instructions to extract or label", |f| f.told == Some(Told::Extract), Class::Extraction, 2.5),
-    ("instructions to judge", |f| f.told == Some(Told::Judge), Class::Eval, 2.5),
+    ("instructions to extract or label", |f| f.told == Some(Told::Extract), Class::Extraction, 6.0),
+    ("instructions to judge", |f| f.told == Some(Told::Judge), Class::Eval, 6.0),
     ("names of code", names_code, Class::Coding, 3.0),
 ];
 
@@ -227,7 +227,11 @@ mod tests {
                 poem,
                 "extraction",
             ),
-            ("Klassifiziere die Nachricht als Lob, Frage oder Beschwerde.", code, "extraction"),
+            (
+                "Klassifiziere die Nachricht als Lob, Frage oder Beschwerde und nenne nur die Kategorie.",
+                code,
+                "extraction",
+            ),
             ("Extract every name and every place from the text that follows.", poem, "extraction"),
             ("You grade answers. Rate the answer from 1 to 10 and give a short reason.", answer, "eval"),
             ("你是评审。请给回答打分，满分10分，并说明理由。", answer, "eval"),

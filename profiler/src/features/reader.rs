@@ -18,12 +18,6 @@ pub(super) struct Reader<'a, S: Sink> {
     hits: Option<&'a mut Vec<Hit>>,
 }
 
-/// What was read up to some point.
-pub(super) struct ReadSoFar {
-    pub(super) signals: [f32; Signal::COUNT],
-    hits: usize,
-}
-
 impl<'a, S: Sink> Reader<'a, S> {
     pub(super) fn new(sink: &'a mut S, hits: Option<&'a mut Vec<Hit>>) -> Self {
         Reader {
@@ -39,21 +33,6 @@ impl<'a, S: Sink> Reader<'a, S> {
 
     pub(super) fn signal(&self, signal: Signal) -> f32 {
         self.signals.get(signal as usize).copied().unwrap_or(0.0)
-    }
-
-    /// What was read until now.
-    pub(super) fn so_far(&self) -> ReadSoFar {
-        ReadSoFar { signals: self.signals, hits: self.hits.as_ref().map_or(0, |h| h.len()) }
-    }
-
-    /// Weighs again what was read: `first` times what came before `point`, `then` times what came after it.
-    pub(super) fn weigh_again(&mut self, point: &ReadSoFar, first: f32, then: f32) {
-        for (sum, before) in self.signals.iter_mut().zip(point.signals) {
-            *sum = before * first + (*sum - before) * then;
-        }
-        for (i, (_, value)) in self.hits.iter_mut().flat_map(|h| h.iter_mut()).enumerate() {
-            *value *= if i < point.hits { first } else { then };
-        }
     }
 
     /// An edge of a text, where instructions stand: n-grams and (of the text that asks) the language count.
