@@ -135,15 +135,8 @@ impl PolicySet {
             problems.extend(self.run(place, cases, sets, &mut report));
         }
         for file in files {
-            let mut r = Reader::new(file, "PL");
-            let cases = match doc::parse(file, "PL") {
-                Ok(root) => of_file(&mut r, &root),
-                Err(d) => {
-                    problems.push(*d);
-                    continue;
-                }
-            };
-            problems.extend(r.problems);
+            let (cases, found) = read(file);
+            problems.extend(found);
             problems.extend(self.run((file.path.clone(), file), cases, sets, &mut report));
         }
         (report, problems)
@@ -178,6 +171,24 @@ impl PolicySet {
             report.cases.push(CaseResult { file, name: case.name, line: at.line, at, failures });
         }
         problems
+    }
+}
+
+/// What is wrong with the shape of test files (codes `PL1xx`), whatever policies they are about.
+#[must_use]
+pub fn misshapen(files: &[SourceFile]) -> Vec<Diagnostic> {
+    files.iter().flat_map(|file| read(file).1).collect()
+}
+
+/// The cases of a file, and what is wrong with their shape.
+fn read(file: &SourceFile) -> (Vec<Case>, Vec<Diagnostic>) {
+    let mut r = Reader::new(file, "PL");
+    match doc::parse(file, "PL") {
+        Ok(root) => {
+            let cases = of_file(&mut r, &root);
+            (cases, r.problems)
+        }
+        Err(d) => (Vec::new(), vec![*d]),
     }
 }
 

@@ -50,7 +50,7 @@ mod values;
 mod verb;
 mod watched;
 
-pub use cases::{CaseResult, Coverage, Mutant, Mutation, Registries, TestReport};
+pub use cases::{CaseResult, Coverage, Mutant, Mutation, Registries, TestReport, misshapen};
 pub use compare::{CostEffect, Replay, RuleChanges, RuleDelta};
 pub use error::Error;
 pub use explain::{AtomRecord, Explanation, RuleExplanation, directives as directives_json};

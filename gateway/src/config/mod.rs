@@ -176,10 +176,10 @@ pub fn load_read(
     let mut loaded = load_untested(read, environment, simulated);
     let is_error = |d: &Diagnostic| d.severity == Severity::Error;
     let (registries, mut found) = registries(&fleets);
-    if let Some(bundle) = &loaded.bundle
-        && !found.iter().any(is_error)
-    {
-        found.extend(bundle.policies().failing(&tests, &registries));
+    match loaded.bundle.as_ref().filter(|_| !found.iter().any(is_error)) {
+        Some(bundle) => found.extend(bundle.policies().failing(&tests, &registries)),
+        // What they say of rules nobody can tell, their shape is wrong all the same.
+        None => found.extend(engine::policies::misshapen(&tests)),
     }
     if found.iter().any(is_error) {
         loaded.bundle = None;
@@ -404,6 +404,7 @@ mod tests {
             ("matrix.d/own.yaml".into(), "providers:\n  openai: { teir: paid }\n".into()),
             ("workflows/own.yaml".into(), "version: 1\nname: own\nnodes: 3\n".into()),
             ("policies/own.rhai".into(), "fn (".into()),
+            ("policies/tests/own.yaml".into(), "version: 1\ncases: [{ givn: {}, expect: {} }]\n".into()),
         ]);
         let loaded = load(&source, &Environment::default(), Simulated::AsWritten);
         assert!(!loaded.is_good() && loaded.bundle.is_none());
@@ -413,6 +414,7 @@ mod tests {
             "matrix.d/own.yaml",
             "workflows/own.yaml",
             "policies/own.rhai",
+            "policies/tests/own.yaml",
         ] {
             assert!(
                 loaded.problems.iter().any(|d| d.file == file && d.line > 0),

@@ -17,6 +17,12 @@ enum Goal {
 }
 
 impl Goal {
+    fn of(&self) -> &str {
+        match self {
+            Goal::Matches(id) | Goal::DoesNot(id) | Goal::Atom(id, ..) | Goal::Applies(id, _) => id,
+        }
+    }
+
     fn missing(&self) -> String {
         match self {
             Goal::Matches(rule) => format!("`{rule}` never matches"),
@@ -78,6 +84,19 @@ impl Coverage {
             }
         }
         Coverage { goals }
+    }
+
+    /// The part of it that is about scripts, where the rules are not those of whoever tests.
+    #[must_use]
+    pub fn of_scripts(self, set: &PolicySet) -> Coverage {
+        let scripts: Vec<String> = set
+            .entries
+            .iter()
+            .filter(|e| matches!(e.body, Body::Script(_)))
+            .map(|e| e.head.id.to_string())
+            .collect();
+        let goals = self.goals.into_iter().filter(|(goal, _)| scripts.iter().any(|id| id == goal.of()));
+        Coverage { goals: goals.collect() }
     }
 
     /// Whether there is nothing that tests should show.

@@ -1,12 +1,15 @@
-//! Changed rules against unchanged tests: what no test notices is not tested.
+//! Changed rules and scripts against unchanged tests: what no test notices is not tested.
 
 use super::registry::Sets;
 use super::{Coverage, Registries, TestReport};
-use crate::load::rules;
+use crate::load::{rules, scripts_of};
+use crate::sandbox::Sandbox;
+use crate::script;
 use crate::selector::{Context, Moment};
 use crate::set::{Body, Entry, PolicySet};
 use serde::Serialize;
 use std::collections::HashMap;
+use std::ops::Range;
 use types::diagnostic::Severity;
 use types::doc::{self, Key, Node, Reader, SourceFile, Span, Style, Value};
 
@@ -26,11 +29,13 @@ const FLIPS: &[(&str, &str)] = &[
 /// Members of a rule that hold conditions.
 const CONDITIONS: &[&str] = &["when", "unless"];
 
-/// A change of one rule.
+/// A change of one rule or script.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mutant {
-    /// The rule.
+    /// The rule, or the script by its file.
     pub rule: String,
+    /// The file that it stands in.
+    pub file: String,
     /// Where the rule, or what is changed of it, stands: line from 1.
     pub line: usize,
     /// What is changed, in words.
@@ -49,15 +54,25 @@ pub struct Mutation {
 }
 
 impl Mutation {
-    /// One line per change that no test noticed, then how many were; `file` is that of the rules.
+    /// One line per change that no test noticed, then how many were.
     #[must_use]
-    pub fn told(&self, file: &str) -> Vec<String> {
-        let line = |m: &Mutant| format!("unnoticed  {file}:{}: `{}`: {}", m.line, m.rule, m.change);
+    pub fn told(&self) -> Vec<String> {
+        let line = |m: &Mutant| format!("unnoticed  {}:{}: `{}`: {}", m.file, m.line, m.rule, m.change);
         let mut lines: Vec<String> = self.survived.iter().map(line).collect();
         let all = self.killed.saturating_add(self.survived.len());
         let more = if self.cut { "; there are more, which were not tried" } else { "" };
-        lines.push(format!("{} of {all} changes of rules were noticed{more}", self.killed));
+        lines.push(format!("{} of {all} changes were noticed{more}", self.killed));
         lines
+    }
+}
+
+impl Mutation {
+    /// Counts what the tests made of a change.
+    fn count(&mut self, mutant: Mutant, report: &TestReport) {
+        match report.failed() > 0 {
+            true => self.killed = self.killed.saturating_add(1),
+            false => self.survived.push(mutant),
+        }
     }
 }
 
@@ -69,30 +84,78 @@ struct Changed {
 }
 
 impl PolicySet {
-    /// Changes the rules of the rules file one by one (switched off, comparisons turned round, numbers changed) and
-    /// runs all cases against each. What a change makes unreadable is none. The cases must pass without it.
+    /// Changes the rules of the rules file, unless they are `shipped`, and the scripts one by one (rules switched off,
+    /// comparisons and truth turned round, numbers changed) and runs all cases against each. What a change makes unreadable
+    /// is none. The cases must pass without it.
     #[must_use]
-    pub fn mutate(&self, files: &[SourceFile], registries: &Registries) -> Mutation {
+    pub fn mutate(&self, files: &[SourceFile], registries: &Registries, shipped: bool) -> Mutation {
         let (sets, _) = Sets::of(self, registries);
         let mut found = Mutation::default();
-        let Ok(root) = doc::parse(&self.rules_file, "PL") else { return found };
-        let Some(Node { value: Value::List(list), span, style }) = root.get("rules") else { return found };
-        let mut changes: Vec<Changed> = list.iter().enumerate().flat_map(|(at, n)| changes(at, n)).collect();
-        found.cut = changes.len() > MAX_MUTANTS;
-        changes.truncate(MAX_MUTANTS);
-        for Changed { mutant, at, rule } in changes {
+        let mut left = MAX_MUTANTS;
+        if !shipped {
+            self.mutate_rules((files, &sets), &mut left, &mut found);
+        }
+        for script in self.script_files() {
+            let changes = of_script(script);
+            found.cut |= changes.len() > left;
+            for (mutant, text) in changes.into_iter().take(left) {
+                left = left.saturating_sub(1);
+                let changed = SourceFile::new(script.path.clone(), text);
+                let (Some(set), Some(sets)) = (self.with_script(&changed), sets.with_script(&changed)) else {
+                    continue;
+                };
+                found.count(mutant, &set.test_under(files, &sets, Coverage::default()).0);
+            }
+        }
+        found
+    }
+
+    fn mutate_rules(&self, (files, sets): (&[SourceFile], &Sets), left: &mut usize, found: &mut Mutation) {
+        let Ok(root) = doc::parse(&self.rules_file, "PL") else { return };
+        let Some(Node { value: Value::List(list), span, style }) = root.get("rules") else { return };
+        let file = &self.rules_file.path;
+        let changes: Vec<Changed> =
+            list.iter().enumerate().flat_map(|(at, n)| changes(file, at, n)).collect();
+        found.cut = changes.len() > *left;
+        for Changed { mutant, at, rule } in changes.into_iter().take(*left) {
+            *left = left.saturating_sub(1);
             let mut all = list.clone();
             if let Some(slot) = all.get_mut(at) {
                 *slot = rule;
             }
             let node = Node { value: Value::List(all), span: *span, style: *style };
             let (Some(set), Some(sets)) = (self.with_rules(&node), sets.with_rules(&node)) else { continue };
-            match noticed(&set.test_under(files, &sets, Coverage::default()).0) {
-                true => found.killed = found.killed.saturating_add(1),
-                false => found.survived.push(mutant),
-            }
+            found.count(mutant, &set.test_under(files, &sets, Coverage::default()).0);
         }
-        found
+    }
+
+    /// The same with another text of one script; `None` = it cannot be read.
+    pub(super) fn with_script(&self, changed: &SourceFile) -> Option<PolicySet> {
+        let cx = Context { resolver: &self.resolver, moment: Moment::Load };
+        let sandbox = Sandbox::scripts(&self.sandbox.constants, script::register);
+        let mut seen = HashMap::new();
+        let (mut entries, _, mut problems) = scripts_of(vec![changed], &sandbox, &cx, &mut seen);
+        let mut r = Reader::new(&self.rules_file, "PL");
+        let root = doc::parse(&self.rules_file, "PL").ok()?;
+        if let Some(node) = root.get("rules") {
+            rules(&mut r, node, &cx, &mut seen, &mut entries);
+        }
+        problems.extend(r.problems);
+        if problems.iter().any(|d| d.severity == Severity::Error) {
+            return None;
+        }
+        entries.extend(self.scripts_but(&changed.path));
+        Some(self.with_entries(entries))
+    }
+
+    /// The scripts, but for that of one file.
+    fn scripts_but(&self, path: &str) -> impl Iterator<Item = Entry> {
+        self.entries.iter().filter_map(move |e| match &e.body {
+            Body::Script(script) if script.path() != path => {
+                Some(Entry::new(e.head.clone(), e.phase, e.closed, Body::Script(script.clone())))
+            }
+            _ => None,
+        })
     }
 
     /// The same with other rules of the rules file; `None` = they cannot be read.
@@ -104,30 +167,43 @@ impl PolicySet {
         if r.problems.iter().any(|d| d.severity == Severity::Error) {
             return None;
         }
-        let scripts = self.entries.iter().filter_map(|e| match &e.body {
-            Body::Script(script) => {
-                Some(Entry::new(e.head.clone(), e.phase, e.closed, Body::Script(script.clone())))
-            }
-            Body::Rule(_) => None,
-        });
-        entries.extend(scripts);
+        entries.extend(self.scripts_but(""));
         Some(self.with_entries(entries))
     }
 }
 
-fn noticed(report: &TestReport) -> bool {
-    report.failed() > 0
+/// Everything that is changed of one script, what it says of itself left out; with each the whole text.
+fn of_script(script: &SourceFile) -> Vec<(Mutant, String)> {
+    let text: &str = &script.text;
+    let about = about(text);
+    let changes = of_code(text).into_iter().filter(|change| !about.contains(&change.at));
+    changes
+        .map(|Change { at, said, text: changed }| {
+            let before = text.get(..at).unwrap_or_default();
+            let line = before.matches('\n').count().saturating_add(1);
+            let rule = script.stem().to_owned();
+            (Mutant { rule, file: script.path.clone(), line, change: said }, changed)
+        })
+        .collect()
+}
+
+/// Where in a script the function `describe` stands: to the first line that closes at its beginning.
+fn about(text: &str) -> Range<usize> {
+    let Some(start) = text.find("fn describe") else { return 0..0 };
+    let rest = text.get(start..).unwrap_or_default();
+    let end = rest.find("\n}").or_else(|| rest.find('\n')).unwrap_or(rest.len());
+    start..start.saturating_add(end)
 }
 
 /// Everything that is changed of one rule.
-fn changes(at: usize, rule: &Node) -> Vec<Changed> {
+fn changes(file: &str, at: usize, rule: &Node) -> Vec<Changed> {
     let Value::Map(members) = &rule.value else { return Vec::new() };
     let id = rule.get("id").and_then(Node::as_str).unwrap_or("?").to_owned();
     if rule.get("mode").and_then(Node::as_str) == Some("disabled") {
         return Vec::new();
     }
     let changed = |span: Span, change: String, rule: Node| Changed {
-        mutant: Mutant { rule: id.clone(), line: span.line, change },
+        mutant: Mutant { rule: id.clone(), file: file.to_owned(), line: span.line, change },
         at,
         rule,
     };
@@ -143,7 +219,7 @@ fn changes(at: usize, rule: &Node) -> Vec<Changed> {
         if CONDITIONS.contains(&key.name.as_str())
             && let Value::Str(text) = &value.value
         {
-            for (said, text) in of_condition(text) {
+            for Change { said, text, .. } in of_code(text) {
                 let node = Node { value: Value::Str(text), ..value.clone() };
                 all.push(changed(value.span, format!("`{}`: {said}", key.name), with(node)));
             }
@@ -165,25 +241,27 @@ fn off(rule: &Node, members: &[(Key, Node)]) -> Node {
     Node { value: Value::Map(members), ..rule.clone() }
 }
 
-/// A condition with one comparison turned round, or one number changed; with each what was done.
-fn of_condition(text: &str) -> Vec<(String, String)> {
+/// A text that differs in one place.
+struct Change {
+    /// Where, in bytes.
+    at: usize,
+    /// What was done.
+    said: String,
+    /// The whole of it.
+    text: String,
+}
+
+/// A condition or a script with one comparison or truth turned round, or one number changed.
+fn of_code(text: &str) -> Vec<Change> {
     let mut all = Vec::new();
     let mut at = 0;
     let mut before = ' ';
     while let Some(rest) = text.get(at..).filter(|r| !r.is_empty()) {
-        let c = rest.chars().next().unwrap_or(' ');
-        let mut length = c.len_utf8();
-        if c == '"' {
-            length = quoted(rest);
-        } else if let Some((from, to)) = FLIPS.iter().find(|(from, _)| rest.starts_with(from)) {
-            length = from.len();
-            all.push((format!("`{from}` becomes `{to}`"), spliced(text, at, length, to)));
-        } else if c.is_ascii_digit() && !(before.is_alphanumeric() || before == '_') {
-            length = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
-            let number = rest.get(..length).unwrap_or_default();
-            if let Some(other) = another(number) {
-                all.push((format!("`{number}` becomes `{other}`"), spliced(text, at, length, &other)));
-            }
+        let within = before.is_alphanumeric() || before == '_';
+        let (length, other) = token(rest, within);
+        if let (Some(to), Some(from)) = (other, rest.get(..length)) {
+            let said = format!("`{from}` becomes `{to}`");
+            all.push(Change { at, said, text: spliced(text, at, length, &to) });
         }
         before = rest.get(..length).and_then(|s| s.chars().next_back()).unwrap_or(' ');
         at = at.saturating_add(length.max(1));
@@ -191,14 +269,52 @@ fn of_condition(text: &str) -> Vec<(String, String)> {
     all
 }
 
+/// How long what a text begins with is, and what it may become. `within`: a name goes on there.
+fn token(rest: &str, within: bool) -> (usize, Option<String>) {
+    let c = rest.chars().next().unwrap_or(' ');
+    let to = |end: Option<usize>| end.unwrap_or(rest.len());
+    if rest.starts_with("//") {
+        return (to(rest.find('\n')), None);
+    }
+    if rest.starts_with("/*") {
+        return (to(rest.find("*/").map(|end| end.saturating_add(2))), None);
+    }
+    if c == '"' || c == '`' {
+        return (quoted(rest, c), None);
+    }
+    // Arms of a switch and closures are no comparisons.
+    if rest.starts_with("=>") || rest.starts_with("->") {
+        return (2, None);
+    }
+    if let Some((from, flipped)) = FLIPS.iter().find(|(from, _)| rest.starts_with(from)) {
+        return (from.len(), Some((*flipped).to_owned()));
+    }
+    if c.is_ascii_digit() && !within {
+        let length = to(rest.find(|c: char| !(c.is_ascii_digit() || c == '.')));
+        // The ends of a range are two numbers.
+        let length = rest.get(..length).and_then(|n| n.find("..")).unwrap_or(length);
+        return (length, rest.get(..length).and_then(another));
+    }
+    if (c.is_alphabetic() || c == '_') && !within {
+        let length = to(rest.find(|c: char| !(c.is_alphanumeric() || c == '_')));
+        let other = match rest.get(..length) {
+            Some("true") => Some("false"),
+            Some("false") => Some("true"),
+            _ => None,
+        };
+        return (length, other.map(str::to_owned));
+    }
+    (c.len_utf8(), None)
+}
+
 /// Length of a string literal, its quotes included.
-fn quoted(text: &str) -> usize {
+fn quoted(text: &str, mark: char) -> usize {
     let mut escaped = false;
     for (i, c) in text.char_indices().skip(1) {
         match c {
             _ if escaped => escaped = false,
             '\\' => escaped = true,
-            '"' => return i.saturating_add(1),
+            c if c == mark => return i.saturating_add(1),
             _ => {}
         }
     }
@@ -273,7 +389,7 @@ mod tests {
 
     #[track_caller]
     fn condition(text: &str, want: &[&str]) {
-        let got: Vec<String> = of_condition(text).into_iter().map(|(_, text)| text).collect();
+        let got: Vec<String> = of_code(text).into_iter().map(|change| change.text).collect();
         assert_eq!(got, want, "{text}");
     }
 
@@ -292,6 +408,34 @@ mod tests {
         condition(r#"x in ["a == 7", "\" < 8"]"#, &[]);
         condition("failures_10m >= 0", &["failures_10m < 0", "failures_10m >= 1"]);
         condition("ä != 0.0", &["ä == 0.0", "ä != 0.5"]);
+        condition("a_true || !true", &["a_true && !true", "a_true || !false"]);
+        condition(
+            "for i in 0..3 { } // 5 < 6",
+            &["for i in 1..3 { } // 5 < 6", "for i in 0..4 { } // 5 < 6"],
+        );
+        condition("switch x { \"a\" => 2, _ => `${1 < 2}` }", &["switch x { \"a\" => 3, _ => `${1 < 2}` }"]);
+    }
+
+    #[test]
+    fn scripts_are_changed_too_and_shipped_rules_are_not() {
+        let text = "fn describe() {\n    #{ id: \"guard\", priority: 5 }\n}\n\nfn most() { 3 }\n\n\
+                    fn on_request(ctx, act) {\n    if ctx.history.turn > most() { act.deny(\"no\"); }\n}\n";
+        let set = sound(RULES, &[("guard.rhai", text)]);
+        let play = |cases: &str| {
+            let files = [SourceFile::new("t.yaml", format!("version: 1\ncases:\n{cases}"))];
+            let found = set.mutate(&files, &Registries::new(), true);
+            let alive = found.survived.iter().map(|m| format!("{}:{} {}", m.file, m.line, m.change));
+            (found.killed, alive.collect::<Vec<_>>())
+        };
+        let given = |turn: u32, expect: &str| {
+            format!(
+                "- {{ name: t{turn}, given: {{ history: {{ turn: {turn} }} }}, expect: {{ {expect} }} }}\n"
+            )
+        };
+        let weak = given(9, "denied: denied");
+        assert_eq!(play(&weak), (1, vec!["guard.rhai:5 `3` becomes `4`".to_owned()]));
+        let strong = [given(4, "denied: denied"), given(3, "not_matched: [guard]")].concat();
+        assert_eq!(play(&strong), (2, Vec::new()));
     }
 
     const RULES: &str = "rules:\n\
@@ -303,7 +447,7 @@ mod tests {
         let files = [SourceFile::new("t.yaml", format!("version: 1\ncases:\n{cases}"))];
         let (report, problems) = set.test(&files, &Registries::new());
         assert!(report.failed() == 0 && problems.is_empty(), "{problems:?}");
-        let found = set.mutate(&files, &Registries::new());
+        let found = set.mutate(&files, &Registries::new(), false);
         (
             found.killed,
             found.survived.into_iter().map(|m| format!("{}:{} {}", m.rule, m.line, m.change)).collect(),

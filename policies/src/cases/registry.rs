@@ -50,8 +50,17 @@ impl Sets {
 
     /// The same with other rules; `None` = under some registry they cannot be read.
     pub(super) fn with_rules(&self, rules: &Node) -> Option<Sets> {
+        self.each(|set| set.with_rules(rules))
+    }
+
+    /// The same with another text of a script; `None` = under some registry it cannot be read.
+    pub(super) fn with_script(&self, script: &SourceFile) -> Option<Sets> {
+        self.each(|set| set.with_script(script))
+    }
+
+    fn each(&self, change: impl Fn(&PolicySet) -> Option<PolicySet>) -> Option<Sets> {
         let each = self.0.iter().map(|(name, set)| match set {
-            Some(set) => Some((name.clone(), Some(set.with_rules(rules)?))),
+            Some(set) => Some((name.clone(), Some(change(set)?))),
             None => Some((name.clone(), None)),
         });
         each.collect::<Option<_>>().map(Sets)

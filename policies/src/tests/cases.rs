@@ -220,7 +220,7 @@ fn changed_rules_are_tried_under_registries_too() {
     let registries = Registries::from([("two".to_owned(), two())]);
     let text = "version: 1\nregistry: two\ncases:\n\
         - { given: { tenant: { region: eu } }, expect: { candidates: { none_of: [delta/b] } } }\n";
-    let found = set.mutate(&[SourceFile::new("a.yaml", text)], &registries);
+    let found = set.mutate(&[SourceFile::new("a.yaml", text)], &registries, false);
     assert!(found.survived.iter().all(|m| m.change != "it is switched off"), "{found:#?}");
     assert!(found.killed >= 3, "{found:#?}");
 }

@@ -139,14 +139,14 @@ async fn tests_are_tested_by_changing_the_rules() {
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("routing_rules.yaml:5: `calm`: `when`: `3` becomes `4`"), "{text}");
     assert!(text.contains("`calm`: `cap_cost`: `0.5` becomes `0.25`"), "{text}");
-    assert!(text.contains("2 of 4 changes of rules were noticed"), "{text}");
+    assert!(text.contains("2 of 4 changes were noticed"), "{text}");
     let (code, text) = said(
         "  - { given: { history: { turn: 4 } }, expect: { matched: [calm], directives: { cap_cost: 0.5 } } }\n  \
          - { given: { history: { turn: 3 } }, expect: { not_matched: [calm] } }\n",
     )
     .await;
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("4 of 4 changes of rules were noticed"), "{text}");
+    assert!(text.contains("4 of 4 changes were noticed"), "{text}");
 }
 
 /// What a warning says of a request without candidates holds: explained, both rules apply and nothing is left.

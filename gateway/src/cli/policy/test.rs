@@ -3,7 +3,7 @@
 use super::bundle;
 use crate::cli::out::Out;
 use crate::cli::{FAILED, GOOD, Global, Outcome, WARNED};
-use crate::config::sources::POLICY_TESTS;
+use crate::config::sources::{POLICY_TESTS, is_built_in};
 use crate::config::{Source, folder};
 use std::path::PathBuf;
 use types::Severity;
@@ -23,7 +23,7 @@ pub(super) struct Args {
     /// Least percentage of these that must be touched
     #[arg(long, value_name = "PERCENT")]
     min: Option<f64>,
-    /// Change the rules one by one (off, comparisons, numbers), and tell which changes no test notices
+    /// Change rules and scripts one by one (off, comparisons, truth, numbers), and tell which changes no test notices
     #[arg(long)]
     mutate: bool,
 }
@@ -41,12 +41,17 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     }
     let fleets = Source::Folder(global.config.clone()).read().0.registries;
     let (registries, mut problems) = crate::config::registries(&fleets);
-    let (report, found) = bundle.policies().test(&sources, &registries);
+    // Shipped rules are ours to test: where the folder has none of its own, they are not counted.
+    let shipped = is_built_in(bundle.policies().rules_file());
+    let (mut report, found) = bundle.policies().test(&sources, &registries);
+    if shipped {
+        report.coverage = report.coverage.of_scripts(bundle.policies());
+    }
     problems.extend(found);
     let wrong = problems.iter().filter(|d| d.severity == Severity::Error).count();
     // What fails already notices nothing.
     let sound = report.failed() == 0 && wrong == 0;
-    let mutation = (args.mutate && sound).then(|| bundle.policies().mutate(&sources, &registries));
+    let mutation = (args.mutate && sound).then(|| bundle.policies().mutate(&sources, &registries, shipped));
     if out.json {
         let mut value = serde_json::to_value(&report)?;
         if let Some(members) = value.as_object_mut() {
@@ -77,7 +82,7 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
             report.coverage.percent()
         ));
         if let Some(mutation) = &mutation {
-            for line in mutation.told(&bundle.policies().rules_file().path) {
+            for line in mutation.told() {
                 out.line(&line);
             }
         }
