@@ -7,6 +7,6 @@ mod test;
 mod tests;
 mod tree;
 
-pub(crate) use operand::{Constant, Operand, Path};
+pub(crate) use operand::{Constant, Operand, Path, With};
 pub(crate) use test::{Read, Relation, Test};
 pub(crate) use tree::{Atom, Text, Tree, offset};

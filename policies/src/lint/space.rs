@@ -2,7 +2,7 @@
 //! make a difference.
 
 use crate::inputs::{self, Val, provider_type};
-use crate::native::{Atom, Constant, Operand, Path, Read, Relation, Test};
+use crate::native::{Atom, Constant, Operand, Path, Read, Relation, Test, With};
 use crate::phase::Phase;
 use crate::rule::Rule;
 use serde_json::{Map, Value, json};
@@ -43,6 +43,8 @@ struct Way {
 enum What {
     /// A list that holds this.
     Element(String),
+    /// A list that holds these.
+    Elements(Vec<String>),
     /// A text with this in it.
     Piece(String),
     /// This value.
@@ -205,6 +207,16 @@ impl Way {
             What::Element(element) => {
                 at.entry(last.clone()).or_insert_with(|| json!([])).as_array_mut()?.push(json!(element));
             }
+            What::Elements(elements) => {
+                let list = at.entry(last.clone()).or_insert_with(|| json!([])).as_array_mut()?;
+                list.extend(
+                    elements
+                        .iter()
+                        .filter(|e| !list.contains(&json!(e)))
+                        .map(|e| json!(e))
+                        .collect::<Vec<_>>(),
+                );
+            }
             What::Piece(piece) => match at.get_mut(last) {
                 Some(Value::String(text)) => *text = format!("{text} {piece}"),
                 Some(_) => return None,
@@ -239,7 +251,7 @@ fn names_of(path: &[Box<str>]) -> Vec<String> {
 
 /// How a part that is taken as it is can be made to hold.
 fn way(atom: &Atom, phase: Phase) -> Option<Way> {
-    let (names, what) = match (&atom.test, &atom.member) {
+    let (names, what) = match (&atom.test, &atom.asked) {
         (Some(Test::Holds(Operand::Path(p), Constant::Str(s))), _) => {
             let names = names_of(&p.names);
             match type_of(&names, phase) {
@@ -251,10 +263,34 @@ fn way(atom: &Atom, phase: Phase) -> Option<Way> {
             Constant::Str(s) => (names_of(&p.names), What::Element(s.to_string())),
             _ => return None,
         },
-        (None, Some(member)) => (names_of(&member.names), What::Member(member.value.json())),
+        (None, Some(asked)) => {
+            let names = names_of(&asked.names);
+            let what = match &asked.with {
+                With::Value(value) => What::Member(value.json()),
+                With::Text(text) => What::Piece(text.to_string()),
+                With::Length(n) => of_length(type_of(&names, phase)?, *n)?,
+            };
+            (names, what)
+        }
         _ => return None,
     };
     Some(Way { names, what })
+}
+
+/// What of a type is so long.
+fn of_length(ty: Type, n: usize) -> Option<What> {
+    match ty {
+        Type::Optional(of) => of_length(*of, n),
+        Type::Str => Some(What::Piece("x".repeat(n))),
+        Type::List(of) => match *of {
+            Type::Str => Some(What::Elements((1..=n).map(|i| format!("n{i}")).collect())),
+            Type::Enum(values) if values.len() >= n => {
+                Some(What::Elements(values.iter().take(n).map(ToString::to_string).collect()))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// What an atom makes one look at.

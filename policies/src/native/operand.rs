@@ -4,7 +4,7 @@ use super::test::Read;
 use crate::expression::Vars;
 use crate::inputs::{Get, PROVIDER, ProviderField, ProviderState, ROOT, Val};
 use crate::sandbox::Sets;
-use rhai::Expr;
+use rhai::{Expr, FnCallExpr};
 
 /// A value in a comparison.
 pub(crate) enum Operand {
@@ -183,39 +183,108 @@ fn json(value: &serde_json::Value) -> Option<Val<'_>> {
     })
 }
 
-/// A member of a map that is compared with a value, such as `tenant.labels.get("team") == "search"`.
+/// What a part of a condition asks for that is taken as it is, where a value at some place is known to make it hold: a member
+/// of a map (`tenant.labels.get("team") == "search"`), a text of some form (`glob(…)`), or so many of something
+/// (`request.tool_names.len() > 3`).
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Member {
-    /// The names that lead to it, its own included.
+pub(crate) struct Asked {
+    /// The names that lead to the value.
     pub(crate) names: Box<[Box<str>]>,
-    /// With it the comparison holds.
-    pub(crate) value: Constant,
+    pub(crate) with: With,
 }
 
-impl Member {
-    pub(super) fn of(expr: &Expr, sets: &Sets) -> Option<Member> {
+/// With what it holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum With {
+    /// This value.
+    Value(Constant),
+    /// A text with this in it.
+    Text(Box<str>),
+    /// So many characters, or elements.
+    Length(usize),
+}
+
+/// The longest that a witness is made.
+const MAX_LENGTH: i64 = 256;
+
+impl Asked {
+    pub(super) fn of(expr: &Expr, sets: &Sets) -> Option<Asked> {
         let Expr::FnCall(call, _) = expr else { return None };
         let [a, b] = call.args.as_slice() else { return None };
-        let (names, value) = match call.name.as_str() {
-            "==" => match Constant::of(b) {
-                Some(value) => (named(a)?, value),
-                None => (named(b)?, Constant::of(a)?),
+        let (names, with) = match call.name.as_str() {
+            "glob" => (place(a)?, With::Text(fitting(b)?)),
+            "contains" => (named(b)?, With::Value(constants(a, sets)?.first()?.clone())),
+            relation => match lengths(relation, a, b) {
+                Some((names, length)) => (names, With::Length(length)),
+                None if relation == "==" => match Constant::of(b) {
+                    Some(value) => (named(a)?, With::Value(value)),
+                    None => (named(b)?, With::Value(Constant::of(a)?)),
+                },
+                None => return None,
             },
-            "contains" => (named(b)?, constants(a, sets)?.first()?.clone()),
-            _ => return None,
         };
-        Some(Member { names: names.into(), value })
+        Some(Asked { names: names.into(), with })
+    }
+}
+
+/// A text that fits a pattern.
+fn fitting(pattern: &Expr) -> Option<Box<str>> {
+    let Expr::StringConstant(pattern, _) = pattern else { return None };
+    Some(pattern.replace('*', "").replace('?', "x").into())
+}
+
+/// What is to have which length, where `a` and `b` are compared so.
+fn lengths(relation: &str, a: &Expr, b: &Expr) -> Option<(Vec<Box<str>>, usize)> {
+    let (of, n, relation) = match (Constant::of(a), Constant::of(b)) {
+        (None, Some(Constant::Int(n))) => (a, n, relation),
+        (Some(Constant::Int(n)), None) => {
+            let turned = match relation {
+                "<" => ">",
+                "<=" => ">=",
+                other => other,
+            };
+            (b, n, turned)
+        }
+        _ => return None,
+    };
+    let least = match relation {
+        ">" => n.saturating_add(1),
+        ">=" | "==" => n,
+        _ => return None,
+    };
+    let (names, call) = called(of)?;
+    let is_length = call.name == "len" && call.args.is_empty() && (1..=MAX_LENGTH).contains(&least);
+    Some((names, usize::try_from(least).ok().filter(|_| is_length)?))
+}
+
+/// The names of a field or of a member of a map, also where something stands in the place of what is absent.
+fn place(expr: &Expr) -> Option<Vec<Box<str>>> {
+    let field = |expr| Path::of(expr).map(|path| path.names.into_vec());
+    field(expr).or_else(|| field(otherwise(expr)?)).or_else(|| named(expr))
+}
+
+/// What something else may stand in the place of.
+fn otherwise(expr: &Expr) -> Option<&Expr> {
+    match expr {
+        Expr::Coalesce(operands, _) => operands.first(),
+        _ => None,
     }
 }
 
 /// The names of `a.b.get("c")`, also where something stands in the place of what is absent.
 fn named(expr: &Expr) -> Option<Vec<Box<str>>> {
-    let expr = match expr {
-        Expr::Coalesce(operands, _) => operands.first()?,
-        expr => expr,
-    };
+    let (mut names, call) = called(expr)?;
+    match call.args.as_slice() {
+        [Expr::StringConstant(name, _)] if call.name == "get" => names.push(name.as_str().into()),
+        _ => return None,
+    }
+    Some(names)
+}
+
+/// The names of `a.b.f(…)`, and the call of `f`.
+fn called(expr: &Expr) -> Option<(Vec<Box<str>>, &FnCallExpr)> {
     let mut names = Vec::new();
-    let mut rest = expr;
+    let mut rest = otherwise(expr).unwrap_or(expr);
     while let Expr::Dot(x, flags, _) = rest
         && flags.is_empty()
     {
@@ -223,13 +292,9 @@ fn named(expr: &Expr) -> Option<Vec<Box<str>>> {
         rest = &x.rhs;
     }
     match rest {
-        Expr::MethodCall(call, _) if call.name == "get" => match call.args.as_slice() {
-            [Expr::StringConstant(name, _)] => names.push(name.as_str().into()),
-            _ => return None,
-        },
-        _ => return None,
+        Expr::MethodCall(call, _) => Some((names, call)),
+        _ => None,
     }
-    Some(names)
 }
 
 /// The names of a chain of `a.b.c`.

@@ -1,6 +1,6 @@
 //! Conditions taken apart: `&&`, `||`, `!` and the atoms between them.
 
-use super::operand::Member;
+use super::operand::Asked;
 use super::test::{Read, Test};
 use crate::check::start;
 use crate::sandbox::{Sets, place};
@@ -23,8 +23,8 @@ pub(crate) struct Atom {
     /// How it is answered here; `None` = by the engine, which also answers where the values turn out to be of
     /// another kind.
     pub(crate) test: Option<Test>,
-    /// What would make it hold, where it asks for a member of a map.
-    pub(crate) member: Option<Member>,
+    /// What would make it hold, where that is known.
+    pub(crate) asked: Option<Asked>,
     ast: AST,
     /// The variables it may read, by their names alone.
     reads: Box<[Box<str>]>,
@@ -62,7 +62,7 @@ impl Tree {
                 Tree::Atom(Box::new(Atom {
                     text: positive(expr, written(text.source, offset(text.source, start(expr)), end)).into(),
                     test: Test::of(expr, text.sets),
-                    member: Member::of(expr, text.sets),
+                    asked: Asked::of(expr, text.sets),
                     reads: variables(&ast),
                     ast,
                 }))

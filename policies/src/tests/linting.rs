@@ -131,6 +131,10 @@ fn contradictions_are_seen_behind_members_of_maps_and_pieces_of_texts() {
             "/request/last_user_text",
             "now pay",
         ),
+        (r#"glob(request.last_user_text, "*pay*")"#, "request.stream", "/request/last_user_text", "pay"),
+        (r#"request.last_user_text.len() > 3"#, "request.stream", "/request/last_user_text", "xxxx"),
+        (r#"2 <= request.tool_names.len()"#, "request.stream", "/request/tool_names/1", "n2"),
+        (r#"input.pii.len() > 0"#, "request.stream", "/input/pii/0", "email"),
     ] {
         let problems = check(&pair(a, b), &[("PL314", "both set `set_temperature`")]);
         assert_eq!(witness(&problems[0]).pointer(path), Some(&Value::from(want)), "{a} / {b}");
