@@ -193,7 +193,7 @@ async fn nobody_relies_on_more_than_what_is_written_down() {
     // A fiftieth of the ceiling beyond what is reserved.
     assert_eq!(kept[0].used, 120_000_000);
     assert!(tokio::time::timeout(wait, first.as_mut()).await.is_err(), "it is not on the disk yet");
-    store.written(&kept, NOON);
+    store.written(&kept);
     let first = first.await.unwrap();
     // Within the slice nobody waits, beyond it one does; who leaves meanwhile has used nothing.
     let second = take(0.02).await.unwrap();
@@ -208,6 +208,88 @@ async fn nobody_relies_on_more_than_what_is_written_down() {
     assert!(matches!(take(0.5).await, Err(Refused::Away(_))));
     let standing = store.standing(&tenant, &all, NOON).await;
     assert_eq!(standing[0].used, 120_000_000);
+}
+
+/// A writing visits what has changed, however many counters there are.
+#[tokio::test(start_paused = true)]
+async fn only_what_has_changed_is_to_be_written() {
+    let store = Counters::default();
+    store.begin_writing();
+    let tenant: Arc<str> = "acme".into();
+    let day = |key: usize| limits(&[(&format!("key:{key}"), Metric::Usd, 1.0, Window::Day)]);
+    let nano = |k: &stores::limits::Kept| (k.holder.to_string(), k.used, k.settled);
+    let write = |at| {
+        let kept = store.kept(at);
+        store.written(&kept);
+        kept.iter().map(nano).collect::<Vec<_>>()
+    };
+    for key in 0..5_000 {
+        store.restore(&tenant, &day(key)[0], 1_000, NOON);
+    }
+    assert_eq!((store.kept(NOON).len(), write(NOON).len()), (5_000, 5_000), "until it is written");
+    assert_eq!(write(NOON), []);
+    let tokens = Amount { usd: 100, ..Amount::default() };
+    let slice = 1_000_000_000 / 50;
+    let settled = |n: u64| Some(1_000 + n);
+    let (one, other) = (("key:7".to_owned(), 1_100), ("key:8".to_owned(), 1_100));
+    // Who was there before the restart relies on what is on the disk: a reservation waits for more.
+    let ask = async |key: usize| {
+        let limits = day(key);
+        let mut reserved = store.reserve(&tenant, &limits, tokens, NOON);
+        tokio::select! {
+            biased;
+            reserved = &mut reserved => return (reserved.unwrap(), Vec::new()),
+            () = store.wanted() => {}
+        }
+        let wrote = write(NOON);
+        (reserved.await.unwrap(), wrote)
+    };
+    let (a, wrote) = ask(7).await;
+    assert_eq!(wrote, [(one.0.clone(), one.1 + slice, settled(0))]);
+    let (b, wrote) = ask(8).await;
+    // The first is at rest but for what is in work: the disk is told so, and then no more.
+    let at_rest = (one.0.clone(), one.1, settled(0));
+    assert_eq!(wrote, [at_rest, (other.0.clone(), other.1 + slice, settled(0))]);
+    assert_eq!(write(NOON), [(other.0.clone(), other.1, settled(0))]);
+    assert_eq!(write(NOON), []);
+    store.settle(a, Amount { usd: 50, ..Amount::default() });
+    store.settle(b, tokens);
+    let settled = [(one.0.clone(), 1_050, settled(50)), (other.0.clone(), 1_100, settled(100))];
+    assert_eq!((write(NOON), write(NOON)), (settled.to_vec(), Vec::new()));
+    // The next day none of it counts: each is told once, whether or not somebody looked at it meanwhile.
+    let tomorrow = NOON + 86_400_000;
+    store.standing(&tenant, &day(9), tomorrow).await;
+    let over = write(tomorrow);
+    assert!(over.len() == 5_000 && over.iter().all(|(_, used, settled)| (*used, *settled) == (0, Some(0))));
+    assert_eq!((write(tomorrow), write(NOON)), (Vec::new(), Vec::new()));
+}
+
+/// What is forgotten here is taken off the disk as well.
+#[tokio::test(start_paused = true)]
+async fn what_is_forgotten_counts_nothing_on_the_disk_either() {
+    let store = Counters::default();
+    store.begin_writing();
+    let tenant: Arc<str> = "acme".into();
+    let user = |n: usize| limits(&[(&format!("rule:r:user={n}"), Metric::Requests, 1_000.0, Window::Day)]);
+    for n in 0..10_000 {
+        store.restore(&tenant, &user(n)[0], 1, NOON);
+    }
+    store.written(&store.kept(NOON));
+    // Their kind is full, and their day over: they make room.
+    let tomorrow = NOON + 86_400_000;
+    let one = Amount { requests: 1, ..Amount::default() };
+    let late = user(10_000);
+    let mut reserved = store.reserve(&tenant, &late, one, tomorrow);
+    assert!(tokio::time::timeout(Duration::from_millis(10), &mut reserved).await.is_err());
+    // One of them is looked at again before the disk is told.
+    store.standing(&tenant, &user(3), tomorrow).await;
+    let kept = store.kept(tomorrow);
+    assert_eq!(kept.len(), 10_001);
+    let counts: Vec<_> = kept.iter().filter(|k| k.used > 0).map(|k| &*k.holder).collect();
+    assert_eq!(counts, ["rule:r:user=10000"]);
+    store.written(&kept);
+    reserved.await.unwrap();
+    assert_eq!(store.kept(tomorrow).len(), 1, "what was written ran ahead of it");
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stores::limits::{Counters, Kept};
 use types::control::{ControlStore, Error, Object};
-use types::limits::{Limit, LimitStore as _};
+use types::limits::{Limit, LimitStore as _, Metric, Window};
 
 /// Kind of the objects that hold one counter of limits each.
 const COUNTER: &str = "counter";
@@ -144,13 +144,23 @@ fn object((kind, id): (&str, &str), version: u64, doc: Value, at: i64) -> Object
 struct Spent {
     store: Arc<dyn ControlStore>,
     counters: Arc<Counters>,
-    /// What is on the disk, by the identifier of its object.
-    rows: HashMap<String, Row>,
+    /// What is on the disk.
+    rows: HashMap<Whose, Row>,
+    /// What is there and counts nothing any more.
+    over: HashSet<Whose>,
     /// Version of the object of earlier versions; 0 = it is not there.
     old: u64,
 }
 
+/// One counter.
+type Whose = (Arc<str>, Arc<str>, Metric, Window);
+
+fn whose(k: &Kept) -> Whose {
+    (k.tenant.clone(), k.holder.clone(), k.metric, k.window)
+}
+
 struct Row {
+    id: String,
     version: u64,
     kept: Kept,
 }
@@ -209,46 +219,51 @@ impl Spent {
         }
         counters.begin_writing();
         let rows = found.into_iter().filter(|(_, (version, ..))| *version > 0);
-        let rows = rows.map(|(id, (version, kept, _))| (id, Row { version, kept })).collect();
-        Ok(Spent { store, counters, rows, old })
+        let rows = rows.map(|(id, (version, kept, _))| (whose(&kept), Row { id, version, kept })).collect();
+        Ok(Spent { store, counters, rows, over: HashSet::new(), old })
     }
 
     async fn write_changed(&mut self) -> Result<(), Error> {
         let at = clock::unix_ms();
         let all = self.counters.kept(at);
-        let mut present = HashSet::with_capacity(all.len());
         let mut changed = Vec::new();
+        let mut objects = Vec::new();
         for kept in &all {
-            let id = id_of(kept);
-            if self.rows.get(&id).is_none_or(|row| row.kept != *kept) {
-                changed.push((id.clone(), kept));
+            let whose = whose(kept);
+            let row = self.rows.get(&whose);
+            if kept.used == 0 {
+                self.over.extend(row.is_some().then_some(whose));
+                continue;
             }
-            present.insert(id);
-        }
-        if !changed.is_empty() {
-            let version = |id: &str| self.rows.get(id).map_or(0, |row| row.version);
-            let doc = |kept: &Kept| json!({ "unix_ms": at, "counter": kept });
-            let objects = changed.iter().map(|(id, k)| object((COUNTER, id), version(id), doc(k), at));
-            let written = self.store.put(objects.collect()).await?;
-            for ((id, kept), object) in changed.into_iter().zip(written) {
-                self.rows.insert(id, Row { version: object.version, kept: kept.clone() });
+            self.over.remove(&whose);
+            if row.is_none_or(|row| row.kept != *kept) {
+                let (id, version) = row.map_or_else(|| (id_of(kept), 0), |row| (row.id.clone(), row.version));
+                objects.push(object((COUNTER, &id), version, json!({ "unix_ms": at, "counter": kept }), at));
+                changed.push((whose, id, kept));
             }
         }
-        self.counters.written(&all, at);
-        self.tidy(&present).await
+        if !objects.is_empty() {
+            let written = self.store.put(objects).await?;
+            for ((whose, id, kept), object) in changed.into_iter().zip(written) {
+                self.rows.insert(whose, Row { id, version: object.version, kept: kept.clone() });
+            }
+        }
+        self.counters.written(&all);
+        self.tidy().await
     }
 
     /// Removes what counts no more, and what an earlier version wrote, once all of it stands in objects of its own.
-    async fn tidy(&mut self, present: &HashSet<String>) -> Result<(), Error> {
+    async fn tidy(&mut self) -> Result<(), Error> {
         if self.old > 0 {
             self.store.remove(SPENT, SPENT, self.old).await?;
             self.old = 0;
         }
-        let gone = self.rows.keys().filter(|id| !present.contains(*id)).take(REMOVED_AT_ONCE);
-        for id in gone.cloned().collect::<Vec<_>>() {
-            let version = self.rows.get(&id).map_or(0, |row| row.version);
-            self.store.remove(COUNTER, &id, version).await?;
-            self.rows.remove(&id);
+        for whose in self.over.iter().take(REMOVED_AT_ONCE).cloned().collect::<Vec<_>>() {
+            if let Some(row) = self.rows.get(&whose) {
+                self.store.remove(COUNTER, &row.id, row.version).await?;
+            }
+            self.rows.remove(&whose);
+            self.over.remove(&whose);
         }
         Ok(())
     }
@@ -272,7 +287,7 @@ impl Changing for Spent {
 mod tests {
     use super::*;
     use stores::control::ControlMemory;
-    use types::limits::{Amount, Metric, Window};
+    use types::limits::Amount;
 
     fn budget(holder: &str) -> Arc<[Limit]> {
         Limit::rate(holder, Metric::Usd, 100.0, Window::Day).into_iter().collect()
@@ -356,17 +371,19 @@ mod tests {
     async fn a_counter_of_yesterday_counts_no_more_and_goes() {
         let store: Arc<dyn ControlStore> = Arc::new(ControlMemory::default());
         let yesterday = clock::unix_ms() - 2 * 86_400_000;
-        let kept = Kept {
-            tenant: "a".into(),
-            holder: "tenant:x".into(),
-            metric: Metric::Usd,
-            window: Window::Day,
-            used: 9_000_000_000,
-            settled: None,
-            period: yesterday.div_euclid(86_400_000),
-        };
-        let doc = json!({ "unix_ms": yesterday, "counter": kept });
-        store.put(vec![object((COUNTER, &id_of(&kept)), 0, doc, yesterday)]).await.unwrap();
+        for tenant in ["a", "b"] {
+            let kept = Kept {
+                tenant: tenant.into(),
+                holder: "tenant:x".into(),
+                metric: Metric::Usd,
+                window: Window::Day,
+                used: 9_000_000_000,
+                settled: None,
+                period: yesterday.div_euclid(86_400_000),
+            };
+            let doc = json!({ "unix_ms": yesterday, "counter": kept });
+            store.put(vec![object((COUNTER, &id_of(&kept)), 0, doc, yesterday)]).await.unwrap();
+        }
         let counters = Arc::new(Counters::default());
         let mut spent = Spent::read(store.clone(), counters.clone(), None).await.unwrap();
         assert_eq!(used(&counters, "a").await, 0);
@@ -376,10 +393,6 @@ mod tests {
         spent.write_changed().await.unwrap();
         let written = store.all(COUNTER).await.unwrap();
         assert!(written.iter().all(|o| o.doc["unix_ms"].as_i64() > Some(yesterday)), "{written:?}");
-        let idle = Arc::new(Counters::default());
-        let mut none = Spent::read(store.clone(), idle.clone(), None).await.unwrap();
-        none.rows.values_mut().for_each(|row| row.kept.period -= 1);
-        none.tidy(&HashSet::new()).await.unwrap();
-        assert!(store.all(COUNTER).await.unwrap().is_empty());
+        assert_eq!(written.len(), 1, "what nobody has spent of since is gone");
     }
 }

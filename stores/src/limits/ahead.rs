@@ -23,6 +23,8 @@ pub(super) struct Mark {
     slice: u64,
     /// Something was reserved since it was last written.
     moved: bool,
+    /// The disk holds something of it, of whatever period.
+    row: bool,
 }
 
 impl Mark {
@@ -47,11 +49,27 @@ impl Mark {
         next
     }
 
-    /// So much is on the disk now, if it was written in this period.
-    pub(super) fn written(&mut self, (period, _): (i64, u64), used: u64) {
+    /// So much of a period is on the disk now.
+    pub(super) fn written(&mut self, (period, used): (i64, u64)) {
+        self.row = used > 0;
         if self.period == period {
             self.used = used;
         }
+    }
+
+    /// The disk holds something of it that was written earlier.
+    pub(super) fn restored(&mut self) {
+        self.row = true;
+    }
+
+    /// Whether the disk holds something of it.
+    pub(super) fn has_row(&self) -> bool {
+        self.row
+    }
+
+    /// Whether what the disk says is of another period than this.
+    pub(super) fn is_past(&self, period: i64) -> bool {
+        self.row && self.period < period
     }
 }
 
@@ -114,12 +132,12 @@ mod tests {
         m.reserved(1_000);
         assert_eq!(m.next((7, 5)), 25);
         assert!(m.lags((7, 5)), "it is not on the disk yet");
-        m.written((7, 5), 25);
+        m.written((7, 25));
         assert!(!m.lags((7, 25)) && m.lags((7, 26)));
         // At rest: the disk is told what is used, and from then on nobody relies on the slice.
         assert_eq!(m.next((7, 5)), 5);
         assert!(!m.lags((7, 5)) && m.lags((7, 6)));
-        m.written((7, 5), 5);
+        m.written((7, 5));
         assert!(m.lags((7, 6)));
     }
 
@@ -128,13 +146,18 @@ mod tests {
         let mut m = Mark::default();
         m.reserved(1_000);
         let first = m.next((7, 100));
-        m.written((7, 100), first);
+        m.written((7, first));
         assert!(m.lags((8, 1)));
         assert_eq!(m.next((8, 1)), 1);
         // What was written of the day before says nothing of this one.
-        m.written((7, 100), 120);
+        m.written((7, 120));
         assert!(m.lags((8, 1)));
-        m.written((8, 1), 1);
-        assert!(!m.lags((8, 1)));
+        m.written((8, 1));
+        assert!(!m.lags((8, 1)) && m.is_past(9) && !m.is_past(8));
+        // What counts nothing has nothing on the disk once that is told.
+        assert_eq!(m.next((9, 0)), 0);
+        assert!(m.has_row());
+        m.written((9, 0));
+        assert!(!m.has_row() && !m.is_past(10));
     }
 }

@@ -8,8 +8,9 @@ use super::ahead::{Mark, Writing};
 use super::counter::{Counter, Moment};
 use super::pace::Pace;
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -34,6 +35,8 @@ pub struct Counters {
     hasher: RandomState,
     epoch: Instant,
     writing: Writing,
+    /// The day for which counters whose period is over were last looked for.
+    day: AtomicI64,
 }
 
 type Id = (Arc<str>, Arc<str>, Metric, Window);
@@ -53,6 +56,9 @@ struct Shard {
     opened: HashMap<Kind, usize>,
     /// When idle ones of a full kind were looked for last.
     looked: Option<u64>,
+    /// Counters of days and months of which the disk may say something else than they do. Those that were forgotten
+    /// since they were written are among them.
+    due: HashSet<Id>,
 }
 
 /// A counter, and how fast it fills.
@@ -62,6 +68,8 @@ struct Counted {
     in_work: InWork,
     pace: Option<Pace>,
     mark: Mark,
+    /// It has counted something since it was last told what it counts.
+    changed: bool,
 }
 
 impl std::fmt::Debug for Counters {
@@ -78,6 +86,7 @@ impl Default for Counters {
             hasher: RandomState::new(),
             epoch: Instant::now(),
             writing: Writing::default(),
+            day: AtomicI64::new(i64::MIN),
         }
     }
 }
@@ -139,7 +148,7 @@ impl Counters {
         let mut lags = false;
         for limit in each(limits) {
             let want = amount.of(limit.metric);
-            let Counted { counter, mark, in_work, .. } = shard.counted(tenant, limit, now);
+            let Counted { counter, mark, in_work, .. } = shard.changing(tenant, limit, now);
             counter.add(want);
             in_work.begins(counter, limit.metric, want);
             if let Some(used) = counter.calendar().filter(|_| want > 0) {
@@ -208,19 +217,40 @@ fn id(tenant: &Arc<str>, limit: &Limit) -> Id {
 
 impl Shard {
     fn counted(&mut self, tenant: &Arc<str>, limit: &Limit, now: Moment) -> &mut Counted {
-        let opened = &mut self.opened;
-        self.counters.entry(id(tenant, limit)).or_insert_with(|| {
+        self.entry(tenant, limit, now).0
+    }
+
+    /// The counter of a limit, to count something.
+    fn changing(&mut self, tenant: &Arc<str>, limit: &Limit, now: Moment) -> &mut Counted {
+        let (counted, due) = self.entry(tenant, limit, now);
+        if counted.counter.calendar().is_some() && !std::mem::replace(&mut counted.changed, true) {
+            due.insert(id(tenant, limit));
+        }
+        counted
+    }
+
+    fn entry(&mut self, tenant: &Arc<str>, limit: &Limit, now: Moment) -> (&mut Counted, &mut HashSet<Id>) {
+        let Shard { counters, opened, due, .. } = self;
+        let id = id(tenant, limit);
+        let counted = counters.entry(id).or_insert_with_key(|id| {
             if let Some(kind) = kind(tenant, limit) {
                 let n = opened.entry(kind).or_default();
                 *n = n.saturating_add(1);
+            }
+            let mut mark = Mark::default();
+            if due.contains(id) {
+                // It was forgotten, and the disk has not been told yet.
+                mark.restored();
             }
             Counted {
                 counter: Counter::new(limit.metric, limit.window),
                 in_work: InWork::default(),
                 pace: Pace::new(limit.window, now.ms).filter(|_| limit.metric != Metric::Concurrency),
-                mark: Mark::default(),
+                mark,
+                changed: false,
             }
-        })
+        });
+        (counted, due)
     }
 
     /// The limits, those that would open one counter too many of their kind on the one that its latecomers share.
@@ -259,7 +289,16 @@ impl Shard {
     }
 
     fn forget(&mut self, now: Moment) {
-        self.counters.retain(|id, c| !c.counter.is_idle(id.3, now));
+        let due = &mut self.due;
+        self.counters.retain(|id, c| {
+            let is_idle = c.counter.is_idle(id.3, now);
+            match c.mark.has_row() {
+                true if is_idle => _ = due.insert(id.clone()),
+                false if is_idle => _ = due.remove(id),
+                _ => {}
+            }
+            !is_idle
+        });
         self.opened.clear();
         for (tenant, holder, metric, window) in self.counters.keys() {
             let (holder, metric, window) = (holder.clone(), *metric, *window);
@@ -319,7 +358,7 @@ impl LimitStore for Counters {
         let Some(mut shard) = self.shard(&reservation.tenant) else { return };
         for limit in each(&reservation.limits) {
             let (reserved, used) = (reservation.amount.of(limit.metric), used.of(limit.metric));
-            let Counted { counter, pace, in_work, .. } = shard.counted(&reservation.tenant, limit, now);
+            let Counted { counter, pace, in_work, .. } = shard.changing(&reservation.tenant, limit, now);
             if let Some(pace) = pace {
                 pace.add(used, now.ms);
             }
@@ -336,7 +375,8 @@ impl LimitStore for Counters {
     fn restore(&self, tenant: &Arc<str>, limit: &Limit, used: u64, unix_ms: i64) {
         let now = self.moment(unix_ms);
         let Some(mut shard) = self.shard(tenant) else { return };
-        let Counted { counter, pace, .. } = shard.counted(tenant, limit, now);
+        let Counted { counter, pace, mark, .. } = shard.changing(tenant, limit, now);
+        mark.restored();
         counter.used(limit.window, now);
         counter.add(used);
         if let Some(pace) = pace {

@@ -1,7 +1,9 @@
 //! What counts beyond the life of the process: what is written down of it, and what the disk is known to say.
 
-use super::{Counted, Counter, Counters};
+use super::{Counted, Counter, Counters, Id, Moment, Shard};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use types::limits::{Metric, Window};
 
@@ -17,7 +19,7 @@ pub struct Kept {
     /// `Day` or `Month`.
     pub window: Window,
     /// Used and reserved, and ahead of that: what is reserved when the process dies counts as used, where nobody knows
-    /// better.
+    /// better. 0 = nothing of it need be kept any more.
     pub used: u64,
     /// What of it has been used and settled; `None` = written by a version that did not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -40,52 +42,83 @@ impl Counters {
         self.writing.wanted().await;
     }
 
-    /// What counts beyond the life of the process, for the disk: days and months, a slice ahead of what is used where
-    /// something was reserved of late. Sliding windows begin anew.
+    /// What counts beyond the life of the process and the disk may not know, for the disk: days and months, a slice ahead
+    /// of what is used where something was reserved of late. The same is given again until it is [`Counters::written`].
+    /// Sliding windows begin anew.
     #[must_use]
     pub fn kept(&self, unix_ms: i64) -> Vec<Kept> {
         let now = self.moment(unix_ms);
         let ahead = self.writing.has_begun();
+        let day = Counter::period_of(Window::Day, now).unwrap_or(0);
+        let is_new_day = self.day.fetch_max(day, Ordering::AcqRel) < day;
         let mut all = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            for ((tenant, holder, metric, window), Counted { counter, mark, in_work, .. }) in
-                &mut shard.counters
-            {
-                counter.used(*window, now);
-                let Some(calendar) = counter.calendar() else { continue };
-                let settled = calendar.1.saturating_sub(in_work.of(counter));
-                let used = if ahead { mark.next(calendar) } else { calendar.1 };
-                if used > 0 {
-                    let (tenant, holder) = (tenant.clone(), holder.clone());
-                    all.push(Kept {
-                        tenant,
-                        holder,
-                        metric: *metric,
-                        window: *window,
-                        used,
-                        settled: Some(settled),
-                        period: calendar.0,
-                    });
-                }
+            if is_new_day {
+                shard.look_for_past(now);
             }
+            let Shard { counters, due, .. } = &mut *shard;
+            all.extend(due.iter().filter_map(|id| kept(counters, id, now, ahead)));
         }
         all.sort_by(|a, b| (&a.tenant, &a.holder).cmp(&(&b.tenant, &b.holder)));
         all
     }
 
-    /// That is on the disk now; `unix_ms` is the moment at which it was asked for.
-    pub fn written(&self, all: &[Kept], unix_ms: i64) {
-        let now = self.moment(unix_ms);
+    /// That is on the disk now.
+    pub fn written(&self, all: &[Kept]) {
         for k in all {
-            let Some(mut shard) = self.shard(&k.tenant) else { continue };
-            let id = (k.tenant.clone(), k.holder.clone(), k.metric, k.window);
-            if let Some(Counted { mark, .. }) = shard.counters.get_mut(&id)
-                && let Some(period) = Counter::period_of(k.window, now)
-            {
-                mark.written((period, k.used), k.used);
+            if let Some(mut shard) = self.shard(&k.tenant) {
+                shard.written(k);
             }
         }
         self.writing.done();
+    }
+}
+
+/// What is to be written of a counter: nothing is used of one that was forgotten.
+fn kept(counters: &mut HashMap<Id, Counted>, id: &Id, now: Moment, ahead: bool) -> Option<Kept> {
+    let (tenant, holder, metric, window) = id.clone();
+    let (used, settled, period) = match counters.get_mut(id) {
+        Some(counted) => counted.told(window, now, ahead)?,
+        None => (0, 0, Counter::period_of(window, now)?),
+    };
+    Some(Kept { tenant, holder, metric, window, used, settled: Some(settled), period })
+}
+
+impl Counted {
+    /// What the disk is to say of it: what is used, what of that is settled, and of which day or month that is.
+    fn told(&mut self, window: Window, now: Moment, ahead: bool) -> Option<(u64, u64, i64)> {
+        self.counter.used(window, now);
+        let (period, used) = self.counter.calendar()?;
+        let settled = used.saturating_sub(self.in_work.of(&self.counter));
+        self.changed = false;
+        Some((if ahead { self.mark.next((period, used)) } else { used }, settled, period))
+    }
+}
+
+impl Shard {
+    /// Counters whose day or month is over are due: what the disk says of them counts no more.
+    fn look_for_past(&mut self, now: Moment) {
+        for (id, counted) in &self.counters {
+            if Counter::period_of(id.3, now).is_some_and(|period| counted.mark.is_past(period)) {
+                self.due.insert(id.clone());
+            }
+        }
+    }
+
+    /// That is on the disk: a counter that still says so is not due.
+    fn written(&mut self, k: &Kept) {
+        let id = (k.tenant.clone(), k.holder.clone(), k.metric, k.window);
+        let is_said = match self.counters.get_mut(&id) {
+            Some(Counted { counter, mark, changed, .. }) => {
+                mark.written((k.period, k.used));
+                !*changed && counter.calendar() == Some((k.period, k.used))
+            }
+            None => k.used == 0,
+        };
+        match is_said {
+            true => _ = self.due.remove(&id),
+            false => _ = self.due.insert(id),
+        }
     }
 }
