@@ -17,6 +17,7 @@ mod codec;
 mod consent;
 mod drive;
 mod end;
+mod forget;
 mod gates;
 mod judge;
 mod keeper;

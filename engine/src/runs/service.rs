@@ -4,7 +4,7 @@ use super::asked::Tell;
 use super::changes::{Changes, Following, Kind};
 use super::made::Unready;
 use super::submission::Submission;
-use super::{account, made, worker};
+use super::{account, forget, made, worker};
 use crate::error;
 use crate::limits::{Count, Held};
 use crate::settle;
@@ -174,11 +174,12 @@ impl Runs {
         }))
     }
 
-    /// Starts the worker.
+    /// Starts the worker, and what forgets old runs.
     pub fn work(&self) {
         let service = self.0.clone();
         service.engine.0.keeps_runs.store(true, Ordering::Relaxed);
         (self.0.start)("runs", Box::pin(worker::work(service)));
+        (self.0.start)("old runs", Box::pin(forget::forget(self.0.clone())));
     }
 
     /// Lets go of every run, for others to go on with; nothing is taken any more. What still has to be written is

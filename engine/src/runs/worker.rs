@@ -1,25 +1,19 @@
-//! The worker: takes runs that are due, walks them, and forgets old ones.
+//! The worker: takes runs that are due, and walks them.
 
 use super::service::Service;
 use super::{account, drive, walk};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::time::Instant;
 use types::runs::Claims;
 
 /// How often the worker looks for runs that became due by themselves.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often what is too old is forgotten.
-const SWEEP: Duration = Duration::from_secs(5);
-/// Most that is forgotten at once.
-const SWEEP_MOST: usize = 500;
 
 /// Takes runs and walks them until it is told to stop.
 pub(super) async fn work(service: Arc<Service>) {
     let mut stop = service.stop.subscribe();
     let mut due = service.changes.when_due();
-    let mut swept = Instant::now();
     loop {
         let free = service.config.parallel.saturating_sub(service.walking.load(Ordering::Acquire));
         if free > 0 {
@@ -34,10 +28,6 @@ pub(super) async fn work(service: Arc<Service>) {
                 }
                 Err(error) => tracing::warn!(%error, "no run can be taken"),
             }
-        }
-        if swept.elapsed() >= SWEEP {
-            swept = Instant::now();
-            sweep(&service).await;
         }
         tokio::select! {
             biased;
@@ -68,15 +58,5 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.0.walking.fetch_sub(1, Ordering::AcqRel);
         self.0.changes.due();
-    }
-}
-
-async fn sweep(service: &Service) {
-    let keep = i64::try_from(service.config.keep.as_millis()).unwrap_or(i64::MAX);
-    let before = service.now_ms().saturating_sub(keep);
-    match service.store.purge(before, SWEEP_MOST).await {
-        Ok(0) => {}
-        Ok(n) => tracing::info!(runs = n, "forgot runs that ended long ago"),
-        Err(error) => tracing::warn!(%error, "old runs cannot be forgotten"),
     }
 }
