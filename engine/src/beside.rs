@@ -8,7 +8,7 @@ use crate::limits::{self, Worst};
 use crate::respond::Again;
 use crate::settle::unix_ms;
 use crate::tools::Toolbox;
-use crate::{Inner, View};
+use crate::{Inner, View, unrecorded};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use std::sync::Arc;
@@ -129,7 +129,7 @@ impl Trials {
                 work.was_done();
                 let late = Late { request_id: request_id.clone(), calls: Vec::new(), beside: vec![beside] };
                 if let Err(e) = store.append(&Record::Late(late)) {
-                    tracing::error!(request_id, error = %e, "a run beside is not recorded");
+                    unrecorded::say(&request_id, &e, "a run beside is not recorded");
                 }
             };
             start("shadow", Box::pin(run));

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::limits::{self, Held};
 use crate::premium;
 use crate::settle::unix_ms;
+use crate::unrecorded;
 use crate::who::Who;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
@@ -202,8 +203,7 @@ impl Afterwards {
     /// Writes a line of the log; one that comes before its request waits there for it.
     fn write(&self, record: &Record) {
         if let Err(e) = self.store.append(record) {
-            let request_id = &*self.request_id;
-            tracing::error!(request_id, error = %e, "what was done after the response is not recorded");
+            unrecorded::say(&self.request_id, &e, "what was done after the response is not recorded");
         }
     }
 }

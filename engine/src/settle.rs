@@ -10,7 +10,7 @@ use crate::limits::Held;
 use crate::shadow::Note;
 use crate::stays::Stays;
 use crate::trailer::trailer;
-use crate::{Inner, learn, outcome, route};
+use crate::{Inner, learn, outcome, route, unrecorded};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -310,7 +310,7 @@ impl Tree {
             finished(&record);
         }
         if let Err(e) = self.store.append(&Record::Request(Box::new(record))) {
-            tracing::error!(request_id = %self.admission.request_id, error = %e, "outcome not recorded");
+            unrecorded::say(&self.admission.request_id, &e, "an outcome is not recorded");
             self.lost = true;
         }
         // Only who demands a record pays for the question whether it is on disk.

@@ -99,9 +99,15 @@ impl App {
         }
     }
 
-    /// Whether records are being kept as they should.
-    pub(crate) fn store_degraded(&self) -> bool {
-        self.kept.stats().degraded
+    /// What is amiss where records are not kept as they should be.
+    pub(crate) fn store_degraded(&self) -> Option<String> {
+        let stats = self.kept.stats();
+        match stats.full {
+            Some(what) => {
+                Some(format!("store: records are lost, the {what} is full ({} so far)", stats.dropped))
+            }
+            None => stats.degraded.then(|| "store: records wait in memory".to_owned()),
+        }
     }
 
     /// Gauges as they stand now.

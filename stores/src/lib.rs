@@ -17,6 +17,7 @@
 mod archive;
 pub mod control;
 mod database;
+mod full;
 pub mod limits;
 mod lock;
 mod memory;

@@ -1,5 +1,6 @@
 //! The store without a disk: for tests, and for running without data.
 
+use crate::full::Full;
 use crate::progress::{Progress, StopsOnDrop};
 use crate::runs::Clock;
 use crate::store::{Config, Stats};
@@ -53,7 +54,7 @@ struct Queue {
     waiting: VecDeque<Record>,
     next: Seq,
     closed: bool,
-    dropped: u64,
+    full: Full,
 }
 
 /// What is found again.
@@ -131,12 +132,13 @@ impl Memory {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let shared = &self.inner.shared;
-        let (appended, dropped) = {
+        let (appended, dropped, full) = {
             let queue = lock(&shared.queue);
-            (queue.next, queue.dropped)
+            (queue.next, queue.full.dropped, queue.full.now)
         };
         let stored = lock(&shared.table).stored;
-        Stats { appended, stored, dropped, degraded: shared.progress.is_troubled(), ..Stats::default() }
+        let degraded = shared.progress.is_troubled();
+        Stats { appended, stored, dropped, full, degraded, ..Stats::default() }
     }
 
     /// Takes no more records, observes those it has and ends its thread. Blocks; closing again does nothing.
@@ -166,9 +168,9 @@ impl OutcomeStore for Memory {
             return Err(Error::Io(io::Error::new(io::ErrorKind::BrokenPipe, "the store is closed")));
         }
         if queue.waiting.len() >= QUEUE {
-            queue.dropped += 1;
-            return Err(Error::Full("memory queue"));
+            return Err(queue.full.refuse("memory queue"));
         }
+        queue.full.now = None;
         let seq = queue.next;
         queue.next += 1;
         queue.waiting.push_back(record);
@@ -368,5 +370,8 @@ fn next_batch(shared: &Shared, end: Instant) -> Option<Vec<Record>> {
     let waited = shared.work.wait_timeout_while(lock(&shared.queue), wait, idle);
     let mut queue = waited.unwrap_or_else(PoisonError::into_inner).0;
     let n = queue.waiting.len().min(BATCH);
+    if n > 0 {
+        queue.full.now = None;
+    }
     (n > 0 || !queue.closed).then(|| queue.waiting.drain(..n).collect())
 }

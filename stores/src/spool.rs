@@ -24,6 +24,7 @@ pub(crate) use tail::{Batch, Line, Tail};
 
 use crate::record::{Constants, Hash};
 
+use crate::full::Full;
 use crate::lock;
 use medium::{Medium, Sink};
 use std::collections::VecDeque;
@@ -103,6 +104,7 @@ struct State {
     wake_at: u64,
     /// Somebody waits for what stands before this position.
     wanted: Seq,
+    full: Full,
     counts: Counts,
 }
 
@@ -123,6 +125,8 @@ pub(crate) struct Counts {
     pub(crate) write_errors: u64,
     /// Records refused because spool or ring was full.
     pub(crate) dropped: u64,
+    /// What was full when the last one came, if there has been no room since.
+    pub(crate) full: Option<&'static str>,
     /// The disk refuses writes.
     pub(crate) failed: bool,
 }
@@ -178,6 +182,7 @@ impl Spool {
             pending: found.recovery.recovered,
             wake_at: u64::MAX,
             wanted: 0,
+            full: Full::default(),
             counts: Counts::default(),
         };
         let spool = Spool {
@@ -236,18 +241,17 @@ impl Spool {
         }
         let len = bytes.len() as u64;
         if state.end - state.moved + len > self.limits.spool_max {
-            state.counts.dropped += 1;
-            return Err(Error::Full("spool"));
+            return Err(state.full.refuse("spool"));
         }
         let seq = state.end;
         if state.failed || state.short || !state.ring.is_empty() || !self.write(state, bytes) {
             let held = state.end - state.written;
             if held + len > self.limits.ring_max {
-                state.counts.dropped += 1;
-                return Err(Error::Full("ring"));
+                return Err(state.full.refuse("ring"));
             }
             state.ring.push_back(bytes.to_vec());
         }
+        state.full.now = None;
         state.end = seq + len;
         state.counts.appended += 1;
         self.wake_mover(state);
@@ -403,6 +407,7 @@ impl Spool {
         // Constants are no records, but were counted at the start among what was found.
         state.pending = if position == state.written { 0 } else { state.pending.saturating_sub(records) };
         state.counts.stored += records;
+        state.full.now = None;
     }
 
     /// Where the archive is to begin, if it is too long: at the second file or a later one, and not after
@@ -468,6 +473,8 @@ impl Spool {
             archive: state.bases.front().map_or(0, |first| state.written - first),
             ring: state.ring.len() as u64,
             failed: state.failed,
+            dropped: state.full.dropped,
+            full: state.full.now,
             ..state.counts
         }
     }

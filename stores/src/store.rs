@@ -84,6 +84,9 @@ pub struct Stats {
     pub write_errors: u64,
     /// Records refused because something was full.
     pub dropped: u64,
+    /// What was full when the last record came, so that it was refused; `None` = that was taken, or there has been room
+    /// since.
+    pub full: Option<&'static str>,
     /// The disk refuses, or the database takes no records: readiness shows `degraded`.
     pub degraded: bool,
 }
@@ -214,6 +217,7 @@ impl Store {
             ring_records: counts.ring,
             write_errors: counts.write_errors,
             dropped: counts.dropped,
+            full: counts.full,
             degraded: self.inner.spool.refused() || self.inner.progress.is_troubled(),
         }
     }

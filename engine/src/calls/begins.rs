@@ -59,8 +59,7 @@ impl Begins {
         let begun = Begun { of, call, reserved, tokens: Some(tokens), counters, late };
         // It cannot fail the call: what it is for is only needed should the process die as well.
         if let Err(e) = self.store.append(&Record::Begun(begun)) {
-            let request_id = &*self.of.request_id;
-            tracing::warn!(request_id, error = %e, "a call is not recorded before it is made");
+            crate::unrecorded::say(&self.of.request_id, &e, "a call is not recorded before it is made");
         }
     }
 }

@@ -20,9 +20,7 @@ pub(crate) async fn ready(State(app): Shared, headers: HeaderMap) -> (StatusCode
         || app.plane.actor(bearer(&headers)).is_ok_and(|actor| actor.may(Need::ViewAll).is_ok());
     let health = app.engine.health();
     let mut degraded: Vec<String> = Vec::new();
-    if app.store_degraded() {
-        degraded.push("store: records wait in memory".to_owned());
-    }
+    degraded.extend(app.store_degraded());
     degraded.extend(app.disk.told());
     degraded.extend(app.bundles.refused(told));
     degraded.extend(app.bundles.went_back());

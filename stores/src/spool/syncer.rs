@@ -60,6 +60,7 @@ pub(super) fn drain(spool: &Spool) -> bool {
         done += frame.len();
     }
     if done > 0 {
+        state.full.now = None;
         spool.wake_mover(&mut state);
         tracing::info!(
             bytes = done,

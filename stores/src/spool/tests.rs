@@ -190,8 +190,9 @@ fn a_full_spool_refuses_until_something_is_moved() {
     let (spool, _) = open(dir.path(), Limits { spool_max: 30, ..WIDE }, 0).unwrap();
     append(&spool, &["a", "b"]);
     assert!(matches!(spool.append(&frame("c"), None), Err(Error::Full("spool"))));
-    assert_eq!(spool.counts().dropped, 1);
+    assert_eq!((spool.counts().full, spool.counts().dropped), (Some("spool"), 1));
     spool.moved(11, 1);
+    assert_eq!(spool.counts().full, None);
     append(&spool, &["c"]);
     assert_eq!(texts(&spool, 11), ["b", "c"]);
 }
@@ -332,9 +333,11 @@ fn a_full_ring_refuses_counts_and_recovers() {
     faults.room.store(0, Ordering::Relaxed);
     assert!(matches!(spool.append(&frame("b"), None), Err(Error::Full("ring"))));
     assert_eq!((spool.counts().dropped, spool.counts().appended), (1, 1));
+    assert_eq!(spool.counts().full, Some("ring"));
     faults.room.store(usize::MAX, Ordering::Relaxed);
     retry(&spool);
     append(&spool, &["c"]);
+    assert_eq!((spool.counts().full, spool.counts().dropped), (None, 1), "taken");
     assert_eq!(texts(&spool, 0), ["a", "c"]);
 }
 
