@@ -23,6 +23,8 @@ async fn holds(store: &dyn ControlStore) {
     assert!(made.unwrap().iter().all(|o| o.version == 1));
     let all = store.all("key").await.unwrap();
     assert_eq!(all, [object("key", "a", 1, 2), object("key", "b", 1, 1)]);
+    assert_eq!(store.one("key", "b").await.unwrap(), Some(object("key", "b", 1, 1)));
+    assert_eq!((store.one("key", "c").await.unwrap(), store.one("other", "b").await.unwrap()), (None, None));
     // One of two changes does not fit: neither is made.
     let e = store.put(vec![object("key", "a", 1, 9), object("key", "b", 0, 9)]).await.unwrap_err();
     assert!(matches!(&e, Error::Conflict { id, expected: 0, found: 1, .. } if id == "b"), "{e}");

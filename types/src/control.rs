@@ -408,6 +408,9 @@ pub trait ControlStore: Send + Sync {
     /// All objects of a kind, by id.
     fn all(&self, kind: &str) -> BoxFuture<'_, Result<Vec<Object>, Error>>;
 
+    /// The object of that id; what others there are makes no difference to what it costs.
+    fn one(&self, kind: &str, id: &str) -> BoxFuture<'_, Result<Option<Object>, Error>>;
+
     /// Writes objects, all or none. Each `version` is the one that was read; 0 = it must not exist yet. Gives them
     /// with their new versions.
     fn put(&self, objects: Vec<Object>) -> BoxFuture<'_, Result<Vec<Object>, Error>>;

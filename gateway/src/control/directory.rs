@@ -8,13 +8,14 @@ use engine::Who;
 use http::StatusCode;
 use std::collections::HashMap;
 use std::sync::Arc;
-use types::control::{Key, Object, Principal, Role, Tenant};
+use types::control::{DEFAULT_TENANT, Key, Object, Principal, Role, Tenant};
 
 /// Kinds of the control store.
 pub(crate) const TENANT: &str = "tenant";
 pub(crate) const KEY: &str = "key";
 
 /// All tenants and keys of one moment.
+#[derive(Clone)]
 pub(crate) struct Directory {
     tenants: HashMap<String, Arc<Tenant>>,
     keys: HashMap<String, Entry>,
@@ -33,9 +34,11 @@ pub(crate) struct Refused {
     pub(crate) key: Option<Arc<Key>>,
 }
 
+#[derive(Clone)]
 struct Entry {
     hash: blake3::Hash,
-    who: Arc<Who>,
+    /// `None` = its tenant is gone: it is refused like one that never was.
+    who: Option<Arc<Who>>,
     key: Arc<Key>,
 }
 
@@ -45,31 +48,78 @@ impl Directory {
     /// # Errors
     /// An object that is not what this version writes.
     pub(crate) fn new(tenants: &[Object], keys: &[Object], now_ms: i64) -> Result<Directory, String> {
-        let mut known: HashMap<String, Arc<Tenant>> = HashMap::new();
+        let mut new = Directory {
+            tenants: HashMap::with_capacity(tenants.len()),
+            keys: HashMap::with_capacity(keys.len()),
+            open: None,
+            dummy: blake3::hash(b"nobody's key"),
+        };
         for o in tenants {
-            let t: Tenant =
-                serde_json::from_value(o.doc.clone()).map_err(|e| format!("tenant `{}`: {e}", o.id))?;
-            known.insert(t.id.clone(), Arc::new(t));
+            new.put_tenant(o)?;
         }
-        let default = types::control::DEFAULT_TENANT;
-        known.entry(default.to_owned()).or_insert_with(|| Arc::new(Tenant::new(default)));
-        let mut entries = HashMap::with_capacity(keys.len());
-        let mut demanded = false;
+        new.tenants.entry(DEFAULT_TENANT.to_owned()).or_insert_with(|| Arc::new(Tenant::new(DEFAULT_TENANT)));
         for o in keys {
-            let k: Key = serde_json::from_value(o.doc.clone()).map_err(|e| format!("key `{}`: {e}", o.id))?;
-            let hash = <[u8; 32]>::try_from(o.sealed.as_slice())
-                .map_err(|_| format!("key `{}`: its hash is not of 32 bytes", o.id))?;
-            demanded |= k.role == Role::Inference;
-            let tenant = k.tenant.as_deref().unwrap_or(default);
-            // A key whose tenant is gone is refused like one that never was.
-            let Some(tenant) = known.get(tenant) else { continue };
-            let key = Arc::new(k);
-            let who = who(Principal::new(tenant.clone(), Some(key.clone())), now_ms);
-            entries.insert(key.id.clone(), Entry { hash: hash.into(), who, key });
+            new.put_key(o, now_ms)?;
         }
-        let open =
-            known.get(default).filter(|_| !demanded).map(|t| who(Principal::new(t.clone(), None), now_ms));
-        Ok(Directory { tenants: known, keys: entries, open, dummy: blake3::hash(b"nobody's key") })
+        new.reopen(now_ms);
+        Ok(new)
+    }
+
+    /// The snapshot after a tenant or key was made or changed; what has nothing to do with it is shared with this one.
+    ///
+    /// # Errors
+    /// Those of [`Directory::new`].
+    pub(crate) fn with(&self, o: &Object, now_ms: i64) -> Result<Directory, String> {
+        let mut new = self.clone();
+        match o.kind.as_str() {
+            TENANT => {
+                new.put_tenant(o)?;
+                new.renew_keys_of(&o.id, now_ms);
+            }
+            _ => new.put_key(o, now_ms)?,
+        }
+        new.reopen(now_ms);
+        Ok(new)
+    }
+
+    /// The snapshot after a tenant was removed. The one of requests that bring no key is always there.
+    pub(crate) fn without_tenant(&self, id: &str, now_ms: i64) -> Directory {
+        let mut new = self.clone();
+        new.tenants.remove(id);
+        if id == DEFAULT_TENANT {
+            new.tenants.insert(id.to_owned(), Arc::new(Tenant::new(id)));
+        }
+        new.renew_keys_of(id, now_ms);
+        new.reopen(now_ms);
+        new
+    }
+
+    fn put_tenant(&mut self, o: &Object) -> Result<(), String> {
+        let t: Tenant =
+            serde_json::from_value(o.doc.clone()).map_err(|e| format!("tenant `{}`: {e}", o.id))?;
+        self.tenants.insert(t.id.clone(), Arc::new(t));
+        Ok(())
+    }
+
+    fn put_key(&mut self, o: &Object, now_ms: i64) -> Result<(), String> {
+        let k: Key = serde_json::from_value(o.doc.clone()).map_err(|e| format!("key `{}`: {e}", o.id))?;
+        let hash = <[u8; 32]>::try_from(o.sealed.as_slice())
+            .map_err(|_| format!("key `{}`: its hash is not of 32 bytes", o.id))?;
+        let mut entry = Entry { hash: hash.into(), who: None, key: Arc::new(k) };
+        entry.renew(&self.tenants, now_ms);
+        self.keys.insert(entry.key.id.clone(), entry);
+        Ok(())
+    }
+
+    fn renew_keys_of(&mut self, tenant: &str, now_ms: i64) {
+        let Directory { tenants, keys, .. } = self;
+        keys.values_mut().filter(|e| e.tenant() == tenant).for_each(|e| e.renew(tenants, now_ms));
+    }
+
+    fn reopen(&mut self, now_ms: i64) {
+        let demanded = self.keys.values().any(|e| e.key.role == Role::Inference);
+        let default = self.tenants.get(DEFAULT_TENANT).filter(|_| !demanded);
+        self.open = default.map(|t| who(Principal::new(t.clone(), None), now_ms));
     }
 
     pub(crate) fn tenant(&self, id: &str) -> Option<&Arc<Tenant>> {
@@ -86,14 +136,17 @@ impl Directory {
     /// Everybody whose limits are counted: each tenant by itself, and each key.
     pub(crate) fn principals(&self) -> Vec<Arc<Principal>> {
         let tenants = self.tenants.values().map(|t| Arc::new(Principal::new(t.clone(), None)));
-        tenants.chain(self.keys.values().map(|e| e.who.principal.clone())).collect()
+        let keys = self.keys.values().filter_map(|e| e.who.as_ref());
+        tenants.chain(keys.map(|who| who.principal.clone())).collect()
     }
 
     /// How many may ask: keys for requests that can be used now, and the tenants that they are of.
     pub(crate) fn holders(&self, now_ms: i64) -> Holders {
-        let usable = |e: &&Entry| e.key.role == Role::Inference && e.usable(now_ms).is_ok();
-        let mut tenants: Vec<&str> =
-            self.keys.values().filter(usable).map(|e| e.who.principal.tenant.id.as_str()).collect();
+        let usable = |e: &&Entry| {
+            let who = e.who.as_ref().filter(|_| e.key.role == Role::Inference);
+            who.is_some_and(|who| e.usable(who, now_ms).is_ok())
+        };
+        let mut tenants: Vec<&str> = self.keys.values().filter(usable).map(Entry::tenant).collect();
         let keys = tenants.len();
         tenants.sort_unstable();
         tenants.dedup();
@@ -125,28 +178,29 @@ impl Directory {
         let hash = entry.map_or(self.dummy, |e| e.hash);
         // `blake3::Hash` compares in constant time.
         let same = pepper.hash(text) == hash;
-        let Some(entry) = entry.filter(|_| same) else {
+        let known = entry.filter(|_| same).and_then(|e| Some((e, e.who.as_ref()?)));
+        let Some((entry, who)) = known else {
             // Without keys of its own the server takes what SDKs send when they must send something.
             return match &self.open {
                 Some(open) if !text.starts_with("sk-to-") => Ok(open.clone()),
                 _ => Err(unknown("invalid_api_key", "the key is not known here, or not whole")),
             };
         };
-        match entry.usable(now_ms) {
-            Ok(()) => Ok(entry.who.clone()),
+        match entry.usable(who, now_ms) {
+            Ok(()) => Ok(who.clone()),
             Err(failure) => Err(Refused { failure, key: Some(entry.key.clone()) }),
         }
     }
 
     /// A key by its public part.
     pub(crate) fn key(&self, id: &str) -> Option<&Key> {
-        self.keys.get(id).map(|e| &*e.key)
+        self.keys.get(id).filter(|e| e.who.is_some()).map(|e| &*e.key)
     }
 
     /// Who started something earlier, by tenant and the name under which it is kept; `None` = it may not go on.
     pub(crate) fn starter(&self, tenant: &str, principal: &str, now_ms: i64) -> Option<Arc<Who>> {
         let who = match self.keys.get(principal) {
-            Some(entry) => entry.usable(now_ms).ok().map(|()| entry.who.clone()),
+            Some(entry) => entry.who.clone().filter(|who| entry.usable(who, now_ms).is_ok()),
             None => self.open.clone().filter(|_| principal == OPEN),
         };
         who.filter(|w| w.principal.tenant.id == tenant)
@@ -157,8 +211,18 @@ impl Directory {
 const OPEN: &str = "open";
 
 impl Entry {
-    /// Whether the key works now.
-    fn usable(&self, now_ms: i64) -> Result<(), Failure> {
+    /// Whose key it is.
+    fn tenant(&self) -> &str {
+        self.key.tenant.as_deref().unwrap_or(DEFAULT_TENANT)
+    }
+
+    fn renew(&mut self, tenants: &HashMap<String, Arc<Tenant>>, now_ms: i64) {
+        let tenant = tenants.get(self.tenant()).cloned();
+        self.who = tenant.map(|tenant| who(Principal::new(tenant, Some(self.key.clone())), now_ms));
+    }
+
+    /// Whether the key works now for whom it is.
+    fn usable(&self, who: &Who, now_ms: i64) -> Result<(), Failure> {
         if self.key.revoked_ms.is_some_and(|t| t <= now_ms) {
             return Err(refuse("invalid_api_key", "the key was revoked"));
         }
@@ -169,7 +233,7 @@ impl Entry {
             let text = "the key is suspended: whoever runs this server can take that back";
             return Err(Failure::new(StatusCode::FORBIDDEN, "key_suspended", text));
         }
-        if self.who.principal.tenant.suspended {
+        if who.principal.tenant.suspended {
             let text = "the tenant of this key is suspended";
             return Err(Failure::new(StatusCode::FORBIDDEN, "tenant_suspended", text));
         }
@@ -240,5 +304,39 @@ mod tests {
         check(&directory, &pepper, Some(&keys[4].text), Ok("acme"));
         let other = Secret::of_text(&"q".repeat(32)).unwrap();
         check(&directory, &other, Some(&keys[0].text), Err("invalid_api_key"));
+    }
+
+    /// One change after the other gives what reading all of it gives, and what it has nothing to do with is not made anew.
+    #[test]
+    fn a_change_touches_what_it_changes_and_shares_the_rest() {
+        let pepper = Secret::of_text(&"p".repeat(32)).unwrap();
+        let keys: Vec<Minted> = (0..2).map(|_| Minted::new(&pepper).unwrap()).collect();
+        let tenant =
+            |id: &str, suspended: bool| object(TENANT, json!({"id": id, "suspended": suspended}), vec![]);
+        let key = |i: usize, tenant: &str, more: Value| {
+            let mut doc = json!({"id": keys[i].id, "tenant": tenant});
+            doc.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            object(KEY, doc, keys[i].hash.to_vec())
+        };
+        let who = |d: &Directory, i: usize| d.authenticate(Some(&keys[i].text), &pepper, 1_000);
+        let code = |d: &Directory, i: usize| who(d, i).map_err(|e| e.failure.code.clone()).err();
+        let start = Directory::new(&[], &[], 0).unwrap();
+        let one = start.with(&tenant("acme", false), 0).unwrap();
+        let one = one.with(&key(0, "acme", json!({})), 0).unwrap();
+        assert!(start.is_open() && !one.is_open());
+        let two = one.with(&tenant("beta", false), 0).unwrap();
+        let two = two.with(&key(1, "beta", json!({})), 0).unwrap();
+        assert!(Arc::ptr_eq(&who(&one, 0).unwrap(), &who(&two, 0).unwrap()), "another's key is what it was");
+        let suspended = two.with(&tenant("beta", true), 0).unwrap();
+        assert_eq!((code(&suspended, 0), code(&suspended, 1).as_deref()), (None, Some("tenant_suspended")));
+        let revoked = two.with(&key(1, "beta", json!({"revoked_ms": 900})), 0).unwrap();
+        assert_eq!((code(&two, 1), code(&revoked, 1).as_deref()), (None, Some("invalid_api_key")));
+        // A key without its tenant is nobody's, and still one that was made: none is let in without.
+        let gone = two.without_tenant("beta", 0);
+        assert_eq!((code(&gone, 1).as_deref(), gone.key(&keys[1].id)), (Some("invalid_api_key"), None));
+        assert_eq!((gone.tenants(), gone.is_open()), (vec!["acme".to_owned(), "default".to_owned()], false));
+        let back = gone.with(&tenant("beta", false), 0).unwrap();
+        assert_eq!((code(&back, 1), back.principals().len()), (None, 5));
+        assert!(back.without_tenant("default", 0).tenant("default").is_some());
     }
 }

@@ -139,6 +139,11 @@ impl Plane {
         let tenants = self.store.all(directory::TENANT).await.map_err(words)?;
         let keys = self.store.all(directory::KEY).await.map_err(words)?;
         self.directory.store(Arc::new(Directory::new(&tenants, &keys, clock::unix_ms())?));
+        self.refresh_provider_keys().await
+    }
+
+    async fn refresh_provider_keys(&self) -> Result<(), String> {
+        let words = |e: Error| e.to_string();
         let stored = self.store.all(PROVIDER_KEY).await.map_err(words)?;
         let mut opened = Vec::with_capacity(stored.len());
         for o in &stored {
@@ -327,8 +332,15 @@ impl Plane {
         event.detail = detail;
         self.record(event).await?;
         let stored = self.store.put(vec![after]).await.map_err(away)?;
-        self.refresh().await.map_err(broken)?;
-        stored.into_iter().next().ok_or_else(Failure::internal)
+        let stored = stored.into_iter().next().ok_or_else(Failure::internal)?;
+        match stored.kind.as_str() {
+            directory::TENANT | directory::KEY => {
+                let changed = self.directory().with(&stored, clock::unix_ms()).map_err(broken)?;
+                self.directory.store(Arc::new(changed));
+            }
+            _ => self.refresh_provider_keys().await.map_err(broken)?,
+        }
+        Ok(stored)
     }
 
     /// Removes an object, on the trail first.
@@ -343,7 +355,15 @@ impl Plane {
         event.before = Some(self.fingerprint(&object.doc));
         self.record(event).await?;
         self.store.remove(&object.kind, &object.id, object.version).await.map_err(away)?;
-        self.refresh().await.map_err(broken)
+        match object.kind.as_str() {
+            directory::TENANT => {
+                let left = self.directory().without_tenant(&object.id, clock::unix_ms());
+                self.directory.store(Arc::new(left));
+                Ok(())
+            }
+            // Keys are revoked and stay.
+            _ => self.refresh_provider_keys().await.map_err(broken),
+        }
     }
 
     /// An object by its id.
@@ -356,13 +376,14 @@ impl Plane {
         id: &str,
         seen: impl Fn(&Object) -> bool,
     ) -> Result<Object, Failure> {
+        if let Some(found) = self.store.one(kind, id).await.map_err(away)?.filter(&seen) {
+            return Ok(found);
+        }
         let mut all = self.store.all(kind).await.map_err(away)?;
         all.retain(seen);
         let hint = suggestion(id, all.iter().map(|o| o.id.as_str()));
         let what = kind.replace('_', " ");
-        all.into_iter()
-            .find(|o| o.id == id)
-            .ok_or_else(|| Failure::not_found(format!("there is no {what} `{id}`; {hint}")))
+        Err(Failure::not_found(format!("there is no {what} `{id}`; {hint}")))
     }
 }
 

@@ -93,7 +93,7 @@ impl Plane {
         fields::identifier("id", &id)?;
         let mut tenant = Tenant { created_ms: clock::unix_ms(), ..Tenant::new(&id) };
         spec.apply(&mut tenant, known)?;
-        if self.store.all(TENANT).await.map_err(away)?.iter().any(|o| o.id == id) {
+        if self.store.one(TENANT, &id).await.map_err(away)?.is_some() {
             let text = format!(
                 "there is a tenant `{id}` already; change it with PATCH (`turnout tenant change {id}`)"
             );

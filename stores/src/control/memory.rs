@@ -35,6 +35,11 @@ impl ControlStore for ControlMemory {
         ready(Ok(found)).boxed()
     }
 
+    fn one(&self, kind: &str, id: &str) -> BoxFuture<'_, Result<Option<Object>, Error>> {
+        let found = lock(&self.0).get(&(kind.to_owned(), id.to_owned())).cloned();
+        ready(Ok(found)).boxed()
+    }
+
     fn put(&self, objects: Vec<Object>) -> BoxFuture<'_, Result<Vec<Object>, Error>> {
         ready(self.write(objects)).boxed()
     }

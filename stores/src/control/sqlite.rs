@@ -149,6 +149,16 @@ impl ControlStore for Control {
         })
     }
 
+    fn one(&self, kind: &str, id: &str) -> BoxFuture<'_, Result<Option<Object>, Error>> {
+        let of = [kind.to_owned(), id.to_owned()];
+        self.ask(move |conn| {
+            let sql =
+                "SELECT kind, id, version, doc, sealed, updated_ms FROM objects WHERE kind = ?1 AND id = ?2";
+            let mut statement = conn.prepare_cached(sql).map_err(away)?;
+            statement.query_row(of, read).optional().map_err(away)
+        })
+    }
+
     fn put(&self, objects: Vec<Object>) -> BoxFuture<'_, Result<Vec<Object>, Error>> {
         self.ask(move |conn| write(conn, objects))
     }

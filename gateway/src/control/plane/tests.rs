@@ -1,10 +1,12 @@
-//! What becomes of changes where the audit trail cannot be written.
+//! What changes cost, and what becomes of them where the audit trail cannot be written.
 
 use super::*;
 use crate::control::tripwire::{TripwireAction, tripwire};
 use crate::control::{keys, provider_keys, tenants};
+use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use stores::control::ControlMemory;
 
 fn spec<T: DeserializeOwned>(said: Value) -> T {
@@ -78,4 +80,58 @@ async fn nothing_changes_that_cannot_be_put_on_the_trail() {
     assert_eq!(stored(&plane).await, before);
     assert_eq!(lines(), written);
     assert!(plane.directory().tenant("other").is_none() && plane.provider_keys().len() == 1);
+}
+
+/// Counts how often all objects of a kind are read.
+#[derive(Default)]
+struct Counting {
+    store: ControlMemory,
+    all: AtomicUsize,
+}
+
+impl ControlStore for Counting {
+    fn all(&self, kind: &str) -> BoxFuture<'_, Result<Vec<Object>, Error>> {
+        self.all.fetch_add(1, Ordering::Relaxed);
+        self.store.all(kind)
+    }
+
+    fn one(&self, kind: &str, id: &str) -> BoxFuture<'_, Result<Option<Object>, Error>> {
+        self.store.one(kind, id)
+    }
+
+    fn put(&self, objects: Vec<Object>) -> BoxFuture<'_, Result<Vec<Object>, Error>> {
+        self.store.put(objects)
+    }
+
+    fn remove(&self, kind: &str, id: &str, version: u64) -> BoxFuture<'_, Result<(), Error>> {
+        self.store.remove(kind, id, version)
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_one_reads_no_other() {
+    let store = Arc::new(Counting::default());
+    let tripwire = Arc::new(tripwire(TripwireAction::default()).0);
+    let opening = Opening { store: store.clone(), data: None, master: None, anchor: None, tripwire };
+    let plane = Plane::open(opening).await.unwrap();
+    let (actor, known) = (Actor::local(), known());
+    let opened = store.all.load(Ordering::Relaxed);
+    plane.create_tenant(&actor, spec(json!({"id": "acme"})), &known).await.unwrap();
+    let made = plane.create_key(&actor, spec(json!({"tenant": "acme"})), &known).await.unwrap();
+    let (id, text) = (made["id"].as_str().unwrap(), made["key"].as_str());
+    let name = |plane: &Plane| plane.authenticate(text).unwrap().principal.key.clone().unwrap().name.clone();
+    plane.change_key(&actor, id, spec(json!({"name": "web"})), &known).await.unwrap();
+    assert_eq!(name(&plane), "web");
+    plane.change_tenant(&actor, "acme", spec(json!({"suspended": true})), &known).await.unwrap();
+    assert_eq!(&*plane.authenticate(text).unwrap_err().failure.code, "tenant_suspended");
+    plane.change_tenant(&actor, "acme", spec(json!({"suspended": false})), &known).await.unwrap();
+    plane.rotate_key(&actor, id, &keys::Rotation::default()).await.unwrap();
+    assert_eq!(plane.key(&actor, id).await.unwrap()["name"], "web");
+    plane.revoke_key(&actor, id).await.unwrap();
+    assert_eq!(&*plane.authenticate(text).unwrap_err().failure.code, "invalid_api_key");
+    assert_eq!(store.all.load(Ordering::Relaxed), opened);
+    // Who is told that there is no such key is told the nearest.
+    let missing = plane.key(&actor, "0").await.unwrap_err();
+    assert!(missing.message.contains(id), "{}", missing.message);
+    assert_eq!(store.all.load(Ordering::Relaxed), opened + 1);
 }
