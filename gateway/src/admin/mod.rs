@@ -4,11 +4,14 @@
 mod approvals;
 mod bundles;
 mod openapi;
+mod pages;
 mod parts;
 mod routes;
 mod statistics;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use pages::MOST;
 
 use crate::app::App;
 use crate::control::{Actor, Need};

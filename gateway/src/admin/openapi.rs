@@ -73,6 +73,19 @@ fn list_of(schema: &str) -> Value {
     )
 }
 
+/// A page of a list: what follows it begins at `next_cursor`, if there is more.
+fn page_of(schema: &str) -> Value {
+    let mut list = list_of(schema);
+    if let Some(members) = list.get_mut("properties").and_then(Value::as_object_mut) {
+        members.insert("has_more".to_owned(), json!({ "type": "boolean" }));
+        members.insert("next_cursor".to_owned(), json!({ "type": ["string", "null"] }));
+    }
+    if let Some(required) = list.get_mut("required").and_then(Value::as_array_mut) {
+        required.extend(["has_more".into(), "next_cursor".into()]);
+    }
+    list
+}
+
 fn texts() -> Value {
     json!({ "type": "array", "items": { "type": "string" } })
 }
@@ -286,11 +299,11 @@ fn schemas() -> Value {
         "NewTenant": object(&["id"], with(tenant(), id.clone())),
         "TenantChange": object(&[], with(tenant(), id)),
         "Tenant": open(with(tenant(), of_tenant)),
-        "Tenants": list_of("Tenant"),
+        "Tenants": page_of("Tenant"),
         "NewKey": object(&[], key()),
         "KeyChange": object(&[], key()),
         "Key": open(with(key(), of_key)),
-        "Keys": list_of("Key"),
+        "Keys": page_of("Key"),
         "MintedKey": open(with(key(), minted)),
         "Rotation": object(&[], json!({ "grace_s": { "type": "integer", "minimum": 0, "maximum": 2_592_000 } })),
         "Removed": object(&["id", "removed"], json!({ "id": { "type": "string" }, "removed": { "const": true } })),
@@ -319,7 +332,7 @@ fn schemas() -> Value {
             "tenant": { "type": ["string", "null"] }, "total": used(),
             "data": { "type": "array", "items": with_group(used()) },
         })),
-        "Budgets": list_of("Budget"),
+        "Budgets": page_of("Budget"),
         "ApprovalAnswer": object(&["decision"], json!({
             "decision": { "enum": ["approve", "reject"] }, "comment": text(fields::MAX_TEXT),
             "as": { "type": "string", "minLength": 1, "maxLength": fields::MAX_TEXT },

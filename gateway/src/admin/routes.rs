@@ -1,6 +1,6 @@
 //! The routes of the control API.
 
-use super::{Call, Reply, Route, Run, approvals, bundles, openapi, parts, statistics};
+use super::{Call, Reply, Route, Run, approvals, bundles, openapi, pages, parts, statistics};
 use crate::app::App;
 use crate::clock;
 use crate::control::{Need, audit, keys, provider_keys, tenants};
@@ -8,7 +8,9 @@ use crate::error::Failure;
 use crate::usage;
 use http::StatusCode;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::future::ready;
+use std::sync::Arc;
 use types::control::Principal;
 
 /// What most routes answer with.
@@ -79,7 +81,10 @@ pub(crate) static ROUTES: &[Route] = &[
         Box::pin(async { ok(openapi::document()) })
     }),
     get("/whoami", Need::View, "Who the key belongs to", "Whoami", |c| Box::pin(ready(whoami(&c)))),
-    get("/tenants", Need::View, "All tenants", "Tenants", |c| Box::pin(list_tenants(c))),
+    Route {
+        query: pages::PAGED,
+        ..get("/tenants", Need::View, "Tenants, by id", "Tenants", |c| Box::pin(list_tenants(c)))
+    },
     create("/tenants", Need::Admin, "Make a tenant", "NewTenant", "Tenant", |c| Box::pin(create_tenant(c))),
     get("/tenants/{tenant}", Need::View, "One tenant", "Tenant", |c| Box::pin(one_tenant(c))),
     Route {
@@ -91,7 +96,10 @@ pub(crate) static ROUTES: &[Route] = &[
     delete("/tenants/{tenant}", Need::Admin, "Remove a tenant without keys", "Removed", |c| {
         Box::pin(remove_tenant(c))
     }),
-    get("/keys", Need::View, "All virtual keys", "Keys", |c| Box::pin(list_keys(c))),
+    Route {
+        query: pages::OF_TENANTS,
+        ..get("/keys", Need::View, "Virtual keys, by id", "Keys", |c| Box::pin(list_keys(c)))
+    },
     create(
         "/keys",
         Need::Operate,
@@ -131,9 +139,12 @@ pub(crate) static ROUTES: &[Route] = &[
     delete("/provider-keys/{id}", Need::Admin, "Forget a key of a provider", "Removed", |c| {
         Box::pin(remove_provider_key(c))
     }),
-    get("/budgets", Need::View, "How the limits of tenants and keys stand", "Budgets", |c| {
-        Box::pin(budgets(c))
-    }),
+    Route {
+        query: pages::OF_TENANTS,
+        ..get("/budgets", Need::View, "How the limits of tenants and keys stand", "Budgets", |c| {
+            Box::pin(budgets(c))
+        })
+    },
     Route {
         query: &["group_by", "from", "to", "tenant", "limit"],
         ..get("/usage", Need::View, "What was used, what it cost and what was saved", "Usage", |c| {
@@ -280,7 +291,8 @@ fn whoami(c: &Call<'_>) -> Result<Reply, Failure> {
 }
 
 async fn list_tenants(c: Call<'_>) -> Result<Reply, Failure> {
-    list(c.app.plane.tenants(c.actor).await?)
+    let all = c.app.plane.tenants(c.actor).await?;
+    Ok(pages::page(&c, all.into_iter().map(by_id).collect())?.reply())
 }
 
 async fn one_tenant(c: Call<'_>) -> Result<Reply, Failure> {
@@ -315,7 +327,9 @@ fn known(app: &App) -> keys::Known {
 }
 
 async fn list_keys(c: Call<'_>) -> Result<Reply, Failure> {
-    list(c.app.plane.keys(c.actor).await?)
+    let mut all = c.app.plane.keys(c.actor).await?;
+    all.retain(|key| pages::is_asked_for(&c, key.get("tenant").and_then(Value::as_str)));
+    Ok(pages::page(&c, all.into_iter().map(by_id).collect())?.reply())
 }
 
 async fn one_key(c: Call<'_>) -> Result<Reply, Failure> {
@@ -384,21 +398,35 @@ async fn remove_provider_key(c: Call<'_>) -> Result<Reply, Failure> {
 }
 
 async fn budgets(c: Call<'_>) -> Result<Reply, Failure> {
-    let now = clock::unix_ms();
-    let mut rows = Vec::new();
+    let mut limits = BTreeMap::new();
     for principal in c.app.plane.directory().principals() {
-        if !c.actor.sees(Some(&principal.tenant.id)) {
-            continue;
-        }
-        let tenant = std::sync::Arc::from(principal.tenant.id.as_str());
-        let limits = all_limits(&principal);
-        for s in c.app.limits.standing(&tenant, &limits, now).await {
-            rows.push(usage::budget(&tenant, &s, now));
+        let id = principal.tenant.id.as_str();
+        if c.actor.sees(Some(id)) && pages::is_asked_for(&c, Some(id)) {
+            let tenant: Arc<str> = id.into();
+            limits.extend(
+                all_limits(&principal).into_iter().map(|l| (place(&tenant, &l), (tenant.clone(), l))),
+            );
         }
     }
-    rows.sort_by_key(std::string::ToString::to_string);
-    rows.dedup();
-    list(rows)
+    let page = pages::page(&c, limits.into_iter().collect())?;
+    let now = clock::unix_ms();
+    let mut rows = Vec::with_capacity(page.entries.len());
+    for (tenant, limit) in &page.entries {
+        let standing = c.app.limits.standing(tenant, std::slice::from_ref(limit), now).await;
+        rows.extend(standing.iter().map(|s| usage::budget(tenant, s, now)));
+    }
+    Ok(page.shown(rows).reply())
+}
+
+/// By what a limit is found again in the list of all.
+fn place(tenant: &str, l: &types::limits::Limit) -> String {
+    let of = [tenant, &l.holder, l.metric.as_str(), &l.window.to_string()];
+    crate::signing::hex(format!("{}\0{:020}\0{}", of.join("\0"), l.ceiling, l.reserved).as_bytes())
+}
+
+/// What is found by its id.
+fn by_id(entry: Value) -> (String, Value) {
+    (entry.get("id").and_then(Value::as_str).unwrap_or_default().to_owned(), entry)
 }
 
 fn all_limits(p: &Principal) -> Vec<types::limits::Limit> {

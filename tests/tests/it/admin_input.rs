@@ -115,7 +115,7 @@ async fn odd_names_in_paths_and_queries_are_refused() {
         ("/audit?after", "after"),
         ("/audit?=1", "query"),
         ("/usage?group_by=day&group_by=key", "group_by"),
-        ("/keys?tenant=acme", "query"),
+        ("/keys?team=acme", "query"),
         ("/usage?group_by=colour", "group_by"),
         ("/usage?from=yesterday", "from"),
         ("/usage?to=2026-13-01", "to"),

@@ -641,3 +641,54 @@ async fn what_files_say_is_told_to_those_who_may_see_them() {
         assert_eq!(get(house.client(), key, "/metrics").await.status, if sees { 200 } else { 403 });
     }
 }
+
+/// Long lists come in pages, each entry once, whatever the size of a page.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_lists_come_in_pages() {
+    let (_vendor, house) = house().await;
+    let admin = Admin::of(&house);
+    for tenant in ["acme", "beta"] {
+        admin.tenant(json!({"id": tenant})).await;
+        for n in 1..4 {
+            let limits = json!([{"metric": "usd", "amount": n, "per": "day"}]);
+            admin.key(json!({"tenant": tenant, "limits": limits})).await;
+        }
+    }
+    let read = async |path: &str, limit: usize| {
+        let (mut all, mut pages, mut cursor) = (Vec::new(), 0, String::new());
+        loop {
+            let asked = format!("{path}limit={limit}{cursor}");
+            let page = admin.call("GET", &asked, &Value::Null).await.json();
+            let data = page["data"].as_array().unwrap();
+            assert!(data.len() <= limit, "{page}");
+            all.extend(data.iter().cloned());
+            pages += 1;
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => {
+                    assert_eq!(page["has_more"], false);
+                    return (all, pages);
+                }
+            }
+        }
+    };
+    for (path, entries, pages) in [
+        ("/keys?", 6, 3),
+        ("/keys?tenant=acme&", 3, 2),
+        ("/keys?tenant=nobody&", 0, 1),
+        ("/tenants?", 2, 1),
+        ("/budgets?", 6, 3),
+        ("/budgets?tenant=beta&", 3, 2),
+    ] {
+        let (whole, one) = read(path, 1_000).await;
+        let (parts, several) = read(path, 2).await;
+        assert_eq!((whole.len(), one, several), (entries, 1, pages), "{path} {whole:?}");
+        assert_eq!(parts, whole, "{path}");
+    }
+    for (path, param) in
+        [("/keys?limit=0", "limit"), ("/keys?limit=1001", "limit"), ("/tenants?tenant=a", "query")]
+    {
+        let refused = admin.call("GET", path, &Value::Null).await;
+        assert_eq!(refused.error(400)["param"], param, "{path}");
+    }
+}

@@ -20,12 +20,16 @@ pub(in crate::cli) struct Args {
 #[derive(Subcommand, Debug)]
 enum BudgetCommand {
     /// All limits: what is used and left, at which pace, and when they run out (the default)
-    List,
+    List {
+        /// Those of one tenant
+        #[arg(long)]
+        tenant: Option<String>,
+    },
 }
 
 pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
-    let (Some(BudgetCommand::List) | None) = args.what;
-    let said = Client::find(global, &args.at)?.ask("GET", "/budgets", None).await?;
+    let tenant = args.what.as_ref().and_then(|BudgetCommand::List { tenant }| tenant.as_deref());
+    let said = Client::find(global, &args.at)?.list("/budgets", tenant).await?;
     let columns = [
         "tenant",
         "holder",

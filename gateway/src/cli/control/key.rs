@@ -56,7 +56,11 @@ struct KeyFields {
 #[derive(Subcommand, Debug)]
 enum KeyCommand {
     /// All keys
-    List,
+    List {
+        /// Those of one tenant
+        #[arg(long)]
+        tenant: Option<String>,
+    },
     /// One key
     Show {
         /// Its public id
@@ -115,7 +119,7 @@ impl KeyFields {
 pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     let client = Client::find(global, &args.at)?;
     let said = match &args.what {
-        KeyCommand::List => client.ask("GET", "/keys", None).await?,
+        KeyCommand::List { tenant } => client.list("/keys", tenant.as_deref()).await?,
         KeyCommand::Show { id } => client.ask("GET", &format!("/keys/{id}"), None).await?,
         KeyCommand::Create { tenant, role, fields } => {
             let mut body = fields.body()?;

@@ -10,6 +10,7 @@ mod change;
 mod client;
 mod fields;
 pub(super) mod key;
+mod pages;
 pub(super) mod provider;
 pub(super) mod provider_key;
 pub(super) mod server;

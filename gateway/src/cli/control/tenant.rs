@@ -102,7 +102,7 @@ impl TenantFields {
 pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     let client = Client::find(global, &args.at)?;
     let said = match &args.what {
-        TenantCommand::List => client.ask("GET", "/tenants", None).await?,
+        TenantCommand::List => client.list("/tenants", None).await?,
         TenantCommand::Show { id } => client.ask("GET", &format!("/tenants/{id}"), None).await?,
         TenantCommand::Create { id, fields } => {
             let mut body = fields.body()?;
