@@ -12,7 +12,7 @@ use types::limits::{Metric, Window};
 pub struct Kept {
     /// Whose counters.
     pub tenant: Arc<str>,
-    /// As in [`Limit`].
+    /// As in [`types::limits::Limit`].
     pub holder: Arc<str>,
     /// What is counted.
     pub metric: Metric,
