@@ -102,6 +102,8 @@ pub struct Answer {
     pub delay: Duration,
     /// What it waits for after that, before the head.
     pub gate: Option<Gate>,
+    /// What it waits for in a stream before its first call of a tool.
+    pub calls_gate: Option<Gate>,
     /// Wait before each event after the first.
     pub gap: Duration,
     /// After this many events of the stream (or, unstreamed, instead of the body), this happens.
@@ -127,6 +129,7 @@ impl Answer {
             reports: None,
             delay: Duration::ZERO,
             gate: None,
+            calls_gate: None,
             gap: Duration::ZERO,
             fault: None,
         }
@@ -139,6 +142,19 @@ impl Answer {
         let arguments = chars.chunks(7).map(|c| c.iter().collect()).collect();
         let call = ToolCall { id: id.to_owned(), name: name.to_owned(), arguments };
         Answer { tool_calls: vec![call], ..Answer::pieces(Vec::new()) }
+    }
+
+    /// Calls another tool, or the same again.
+    #[must_use]
+    pub fn and_call(mut self, id: &str, name: &str, arguments: &str) -> Self {
+        self.tool_calls.extend(Answer::call(id, name, arguments).tool_calls);
+        self
+    }
+
+    /// Waits in a stream before its first call of a tool until the gate is open.
+    #[must_use]
+    pub fn calling_behind(self, gate: &Gate) -> Self {
+        Answer { calls_gate: Some(gate.clone()), ..self }
     }
 
     /// Writes this where the number of output tokens belongs.
@@ -458,6 +474,9 @@ async fn stream(
                 out.write_all(chunk(&event).as_bytes()).await?;
                 break;
             }
+        }
+        if let Some(gate) = answer.calls_gate.as_ref().filter(|_| speak::calls(event)) {
+            gate.passed().await;
         }
         out.write_all(chunk(&answer.written(event)).as_bytes()).await?;
         seen.mark_event();

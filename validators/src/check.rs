@@ -29,7 +29,7 @@ impl Kind {
     }
 }
 
-/// What a check can say of a text that is still growing.
+/// What a check can say of an answer that is still growing, and how much of it has to wait for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Promise {
     /// All but the last so many bytes are safe to release. The hold-back is the longest possible match with
@@ -37,6 +37,9 @@ pub enum Promise {
     Window(usize),
     /// Decided after the first so many characters.
     Head(usize),
+    /// Says nothing of the text, which may leave as it comes. It looks at the calls of tools, which wait until all of
+    /// them are there.
+    Calls,
     /// May reject before the end, passes only at the end.
     Early,
     /// Needs the whole text.
@@ -47,7 +50,13 @@ impl Promise {
     /// Whether text may leave before the answer is whole.
     #[must_use]
     pub const fn releases(self) -> bool {
-        matches!(self, Promise::Window(_) | Promise::Head(_))
+        matches!(self, Promise::Window(_) | Promise::Head(_) | Promise::Calls)
+    }
+
+    /// Whether it reads the text while that grows.
+    #[must_use]
+    pub const fn reads_text(self) -> bool {
+        matches!(self, Promise::Window(_) | Promise::Head(_) | Promise::Early)
     }
 }
 
@@ -140,7 +149,7 @@ pub trait Check: Send + Sync + Debug {
         Promise::End
     }
 
-    /// A state that reads one choice's text as it grows; `None` for [`Promise::End`].
+    /// A state that reads one choice's text as it grows; `None` where its promise reads none.
     fn open(&self, _request: &ChatRequest) -> Option<Box<dyn Growing>> {
         None
     }

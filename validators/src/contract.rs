@@ -14,7 +14,7 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "contract",
     about: "the checks that the request implies: json, json_schema, tool_args, not_truncated; nothing for prose",
     kind: Kind::Structural,
-    stream: "early",
+    stream: "early; calls beside prose",
     severity: Severity::Repair,
     build,
 };
@@ -75,7 +75,12 @@ impl Check for Contract {
     }
 
     fn promise(&self, request: &ChatRequest) -> Promise {
-        if self.form(request).is_some() { Promise::Early } else { Promise::End }
+        match self.form(request) {
+            Some(_) => Promise::Early,
+            // Prose may be anything: what is left to look at are the calls.
+            None if self.applies(request) => tool_args::of_request(self.severity).promise(request),
+            None => Promise::End,
+        }
     }
 
     fn open(&self, request: &ChatRequest) -> Option<Box<dyn Growing>> {
@@ -102,7 +107,7 @@ impl Check for Contract {
 #[cfg(test)]
 mod tests {
     use crate::testing::*;
-    use crate::{build, contract};
+    use crate::{Promise, build, contract};
     use serde_json::{Value, json};
     use types::chat::ToolCall;
 
@@ -123,6 +128,24 @@ mod tests {
         check(json!({"response_format": {"type": "json_object"}}), &["json", "not_truncated"]);
         check(json!({"response_format": schema}), &["json_schema", "not_truncated"]);
         check(json!({"tools": tools}), &["tool_args"]);
+    }
+
+    /// What has to wait of an answer: nothing, its calls, or all of it.
+    #[test]
+    fn the_request_says_what_has_to_wait() {
+        let check = |extra: Value, want: Promise| {
+            let r = request(extra);
+            assert_eq!(build("contract", &Value::Null, None).unwrap().promise(&r), want, "{r:?}");
+        };
+        let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+        check(json!({"tools": tools}), Promise::Calls);
+        check(json!({"tools": tools, "tool_choice": "auto"}), Promise::Calls);
+        check(json!({"tools": tools, "parallel_tool_calls": false}), Promise::Calls);
+        for choice in [json!("required"), json!({"type": "function", "function": {"name": "f"}})] {
+            check(json!({"tools": tools, "tool_choice": choice}), Promise::End);
+        }
+        check(json!({"tools": tools, "response_format": {"type": "json_object"}}), Promise::Early);
+        check(json!({"response_format": {"type": "json_object"}}), Promise::Early);
     }
 
     /// A call that nobody declared is no answer, whatever form was asked for.

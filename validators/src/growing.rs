@@ -53,6 +53,7 @@ impl Growing for Held {
 
 struct Part {
     check: Arc<dyn Check>,
+    promise: Promise,
     state: Option<Box<dyn Growing>>,
     /// Bytes that this check lets go.
     safe: usize,
@@ -74,8 +75,10 @@ impl Watch {
     pub fn open(checks: &[Arc<dyn Check>], request: &ChatRequest) -> Self {
         let judging = checks.iter().filter(|c| c.severity() > Severity::Warn && c.applies(request));
         let parts = judging.map(|c| {
-            let state = (c.promise(request) != Promise::End).then(|| c.open(request)).flatten();
-            Part { check: c.clone(), state, safe: 0 }
+            let promise = c.promise(request);
+            let state = promise.reads_text().then(|| c.open(request)).flatten();
+            let safe = if promise == Promise::Calls { usize::MAX } else { 0 };
+            Part { check: c.clone(), promise, state, safe }
         });
         Watch { parts: parts.collect(), length: 0, unverified: Vec::new() }
     }
@@ -93,13 +96,21 @@ impl Watch {
         self.each(|state| state.finish().map_or(Step::Done, Step::Reject))
     }
 
+    /// The answer calls tools, or declines: it is not of the form that was asked for, and checks that pass only its end
+    /// reject nothing of it before that.
+    pub fn of_no_form(&mut self) {
+        for part in self.parts.iter_mut().filter(|p| p.promise == Promise::Early) {
+            part.state = None;
+        }
+    }
+
     /// Bytes from the start of the text that may be released; the whole text where no check holds it.
     #[must_use]
     pub fn safe_up_to(&self) -> usize {
         self.parts.iter().map(|p| p.safe).min().unwrap_or(self.length).min(self.length)
     }
 
-    /// Whether every check has passed whatever comes.
+    /// Whether every check has passed the text whatever comes.
     #[must_use]
     pub fn done(&self) -> bool {
         self.parts.iter().all(|p| p.safe == usize::MAX)
@@ -184,6 +195,21 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_of_another_form_is_watched_by_what_has_no_form() {
+        let go = |n| Step::Continue { safe_up_to: n };
+        let no = || {
+            let note = finding::Note::new("told", Severity::Repair, "no", "no");
+            Step::Reject(Box::new(note.into_finding()))
+        };
+        let of = |promise| {
+            let mut watch = check(&[(Severity::Repair, promise, vec![go(1), no()])], &[Some(1)]);
+            watch.of_no_form();
+            watch.push("x").is_some()
+        };
+        assert!(of(Promise::Window(1)) && of(Promise::Head(9)) && !of(Promise::Early));
+    }
+
+    #[test]
     fn the_most_careful_check_decides_what_is_released() {
         use Severity::{Block, Repair, Warn};
         let go = |n| Step::Continue { safe_up_to: n };
@@ -200,6 +226,12 @@ mod tests {
             &[Some(0), Some(1), Some(2)],
         );
         check(&[(Block, Promise::Window(1), vec![go(0), no()])], &[Some(0), None]);
+        // What looks at calls of tools alone has nothing to say of the text.
+        check(
+            &[(Repair, Promise::Calls, vec![]), (Block, Promise::Window(1), vec![go(0), go(1)])],
+            &[Some(0), Some(1)],
+        );
+        check(&[(Repair, Promise::Calls, vec![])], &[Some(1), Some(2)]);
         // A warning holds nothing back and is not even asked; a check of the whole text holds everything.
         check(&[(Warn, Promise::Window(9), vec![])], &[Some(1), Some(2)]);
         let mut watch = check(&[(Repair, Promise::End, vec![])], &[Some(0), Some(0)]);

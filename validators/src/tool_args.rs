@@ -3,7 +3,7 @@
 use crate::finding::{Note, decided, nothing, unverified};
 use crate::params::{Params, Problem};
 use crate::schema::compiled;
-use crate::{Check, Entry, Input, Kind, MAX_FINDINGS};
+use crate::{Check, Entry, Input, Kind, MAX_FINDINGS, Promise};
 use serde_json::Value;
 use std::sync::Arc;
 use types::chat::{Tool, ToolCall, ToolChoice};
@@ -18,7 +18,7 @@ pub(crate) const ENTRY: Entry = Entry {
     name: NAME,
     about: "tool calls name offered tools, with arguments that fit, as many as asked",
     kind: Kind::Structural,
-    stream: "end",
+    stream: "calls; end where one is required",
     severity: Severity::Repair,
     build,
 };
@@ -54,6 +54,11 @@ impl Check for ToolArgs {
 
     fn applies(&self, request: &ChatRequest) -> bool {
         !request.tools.is_empty()
+    }
+
+    /// That a call is missing shows only at the end, and then the text should not have been said either.
+    fn promise(&self, request: &ChatRequest) -> Promise {
+        if request.tool_choice.demands() { Promise::End } else { Promise::Calls }
     }
 
     fn check(&self, input: &Input<'_>) -> Report {

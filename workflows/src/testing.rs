@@ -259,6 +259,8 @@ pub(crate) enum Says {
     Fail(Failure),
     /// Streams pieces (`None`: the stream is lost here).
     Stream(Vec<Option<&'static str>>),
+    /// Streams these.
+    Chunks(Vec<Chunk>),
     /// Calls tools: name and arguments of each.
     Calls(&'static [(&'static str, &'static str)]),
     /// Never answers.
@@ -470,6 +472,11 @@ impl World for Script {
                     Ok(Generated::whole(answer, Arc::new(model("a", 1))))
                 }
                 Says::Never => std::future::pending().await,
+                Says::Chunks(chunks) => {
+                    let rest = stream::iter(chunks.into_iter().map(Ok)).boxed();
+                    let model = Arc::new(model("a", 1));
+                    Ok(Generated::Stream { model, served: served.clone(), head: Vec::new(), rest })
+                }
                 Says::Stream(pieces) => {
                     let m = Arc::new(model("a", 1));
                     let by = m.clone();

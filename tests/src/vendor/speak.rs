@@ -21,6 +21,11 @@ pub(super) fn events(dialect: Dialect, a: &Answer, model: &str, include_usage: b
     }
 }
 
+/// Whether an event of a stream calls a tool.
+pub(super) fn calls(event: &str) -> bool {
+    ["\"tool_calls\"", "\"tool_use\"", "\"functionCall\""].iter().any(|name| event.contains(name))
+}
+
 /// An error body in the vendor's form.
 pub(super) fn error(dialect: Dialect, status: u16, message: &str) -> Value {
     match dialect {

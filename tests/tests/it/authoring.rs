@@ -353,6 +353,7 @@ async fn a_plan_tells_what_is_usual_and_how_it_streams() {
     assert!((1.0..2.0).contains(&calls) && most > 2.0, "{text}");
     assert_eq!(plan["stream"]["text"], "passthrough: nothing to check and one source", "{text}");
     assert_eq!(plan["stream"]["json_object"], "buffered: `contract` must see the whole answer", "{text}");
+    assert_eq!(plan["stream"]["tools"], "windowed: `contract` holds back calls of tools alone", "{text}");
     let (_, vote) = told(&folder, &["workflow", "plan", "consensus_vote"]).await;
     assert!(vote.contains("stream   text: buffered: several sources, a judge, a condition"), "{vote}");
     assert!(vote.contains("usually "), "{vote}");

@@ -75,6 +75,7 @@ mod signed;
 mod strangers;
 mod streaming;
 mod tool_loop;
+mod tool_streams;
 mod tools;
 mod truth;
 mod usage;

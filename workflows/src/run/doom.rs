@@ -4,7 +4,7 @@ use std::sync::Arc;
 use types::completion::FinishReason;
 use types::run::Severity;
 use types::{ChatRequest, Chunk, Finding};
-use validators::{Check, Promise, Watch, fix};
+use validators::{Check, Watch, fix};
 
 /// Text that is still read, in bytes, after a rejection which a local repair may yet undo: chatter before the
 /// JSON is free to strip, but it is not seen to be that until the JSON has begun.
@@ -29,7 +29,7 @@ impl<'a> Doom<'a> {
     /// `None` where no check can tell anything before the end.
     pub(crate) fn open(checks: Vec<Arc<dyn Check>>, request: &'a ChatRequest, mends: bool) -> Option<Self> {
         let early = |c: &Arc<dyn Check>| {
-            c.severity() > Severity::Warn && c.applies(request) && c.promise(request) != Promise::End
+            c.severity() > Severity::Warn && c.applies(request) && c.promise(request).reads_text()
         };
         // Choices that grow side by side would need a watch each.
         if request.params.n > 1 || !checks.iter().any(early) {
@@ -56,7 +56,8 @@ impl<'a> Doom<'a> {
             let declines = delta.refusal.as_deref().is_some_and(|r| !r.is_empty())
                 || delta.finish_reason == Some(FinishReason::ContentFilter);
             if declines || !delta.tool_calls.is_empty() {
-                self.close();
+                self.doubt = None;
+                self.watch.as_mut().into_iter().for_each(Watch::of_no_form);
             }
             let Some(text) = delta.text.as_deref().filter(|t| !t.is_empty()) else { continue };
             self.text.push_str(text);
@@ -124,9 +125,5 @@ impl<'a> Doom<'a> {
         let again = Watch::open(&self.checks, self.request).push(&mended);
         // Whatever else it is rejected for may be of its end, which has not come.
         again.is_none_or(|f| f.fingerprint() != found.fingerprint())
-    }
-
-    fn close(&mut self) {
-        (self.watch, self.doubt) = (None, None);
     }
 }

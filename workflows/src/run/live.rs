@@ -17,8 +17,8 @@ use crate::plan::Workflow;
 use crate::world::{EffectId, EffectKind, Failure, Generated};
 use std::sync::Arc;
 use types::run::{Severity, Step};
-use types::{ChatRequest, Verdict};
-use validators::Check;
+use types::{ChatRequest, Completion, Verdict};
+use validators::{Check, Promise};
 
 type Checks = Vec<Arc<dyn Check>>;
 
@@ -27,6 +27,10 @@ pub(crate) struct Flow {
     pub(super) chain: Chain,
     /// Checks that hold text back until nothing to come can make it wrong.
     pub(super) hold: Checks,
+    /// Checks that hold back calls of tools until the answer is whole.
+    pub(super) calls: Checks,
+    /// An answer that these could not check goes out all the same.
+    unverified: bool,
     /// Checks that may stop it, and hold nothing back.
     pub(super) watch: Checks,
     /// What becomes of an answer that fails after it has been shown; `None`: it is on record only.
@@ -151,24 +155,31 @@ fn along(
     }
     let late = (stream.mode != Mode::Passthrough).then_some(stream.late);
     let (window, burst) = (stream.window, stream.burst);
-    let flow = match stream.mode {
-        Mode::Passthrough => Flow { chain, hold: found.demanded, watch: Vec::new(), late, window, burst },
-        Mode::Optimistic => Flow { chain, hold: found.demanded, watch: found.own, late, window, burst },
-        _ => {
-            Flow { chain, hold: [found.own, found.demanded].concat(), watch: Vec::new(), late, window, burst }
-        }
+    let (before, watch) = match stream.mode {
+        Mode::Passthrough => (found.demanded, Vec::new()),
+        Mode::Optimistic => (found.demanded, found.own),
+        _ => ([found.own, found.demanded].concat(), Vec::new()),
     };
-    if request.params.n > 1 && !flow.hold.is_empty() {
+    let (calls, hold): (Checks, Checks) =
+        before.into_iter().partition(|c| c.promise(request) == Promise::Calls);
+    if request.params.n > 1 && !hold.is_empty() {
         return buffered("several choices grow side by side");
     }
-    let why = match (stream.mode, flow.hold.first()) {
-        (Mode::Passthrough, _) => "passthrough: the workflow says so".to_owned(),
-        (Mode::Optimistic, _) => "optimistic: the workflow says so".to_owned(),
-        (_, Some(c)) => format!("windowed: `{}` lets text go as it comes", c.name()),
-        (Mode::Windowed, None) => "windowed: nothing to check".to_owned(),
-        (_, None) => "passthrough: nothing to check and one source".to_owned(),
+    let why = match (stream.mode, hold.first(), calls.first()) {
+        (Mode::Passthrough, ..) => "passthrough: the workflow says so".to_owned(),
+        (Mode::Optimistic, ..) => "optimistic: the workflow says so".to_owned(),
+        (_, Some(c), _) => format!("windowed: `{}` lets text go as it comes", c.name()),
+        (_, None, Some(c)) => format!("windowed: `{}` holds back calls of tools alone", c.name()),
+        (Mode::Windowed, None, None) => "windowed: nothing to check".to_owned(),
+        (_, None, None) => "passthrough: nothing to check and one source".to_owned(),
     };
-    (Some(flow), why)
+    let sends_unverified = |i: &usize| {
+        let mut edges = workflow.root.edges_from(*i);
+        let on = |to: usize| to == chain.stream || chain.between.contains(&to);
+        edges.any(|(_, e)| on(e.to) && e.accepts.contains(Outcome::Unverified))
+    };
+    let unverified = freely || chain.between.iter().filter(is_check).all(sends_unverified);
+    (Some(Flow { chain, hold, calls, unverified, watch, late, window, burst }), why)
 }
 
 /// How an attempt to let an answer flow went.
@@ -225,6 +236,7 @@ pub(crate) async fn run<'a>(host: &'a Host, frame: &'a Frame<'a>, flow: &Flow) -
         let watch = Doom::open(flow.watch.clone(), &host.input.request, false);
         let mut pump = Pump::new(host, sink, hold, watch, flow.late, model)
             .in_pieces(flow.window, flow.burst)
+            .holding_calls(!flow.calls.is_empty())
             .asked(asked.clone());
         let stop = pump.pass(head, rest, &purse).await;
         match stop {
@@ -293,8 +305,7 @@ async fn ended(
         Some(Stop::Unverified) => {
             at.charge(&answer, purse);
             record_stop(at, "rejected", "a check could not decide on the rest".to_owned());
-            let message = "the rest of the answer could not be checked";
-            Ending::Failed(RunFailure::new("validation", "unverified", 422, message))
+            Ending::Failed(undecided())
         }
         Some(Stop::Upstream(error)) => {
             at.charge(&answer, purse);
@@ -316,8 +327,9 @@ async fn ended(
 /// All of it has come: its checks say what they have to say, and what was held back goes out, or never.
 async fn whole(at: &At<'_>, flow: &Flow, mut pump: Pump<'_>, answer: Answer) -> Ending {
     let host = at.host;
+    let withheld = withheld(host, flow, &answer.completion);
     let (row, failure) = record_chain(host, at.frame, &flow.chain, answer.clone(), flow.late).await;
-    if let Some(failure) = failure {
+    if let Some(failure) = withheld.or(failure) {
         record_sink(host, at.frame, &flow.chain, (Outcome::Rejected, pump.out()));
         return failed(host, failure);
     }
@@ -332,6 +344,22 @@ async fn whole(at: &At<'_>, flow: &Flow, mut pump: Pump<'_>, answer: Answer) -> 
     });
     host.input.trace.with(|run| run.verdict = verdict);
     Ending::Streamed { completion: answer.completion, model: answer.model, verdict }
+}
+
+/// Why calls of tools that have been held back until now are not to go out, whatever becomes of what has been shown.
+fn withheld(host: &Host, flow: &Flow, whole: &Completion) -> Option<RunFailure> {
+    let calls = whole.choices.iter().any(|c| !c.tool_calls.is_empty());
+    let said = calls.then(|| host.check(&flow.calls, whole).report)?;
+    match said.verdict {
+        Verdict::Failed => Some(too_late(said.findings)),
+        Verdict::Unverified => (!flow.unverified).then(undecided),
+        Verdict::Passed | Verdict::None => None,
+    }
+}
+
+fn undecided() -> RunFailure {
+    let message = "the rest of the answer could not be checked";
+    RunFailure::new("validation", "unverified", 422, message)
 }
 
 /// Part of an answer that fails has been shown: an honest end, and no clean one.

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
-use types::completion::{Accumulator, grow};
+use types::completion::{Accumulator, Choice, grow};
 use types::matrix::Model;
 use types::provider::{self, Edits, ErrorKind};
 use types::{Chunk, Completion, Finding};
@@ -60,6 +60,15 @@ fn length(chunk: &Chunk) -> usize {
     chunk.choices.iter().map(of).sum()
 }
 
+/// How much of an answer must be free to go before a chunk of it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    /// So many bytes of its text.
+    Text(usize),
+    /// All of it.
+    Whole,
+}
+
 /// Most chunks held back: a check that holds more text than this many chunks is not one that streams.
 const MOST_HELD: usize = 65_536;
 
@@ -73,8 +82,12 @@ pub(super) struct Pump<'a> {
     late: Option<Late>,
     model: Arc<Model>,
     deadline: Option<Instant>,
-    /// Chunks that wait, each with the length of the text up to its end.
-    held: VecDeque<(usize, Chunk)>,
+    /// Chunks that wait, each with what it waits for.
+    held: VecDeque<(Reach, Chunk)>,
+    /// Calls of tools wait for the end of the answer, and what comes behind them does.
+    holds_calls: bool,
+    /// One has come.
+    called: bool,
     released: bool,
     /// The answer's own end has come: it goes out only once everything has been checked.
     closing: bool,
@@ -109,6 +122,8 @@ impl<'a> Pump<'a> {
             model,
             deadline: host.deadline(),
             held: VecDeque::new(),
+            holds_calls: false,
+            called: false,
             released: false,
             closing: false,
             onward: false,
@@ -123,6 +138,11 @@ impl<'a> Pump<'a> {
     /// The same in pieces of some size; with `burst`, what may go out together is one of them.
     pub(super) fn in_pieces(self, window: Option<Window>, burst: bool) -> Self {
         Pump { window, burst, ..self }
+    }
+
+    /// The same that lets calls of tools go only with the end of the answer.
+    pub(super) fn holding_calls(self, holds_calls: bool) -> Self {
+        Pump { holds_calls, ..self }
     }
 
     /// The same of an answer that was asked for so.
@@ -156,7 +176,7 @@ impl<'a> Pump<'a> {
 
     /// Lets everything go that still waits.
     pub(super) async fn rest(&mut self) -> Result<(), Gone> {
-        while let Some((_, chunk)) = self.take_held(usize::MAX) {
+        while let Some((_, chunk)) = self.take_held(Reach::Whole) {
             self.send(chunk).await?;
         }
         Ok(())
@@ -173,9 +193,9 @@ impl<'a> Pump<'a> {
         self.sink.send(chunk).await.map_err(|_| Gone)
     }
 
-    /// The next piece of what may go out: text up to `safe`, and where it ends.
-    fn take_held(&mut self, safe: usize) -> Option<(usize, Chunk)> {
-        let free = |held: &VecDeque<(usize, Chunk)>| held.front().is_some_and(|(end, _)| *end <= safe);
+    /// The next piece of what may go out, and what it has waited for.
+    fn take_held(&mut self, safe: Reach) -> Option<(Reach, Chunk)> {
+        let free = |held: &VecDeque<(Reach, Chunk)>| held.front().is_some_and(|(end, _)| *end <= safe);
         let mut piece = free(&self.held).then(|| self.held.pop_front()).flatten()?;
         while self.burst
             && free(&self.held)
@@ -250,17 +270,23 @@ impl<'a> Pump<'a> {
             purse.stop();
             return Some(Stop::Doomed(Box::new(found)));
         }
-        let end = self.hold.as_ref().map_or(0, Doom::len);
+        self.called |= self.holds_calls && chunk.choices.iter().any(|d| !d.tool_calls.is_empty());
+        let text = Reach::Text(self.hold.as_ref().map_or(0, Doom::len));
+        let reach = if self.called { Reach::Whole } else { text };
         self.closing |= self.late.is_some() && chunk.choices.iter().any(|d| d.finish_reason.is_some());
-        self.held.push_back((end, chunk));
-        if self.held.len() > MOST_HELD {
+        self.held.push_back((reach, chunk));
+        // Calls wait however long they are: the most that a vendor may answer bounds them.
+        if self.held.len() > MOST_HELD && !self.called {
             return Some(Stop::Unverified);
         }
         self.release().await
     }
 
     fn rejected(&mut self, chunk: &Chunk) -> Option<Finding> {
-        if let Some(found) = stranger::called(chunk, &self.host.input.request, &self.asked) {
+        // A call that waits is checked with the whole answer, which can still be mended if nothing of it has been shown.
+        if (self.released || !self.holds_calls)
+            && let Some(found) = stranger::called(chunk, &self.host.input.request, &self.asked)
+        {
             return Some(found);
         }
         if let Some(found) = self.hold.as_mut().and_then(|h| h.push(chunk)) {
@@ -272,30 +298,39 @@ impl<'a> Pump<'a> {
 
     /// Lets go what may go. The first to go is what holds content: until then a failure can be hidden.
     async fn release(&mut self) -> Option<Stop> {
-        if self.closing {
+        if self.closing || !self.released && self.may_be_calls_alone() {
             return None;
         }
-        let safe = self.hold.as_ref().map_or(usize::MAX, |hold| {
+        let safe = Reach::Text(self.hold.as_ref().map_or(usize::MAX, |hold| {
             let Some(window) = self.window else { return hold.safe_up_to() };
             let safe = hold.safe_up_to().min(hold.len().saturating_sub(window.overlap));
             // Not a whole window yet.
             if safe.saturating_sub(self.sent) < window.bytes { self.sent } else { safe }
-        });
-        let ready = |(end, chunk): &(usize, Chunk)| *end <= safe && chunk.has_content();
+        }));
+        let ready = |(reach, chunk): &(Reach, Chunk)| *reach <= safe && chunk.has_content();
         if !self.released && !self.held.iter().any(ready) {
             return None;
         }
-        while let Some((end, chunk)) = self.take_held(safe) {
+        while let Some((reach, chunk)) = self.take_held(safe) {
             if self.send(chunk).await.is_err() {
                 return Some(Stop::ClientGone);
             }
-            self.sent = end;
+            if let Reach::Text(end) = reach {
+                self.sent = end;
+            }
             self.released = true;
             if let Some(h) = &mut self.hold {
                 h.commit();
             }
         }
         None
+    }
+
+    /// Whether nothing is worth showing that cannot be taken back: calls that wait can be mended as long as nothing of
+    /// their answer has been shown, and models write blanks before them.
+    fn may_be_calls_alone(&self) -> bool {
+        let is_blank = |c: &Choice| c.text.trim().is_empty() && c.bytes() == c.text.len();
+        self.called || self.holds_calls && self.so_far().choices.iter().all(is_blank)
     }
 
     /// The answer is whole.

@@ -2,6 +2,7 @@
 
 mod asked;
 mod bodies;
+mod called;
 mod chains;
 mod common;
 mod generate;

@@ -95,19 +95,25 @@ fn read(path: &Path) -> Result<String, Problem> {
     Ok(text)
 }
 
-/// Forms of answers of which a plan tells how they stream.
-const FORMS: [&str; 2] = ["text", "json_object"];
-
-/// How answers of such forms stream, and why.
+/// How answers stream to requests for text, for JSON and with tools, and why.
 fn stream_modes(w: &Workflow) -> Vec<(&'static str, String)> {
-    let mode = |form: &'static str| {
-        let body = json!({
-            "model": format!("workflow/{}", w.name), "stream": true, "response_format": {"type": form},
+    let tool = json!({"type": "function", "function": {"name": "tool"}});
+    let forms = [
+        ("text", json!({})),
+        ("json_object", json!({"response_format": {"type": "json_object"}})),
+        ("tools", json!({"tools": [tool]})),
+    ];
+    let mode = |(form, more): (&'static str, Value)| {
+        let mut body = json!({
+            "model": format!("workflow/{}", w.name), "stream": true,
             "messages": [{"role": "user", "content": "hello"}],
         });
+        if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+            body.extend(more);
+        }
         Some((form, w.stream_mode(&types::ChatRequest::from_value(&body).ok()?)))
     };
-    FORMS.into_iter().filter_map(mode).collect()
+    forms.into_iter().filter_map(mode).collect()
 }
 
 /// A plan as a document: nodes, limits, and what it may cost.
