@@ -32,6 +32,18 @@ impl OnFail {
     /// As files name them.
     pub const NAMES: &'static [&'static str] = &["repair", "fix", "drop", "reject", "warn"];
 
+    /// Its name in files.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            OnFail::Repair => "repair",
+            OnFail::Fix => "fix",
+            OnFail::Drop => "drop",
+            OnFail::Reject => "reject",
+            OnFail::Warn => "warn",
+        }
+    }
+
     /// By its name in files.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {

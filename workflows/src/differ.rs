@@ -1,7 +1,8 @@
 //! How two workflows differ in what they do: nodes, edges, limits and the rest, not comments, titles or order.
 
+use crate::canonical::{sorted, unusual};
 use crate::draw::edge_label;
-use crate::plan::{Workflow, sorted};
+use crate::plan::Workflow;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -58,9 +59,9 @@ pub fn difference(a: (&Workflow, &SourceFile), b: (&Workflow, &SourceFile)) -> D
 }
 
 /// What the plan hash is made of, the name apart: two names may do the same.
-fn without_name(w: &Workflow) -> (String, String, Value, Option<String>) {
+fn without_name(w: &Workflow) -> (Value, String, Value, Option<String>) {
     let fallback = w.fallback.as_ref().map(|f| f.plan_hash.clone());
-    (format!("{:?}", w.limits), w.vars.to_string(), sorted(&w.root.canonical()), fallback)
+    (unusual(&w.limits), w.vars.to_string(), sorted(&w.root.canonical()), fallback)
 }
 
 fn written(file: &SourceFile) -> Value {

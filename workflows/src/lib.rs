@@ -10,6 +10,7 @@
 
 mod budget;
 mod callers;
+mod canonical;
 mod codes;
 mod differ;
 mod draw;

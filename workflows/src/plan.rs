@@ -2,6 +2,7 @@
 
 use crate::budget::Amounts;
 use crate::callers::{self, Sure};
+use crate::canonical::{sorted, unusual};
 use crate::forecast;
 use crate::graph::Graph;
 use crate::graph::chain::{self, Chain};
@@ -12,6 +13,7 @@ use crate::node::call::Call;
 use crate::node::generate::Generate;
 use crate::node::stream::{Mode, Stream};
 use crate::route::Route;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +27,8 @@ use types::runs::Durability;
 pub(crate) use crate::load::Head;
 
 /// What to do when a budget or the deadline is reached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnExhausted {
     /// Deliver the best completion known, with its honest verdict.
     #[default]
@@ -35,7 +38,7 @@ pub enum OnExhausted {
 }
 
 /// Ceilings of one run. `None`: whatever the engine allows.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Limits {
     /// Money for all calls together, as the file says; without a word of it, [`USUAL_USD`] is enough.
     pub usd: Option<Usd>,
@@ -507,24 +510,11 @@ pub(crate) fn check(r: &mut Reader<'_>, parts: &Parts) {
 fn hash(parts: &Parts) -> String {
     let plan = json!({
         "name": parts.head.name, "serves": parts.serves.as_ref().map(Expr::source),
-        "limits": format!("{:?}", parts.limits), "best_so_far": parts.head.best_so_far,
+        "limits": unusual(&parts.limits), "best_so_far": parts.head.best_so_far,
         "durability": parts.head.durability.map(Durability::as_str),
         "fallback": parts.fallback.as_ref().map(|w| &w.plan_hash),
         "inputs": parts.inputs.iter().map(Given::canonical).collect::<Vec<_>>(),
         "vars": parts.vars, "root": parts.root.canonical(),
     });
     blake3::hash(sorted(&plan).to_string().as_bytes()).to_hex().to_string()
-}
-
-/// The same value with the members of every object in order of their keys.
-pub(crate) fn sorted(v: &Value) -> Value {
-    match v {
-        Value::Object(m) => {
-            let mut members: Vec<(&String, &Value)> = m.iter().collect();
-            members.sort_by_key(|(k, _)| *k);
-            Value::Object(members.into_iter().map(|(k, v)| (k.clone(), sorted(v))).collect::<Map<_, _>>())
-        }
-        Value::Array(l) => Value::Array(l.iter().map(sorted).collect()),
-        other => other.clone(),
-    }
 }

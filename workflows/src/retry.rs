@@ -1,12 +1,14 @@
 //! How often and after which pauses something that failed is tried again (`workflow-format.md` §15).
 
+use crate::canonical::unusual;
 use crate::load::Cx;
-use serde_json::{Value as Json, json};
+use serde::Serialize;
+use serde_json::Value as Json;
 use std::time::Duration;
 use types::doc::Node;
 
 /// How something that failed is tried again. Failed checks are never a reason: they are a repair's.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Retry {
     /// Attempts in all, the first included, 1..=5. `None`: as many as is usual for what is done.
     pub max_attempts: Option<u32>,
@@ -87,7 +89,7 @@ impl Retry {
 
     /// For the hash of the plan.
     pub(crate) fn canonical(&self) -> Json {
-        json!(format!("{self:?}"))
+        unusual(self)
     }
 
     /// Whether a failure of that code may be tried again.

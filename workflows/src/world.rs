@@ -86,7 +86,7 @@ impl std::fmt::Display for EffectId {
 
 /// BLAKE3 of a value with its keys in order, 64 hex digits.
 pub(crate) fn digest(value: &Value) -> String {
-    blake3::hash(crate::plan::sorted(value).to_string().as_bytes()).to_hex().to_string()
+    blake3::hash(crate::canonical::sorted(value).to_string().as_bytes()).to_hex().to_string()
 }
 
 /// Everything outside: implemented by the engine, by wrappers that write down and repeat, and by scripts in

@@ -244,7 +244,7 @@ impl Maker {
         document.insert("title".to_owned(), json!("Turnout workflow, version 1"));
         document.extend(top.as_object().cloned().unwrap_or_default());
         document.insert("$defs".to_owned(), Json::Object(self.defs));
-        crate::plan::sorted(&Json::Object(document))
+        crate::canonical::sorted(&Json::Object(document))
     }
 
     /// What several types of nodes have in common stands once.

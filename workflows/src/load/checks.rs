@@ -2,6 +2,7 @@
 
 use super::outside::{self, Outside};
 use super::{Cx, names_file};
+use crate::canonical;
 use crate::node::Read;
 use crate::reference::Ref;
 use serde_json::{Value, json};
@@ -131,8 +132,7 @@ impl Checks {
         match validators::build(&name, &params, severity) {
             Ok(check) => {
                 let severity = check.severity().weight().to_string();
-                let mut canonical =
-                    vec![json!(name), json!(params), json!(severity), json!(format!("{keys:?}"))];
+                let mut canonical = vec![json!(name), json!(params), json!(severity), canonical::keys(&keys)];
                 canonical.extend(timeout.map(|t| json!(t.as_secs_f64())));
                 self.canonical.push(Value::Array(canonical));
                 self.refer(cx, check.as_ref(), with, path);

@@ -1,6 +1,7 @@
 //! Checks that are somebody else's: what a file says of `code_tests`, `http` and `script`.
 
 use super::Cx;
+use crate::canonical;
 use crate::reference::Ref;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -130,7 +131,7 @@ impl Outside {
             what,
             self.severity.weight().to_string(),
             timeout,
-            format!("{:?}", self.keys)
+            canonical::keys(&self.keys)
         ])
     }
 

@@ -1,6 +1,7 @@
 //! `generate`: asks a model, once or several times at once.
 
 use super::{Begun, Node, NodeType, Out, Read, Resolved, Spec, count, no_labels};
+use crate::canonical;
 use crate::graph::Graph;
 use crate::load::{Cx, Expr, Template};
 use crate::outcome::Outcome;
@@ -8,6 +9,7 @@ use crate::route::{Route, Strategy};
 use crate::run::{Answer, At, Host, MOST_ONWARD, Origin};
 use crate::value::Ty;
 use crate::world::{Ask, Distinct, EffectId, EffectKind, Spread};
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +56,8 @@ pub(crate) static TYPE: NodeType = NodeType {
 };
 
 /// What becomes of an answer whose stream is lost on the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum OnLoss {
     /// It is asked for again, as long as the client has seen nothing of it.
     Retry,
@@ -234,11 +237,11 @@ impl Spec for Generate {
     fn canonical(&self) -> Json {
         json!({
             "route": self.route.canonical(), "primary": self.primary, "samples": self.samples,
-            "distinct": format!("{:?}", self.distinct), "min_ok": self.min_ok,
+            "distinct": self.distinct, "min_ok": self.min_ok,
             "stop_when": self.stop_when.as_ref().map(Expr::source),
-            "hedge": self.hedge.as_ref().map(Hedge::canonical), "on_loss": format!("{:?}", self.on_loss),
-            "edits": format!("{:?}", self.edits), "form": self.form.canonical(), "tools": self.offer.canonical(),
-            "client_tools": format!("{:?}", self.clients), "messages": self.conversation.canonical(),
+            "hedge": self.hedge.as_ref().map(Hedge::canonical), "on_loss": self.on_loss,
+            "edits": canonical::edits(&self.edits), "form": self.form.canonical(), "tools": self.offer.canonical(),
+            "client_tools": self.clients, "messages": self.conversation.canonical(),
             "prefill": self.prefill.as_ref().map(Template::source),
         })
     }

@@ -10,6 +10,7 @@ use crate::run::{At, RowId, Table};
 use crate::value::{self, Ty};
 use crate::world::Failure;
 use futures_util::future::join_all;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +51,8 @@ pub(crate) static TYPE: NodeType = NodeType {
 };
 
 /// How answers are judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 enum Mode {
     Rubric,
     Pairwise,
@@ -58,7 +60,8 @@ enum Mode {
 }
 
 /// How scores of several samples become one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 enum Aggregate {
     Median,
     Mean,
@@ -66,7 +69,8 @@ enum Aggregate {
 }
 
 /// Whether a judge may be of the family of a model that answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 enum Independent {
     Require,
     Prefer,
@@ -335,10 +339,10 @@ impl Spec for Judge {
     fn canonical(&self) -> Value {
         let input: Vec<&str> = self.input.iter().map(Ref::canonical).collect();
         json!({
-            "input": input, "route": self.route.canonical(), "mode": format!("{:?}", self.mode),
+            "input": input, "route": self.route.canonical(), "mode": self.mode,
             "rubric": self.rubric.canonical(), "reference": self.reference.as_ref().map(Source::source),
-            "independent": format!("{:?}", self.independent), "samples": self.samples,
-            "both_orders": self.both_orders, "aggregate": format!("{:?}", self.aggregate),
+            "independent": self.independent, "samples": self.samples,
+            "both_orders": self.both_orders, "aggregate": self.aggregate,
             "threshold": self.threshold, "calibration": self.calibration.as_ref().map(Ref::canonical),
         })
     }

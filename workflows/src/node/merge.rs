@@ -1,6 +1,7 @@
 //! `merge`: makes one value of several: text, JSON, a conversation, or one answer of a model.
 
 use super::{Begun, Fault, NodeResult, NodeType, Out, Read, Resolved, Spec, no_labels, of_method};
+use crate::canonical;
 use crate::ending::RunFailure;
 use crate::load::{Cx, Expr, Prompt, Template};
 use crate::node::generate;
@@ -294,7 +295,7 @@ impl Spec for Merge {
             Method::JsonArray => json!("json_array"),
             Method::Template(t) => json!(["template", t.source()]),
             Method::Synthesize { route, prompt, edits } => {
-                json!(["synthesize", route.canonical(), prompt.canonical(), format!("{edits:?}")])
+                json!(["synthesize", route.canonical(), prompt.canonical(), canonical::edits(edits)])
             }
             Method::ToolMessages => json!("tool_messages"),
         };

@@ -5,6 +5,7 @@ use crate::graph::Graph;
 use crate::load::{self, Cx, Expr};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::plan::Workflow;
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 use std::any::Any;
 use std::sync::Arc;
@@ -88,7 +89,8 @@ pub(crate) struct Node {
 }
 
 /// When a node starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Join {
     All,
     Strict,
@@ -205,7 +207,7 @@ impl Node {
     pub(crate) fn canonical(&self) -> Json {
         let bodies: Vec<Json> = self.spec.bodies().into_iter().map(Graph::canonical).collect();
         json!({
-            "id": &*self.id, "type": self.kind.name, "join": format!("{:?}", self.join),
+            "id": &*self.id, "type": self.kind.name, "join": self.join,
             "when": self.guard.as_ref().map(Expr::source), "enabled": self.enabled,
             "timeout_ms": u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX),
             "common": self.common.canonical(), "spec": self.spec.canonical(), "bodies": bodies,

@@ -7,6 +7,7 @@ use crate::outcome::{Outcome, OutcomeSet};
 use crate::reference::Ref;
 use crate::run::{At, Row, RowId};
 use crate::value::{Ty, Value};
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -54,7 +55,8 @@ enum Method {
 }
 
 /// What to do when nothing can be picked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 enum WhenNone {
     Outcome,
     Best,
@@ -62,7 +64,8 @@ enum WhenNone {
 }
 
 /// What decides between equals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 enum Tie {
     Score,
     Cost,
@@ -147,7 +150,7 @@ impl Select {
             Ok(Some(found.ok_or_else(wrong)?))
         };
         let key = match &self.key {
-            Key::Expr(e) if self.is_vote() => Some(crate::plan::sorted(&json(e)?).to_string()),
+            Key::Expr(e) if self.is_vote() => Some(crate::canonical::sorted(&json(e)?).to_string()),
             _ => None,
         };
         let weight = if self.is_vote() { number(&self.weight)? } else { None };
@@ -275,7 +278,7 @@ impl Spec for Select {
             "score": self.score.as_ref().map(Expr::source),
             "vote": [self.key.canonical(), self.min_agreement.to_string()],
             "weight": self.weight.as_ref().map(Expr::source),
-            "ties": format!("{:?}", self.ties), "when_none": format!("{:?}", self.when_none),
+            "ties": self.ties, "when_none": self.when_none,
         })
     }
 

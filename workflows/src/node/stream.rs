@@ -2,12 +2,14 @@
 
 use super::validate::Suite;
 use super::{Begun, NodeResult, NodeType, Out, Read, Resolved, Spec, no_labels, repair};
+use crate::canonical::unusual;
 use crate::ending::RunFailure;
 use crate::load::{Checks, Cx};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
 use crate::run::{At, End, Progress, Row, RowId, Sent, of_answer};
 use crate::value::{Ty, Value};
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 use std::time::Duration;
 use types::doc::{self, Fields};
@@ -84,7 +86,8 @@ impl Mode {
 }
 
 /// What becomes of an answer that fails once it has been shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Late {
     /// The verdict says so.
     Annotate,
@@ -250,8 +253,8 @@ impl Spec for Stream {
     fn canonical(&self) -> Json {
         json!({
             "from": self.from.as_ref().map(Ref::canonical), "mode": self.mode.as_str(),
-            "checks": self.checks.canonical, "late": format!("{:?}", self.late),
-            "window": format!("{:?}", self.window), "burst": self.burst, "wire": format!("{:?}", self.wire),
+            "checks": self.checks.canonical, "late": self.late,
+            "window": self.window, "burst": self.burst, "wire": unusual(&self.wire),
         })
     }
 

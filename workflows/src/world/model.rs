@@ -54,7 +54,8 @@ pub struct Ask {
 }
 
 /// What calls that are made beside each other do not share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Distinct {
     /// The model.
     Model,

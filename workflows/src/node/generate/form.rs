@@ -2,6 +2,7 @@
 
 use super::Offer;
 use super::offer::Clients;
+use crate::canonical;
 use crate::ending::RunFailure;
 use crate::load::{Cx, names_file};
 use crate::node::Fault;
@@ -111,7 +112,13 @@ impl Form {
         if self.is_plain() {
             return Json::Null;
         }
-        json!([format!("{:?}", self.format), format!("{:?}", self.enforce)])
+        let format = match &self.format {
+            Format::Inherit => Json::Null,
+            Format::Given(given) => canonical::form(given),
+            Format::Code(languages) => json!(["code", languages]),
+            Format::ToolCalls => json!("tool_calls"),
+        };
+        json!([format, canonical::enforce(self.enforce)])
     }
 
     /// The form that vendors are asked for.

@@ -74,7 +74,7 @@ impl Hedge {
             To::Same => json!("same"),
             To::Route(r) => r.canonical(),
         };
-        json!([format!("{:?}", self.after), self.max, to, self.first_content])
+        json!([self.after, self.max, to, self.first_content])
     }
 
     fn patience(&self, at: &At<'_>, ask: &Ask) -> Duration {

@@ -3,6 +3,7 @@
 use crate::load::Cx;
 use crate::node::tool::{self, REGISTERED};
 use crate::world::ToolSpec;
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use types::ChatRequest;
@@ -29,7 +30,8 @@ pub(crate) enum Offer {
 }
 
 /// What becomes of calls of the client's own tools.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Clients {
     /// The run ends with them.
     End,

@@ -2,11 +2,12 @@
 
 use super::asking::quoted;
 use crate::load::{Cx, Template};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use types::doc;
 
 /// One thing to look at.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Criterion {
     name: String,
     description: String,
@@ -61,7 +62,7 @@ impl Rubric {
 
     /// For the hash of the plan.
     pub(super) fn canonical(&self) -> Value {
-        json!([format!("{:?}", self.criteria), self.instructions.as_ref().map(Template::source)])
+        json!([self.criteria, self.instructions.as_ref().map(Template::source)])
     }
 
     /// What the judge is told to do.

@@ -2,12 +2,14 @@
 
 use super::validate::Suite;
 use super::{Begun, Node, NodeType, Out, Read, Resolved, Spec, count, no_labels, validate};
+use crate::canonical::unusual;
 use crate::load::{Checks, Cx, Expr, Prompt};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
 use crate::route::Route;
 use crate::run::{At, Origin, RowId, Table};
 use crate::value::{self, Ty, Value, finding};
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +68,8 @@ fn tried() -> Type {
 }
 
 /// What to do when nothing passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 enum OnExhausted {
     Outcome,
     Best,
@@ -240,7 +243,7 @@ impl Spec for Repair {
             "from": self.from, "input": input, "checks": self.checks.as_ref().map(|c| &c.canonical),
             "max_attempts": self.max_attempts, "fix": self.fix, "ladder": ladder,
             "rewrites": self.rewrites.iter().map(|(n, p)| json!([n, p.canonical()])).collect::<Vec<_>>(),
-            "feedback": format!("{:?}", self.feedback), "on_exhausted": format!("{:?}", self.on_exhausted),
+            "feedback": unusual(&self.feedback), "on_exhausted": self.on_exhausted,
         })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::load::Cx;
 use crate::node::count;
+use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 const LEAST_BYTES: usize = 64;
 
 /// How much is told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Bounds {
     max_findings: usize,
     max_bytes: usize,

@@ -92,7 +92,7 @@ impl Select {
         if matches!(self.key, Key::Json)
             && let Ok(v) = serde_json::from_str::<Json>(text)
         {
-            return crate::plan::sorted(&v).to_string();
+            return crate::canonical::sorted(&v).to_string();
         }
         text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
     }

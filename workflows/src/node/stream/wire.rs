@@ -1,11 +1,13 @@
 //! How a streamed answer goes out, whatever it says: when its head leaves, what keeps it alive, what follows it.
 
 use crate::load::Cx;
+use serde::Serialize;
 use std::time::Duration;
 use types::doc::{Fields, Node};
 
 /// Whether what the run came to follows the answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Trailer {
     /// Where the request asks for it.
     #[default]
@@ -17,7 +19,7 @@ pub enum Trailer {
 }
 
 /// How a streamed answer goes out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Wire {
     /// Longest time that the head of the response waits for the first content; until then a failure is a plain
     /// HTTP error. Default 10 s; `None`: as long as it takes.
@@ -63,7 +65,7 @@ impl Wire {
 const MOST: u64 = 64 * 1024;
 
 /// The pieces in which a watched answer goes out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Window {
     /// Least bytes that go out at a time, but for the end.
     pub(crate) bytes: usize,
