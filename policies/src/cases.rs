@@ -94,7 +94,7 @@ impl PolicySet {
         problems.extend(found);
         for case in report.cases.iter().filter(|c| !c.failures.is_empty()) {
             // Cases beside rules stand in the file of the rules.
-            let file = files.iter().find(|f| f.path == case.file).unwrap_or(&self.rules_file);
+            let file = files.iter().find(|f| f.path == case.file).unwrap_or(&self.written.rules);
             let said = format!("the test `{}` fails: {}", case.name, case.failures.join("; "));
             let mut d = Diagnostic::error(FAILS, file, case.at, said);
             d.hint = Some("`turnout policy test` runs the tests alone".to_owned());
@@ -126,12 +126,12 @@ impl PolicySet {
         for entry in self.entries.iter() {
             let Body::Rule(rule) = &entry.body else { continue };
             let Some(node) = &rule.tests else { continue };
-            let mut r = Reader::new(&self.rules_file, "PL");
+            let mut r = Reader::new(&rule.file, "PL");
             let path = format!("rules.{}.tests", entry.head.id);
             let usual = Usual { phase: entry.phase, registry: None, given: Value::Null };
             let cases = cases(&mut r, node, &path, &usual);
             problems.extend(r.problems);
-            let place = (format!("rule {}", entry.head.id), &self.rules_file);
+            let place = (format!("rule {}", entry.head.id), &rule.file);
             problems.extend(self.run(place, cases, sets, &mut report));
         }
         for file in files {

@@ -132,7 +132,7 @@ impl PolicySet {
 
     /// What rules name besides models, as it was written.
     fn named(&self) -> BTreeMap<String, Value> {
-        let Ok(root) = types::doc::parse(&self.rules_file, "PL") else { return BTreeMap::new() };
+        let Ok(root) = types::doc::parse(&self.written.rules, "PL") else { return BTreeMap::new() };
         let members = |section: &str| match root.get(section).map(types::doc::Node::to_json) {
             Some(Value::Object(members)) => members,
             _ => Map::new(),

@@ -4,9 +4,8 @@ use crate::expression::Condition;
 use crate::head::Mode;
 use crate::set::{Body, Entry, PolicySet};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
-use types::doc::{self, Node, Value};
 use types::expr::Expression as _;
 
 /// How something is written.
@@ -64,7 +63,6 @@ impl PolicySet {
     /// All of them in the order in which they are evaluated, as they stand at a moment (Unix milliseconds).
     #[must_use]
     pub fn listing(&self, unix_ms: i64) -> Vec<Listed> {
-        let lines = lines(&self.rules_file);
         let mut all: Vec<Listed> = Vec::new();
         for entry in self.entries.iter() {
             // A script has an entry for each of its phases.
@@ -73,51 +71,42 @@ impl PolicySet {
                     known.phases.push(entry.phase.as_str());
                     known.matched = known.matched.saturating_add(entry.matched.load(Ordering::Relaxed));
                 }
-                None => all.push(self.listed(entry, &lines, unix_ms)),
+                None => all.push(listed(entry, unix_ms)),
             }
         }
         all
     }
-
-    fn listed(&self, entry: &Entry, lines: &HashMap<String, usize>, unix_ms: i64) -> Listed {
-        let head = &entry.head;
-        let text = |c: &Option<Condition>| c.as_ref().map(|c| c.source().to_owned());
-        let (kind, file, line, when, unless, verbs) = match &entry.body {
-            Body::Rule(rule) => {
-                let verbs: BTreeSet<String> = rule.actions.iter().map(|a| a.verb.to_string()).collect();
-                let line = lines.get(&*head.id).copied().unwrap_or(rule.at.line);
-                let file = self.rules_file.path.clone();
-                (Kind::Rule, file, line, text(&rule.when), text(&rule.unless), verbs)
-            }
-            Body::Script(s) => (Kind::Script, s.path().to_owned(), 1, None, None, s.verbs.clone()),
-        };
-        Listed {
-            id: head.id.to_string(),
-            kind,
-            file,
-            line,
-            phases: vec![entry.phase.as_str()],
-            description: head.description.clone(),
-            owner: head.owner.clone(),
-            group: head.group.clone(),
-            priority: head.priority,
-            mode: head.mode.as_str(),
-            in_force: head.mode != Mode::Disabled && head.in_force(Some(unix_ms)) == Some(true),
-            starts_ms: head.starts,
-            expires_ms: head.expires,
-            on_error: if entry.closed { "closed" } else { "open" },
-            when,
-            unless,
-            verbs: verbs.into_iter().collect(),
-            matched: entry.matched.load(Ordering::Relaxed),
-        }
-    }
 }
 
-/// The first line of every rule.
-fn lines(file: &doc::SourceFile) -> HashMap<String, usize> {
-    let Ok(root) = doc::parse(file, "PL") else { return HashMap::new() };
-    let Some(Node { value: Value::List(rules), .. }) = root.get("rules") else { return HashMap::new() };
-    let named = |rule: &Node| Some((rule.get("id")?.as_str()?.to_owned(), rule.span.line));
-    rules.iter().filter_map(named).collect()
+fn listed(entry: &Entry, unix_ms: i64) -> Listed {
+    let head = &entry.head;
+    let text = |c: &Option<Condition>| c.as_ref().map(|c| c.source().to_owned());
+    let (kind, file, line, when, unless, verbs) = match &entry.body {
+        Body::Rule(rule) => {
+            let verbs: BTreeSet<String> = rule.actions.iter().map(|a| a.verb.to_string()).collect();
+            let (file, line) = (rule.file.path.clone(), rule.line);
+            (Kind::Rule, file, line, text(&rule.when), text(&rule.unless), verbs)
+        }
+        Body::Script(s) => (Kind::Script, s.path().to_owned(), 1, None, None, s.verbs.clone()),
+    };
+    Listed {
+        id: head.id.to_string(),
+        kind,
+        file,
+        line,
+        phases: vec![entry.phase.as_str()],
+        description: head.description.clone(),
+        owner: head.owner.clone(),
+        group: head.group.clone(),
+        priority: head.priority,
+        mode: head.mode.as_str(),
+        in_force: head.mode != Mode::Disabled && head.in_force(Some(unix_ms)) == Some(true),
+        starts_ms: head.starts,
+        expires_ms: head.expires,
+        on_error: if entry.closed { "closed" } else { "open" },
+        when,
+        unless,
+        verbs: verbs.into_iter().collect(),
+        matched: entry.matched.load(Ordering::Relaxed),
+    }
 }

@@ -7,7 +7,7 @@ use crate::sandbox::{Constants, Sandbox, Sets};
 use crate::script::{self, MAX_SCRIPTS, Script};
 use crate::selection::Selection;
 use crate::selector::{self, Context, Moment, Resolver, models, predicate};
-use crate::set::{Body, Entry, PolicySet};
+use crate::set::{Body, Entry, PolicySet, Written};
 use crate::verb::redaction;
 use crate::{Names, Sections};
 use std::collections::{BTreeMap, HashMap};
@@ -67,64 +67,107 @@ pub fn load(
         pools(&mut r, node, &mut resolver);
     }
     let cx = Context { resolver: &resolver, moment: Moment::Load };
-    let mut entries = Vec::new();
-    let mut seen = HashMap::new();
+    let sandbox = Sandbox::scripts(&constants, script::register);
+    let mut reading = Reading::new(&cx, &sandbox);
     if let Some(node) = sections.rules {
-        rules(&mut r, node, &cx, &mut seen, &mut entries);
-    }
-    // Rules that are faulty by themselves are not compared with others.
-    if !r.problems.iter().any(|d| d.severity == Severity::Error) {
-        let about = About { now: names.unix_ms, require_owner: names.require_owner };
-        lint::check(&mut r, &entries, &resolver, about);
+        reading.rules(&mut r, node);
     }
     let mut problems = r.problems;
-    let sandbox = Sandbox::scripts(&constants, script::register);
-    let files: Vec<&SourceFile> = scripts.iter().collect();
-    let (of_scripts, checks, found) = scripts_of(files, &sandbox, &cx, &mut seen);
-    entries.extend(of_scripts);
+    // Rules that are faulty by themselves are not compared with others.
+    if !problems.iter().any(|d| d.severity == Severity::Error) {
+        let about = About { now: names.unix_ms, require_owner: names.require_owner };
+        problems.extend(lint::check(&reading.entries, &resolver, about));
+    }
+    reading.scripts(scripts.iter().collect());
+    let Reading { entries, checks, problems: found, .. } = reading;
     problems.extend(found);
-    let set = PolicySet::new(entries, resolver, sandbox, rules_file.clone(), checks);
-    (set.with_pools_as_written(sections.pools.cloned()), problems)
+    let written = Written { rules: rules_file.clone(), pools: sections.pools.cloned().map(Arc::new) };
+    (PolicySet::new(entries, resolver, sandbox, written, checks), problems)
 }
 
 /// The policies that look at answers, by the names of their checks.
 pub(crate) type Checks = BTreeMap<String, Arc<Script>>;
 
-/// Reads policy files, in the order of their names.
-pub(crate) fn scripts_of(
-    mut files: Vec<&SourceFile>,
-    sandbox: &Sandbox,
-    cx: &Context<'_>,
-    seen: &mut HashMap<RuleId, String>,
-) -> (Vec<Entry>, Checks, Vec<Diagnostic>) {
-    let (mut entries, mut problems) = (Vec::new(), Vec::new());
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    let mut checks = Checks::new();
-    for (i, file) in files.into_iter().enumerate() {
-        let mut r = Reader::new(file, "PL");
-        if i == MAX_SCRIPTS {
-            r.error("104", start(), "too many policies").expected = Some(format!("at most {MAX_SCRIPTS}"));
-        }
-        if let Some((head, script)) = Script::read(&mut r, sandbox, cx) {
-            unique(&mut r, &head.id, start(), seen);
-            let closed = head.closed.unwrap_or_else(|| script.is_hard());
-            let script = Arc::new(script);
-            for (name, _) in &script.checks {
-                if let Some(first) = checks.get(name) {
-                    let message = format!("a check `{name}` is there already, in {}", first.path());
-                    r.error("120", start(), message).hint = Some("give each check its own name".to_owned());
-                    continue;
-                }
-                checks.insert(name.clone(), Arc::clone(&script));
-            }
-            for (phase, _) in &script.phases {
-                let body = Body::Script(Arc::clone(&script));
-                entries.push(Entry::new(head.clone(), *phase, closed, body));
-            }
-        }
-        problems.extend(r.problems);
+/// Rules and policies while they are read, file by file.
+pub(crate) struct Reading<'a> {
+    cx: &'a Context<'a>,
+    sandbox: &'a Sandbox,
+    /// Where each name stands.
+    seen: HashMap<RuleId, String>,
+    /// What has been read.
+    pub(crate) entries: Vec<Entry>,
+    /// The functions that look at answers.
+    pub(crate) checks: Checks,
+    /// What is wrong with policies; of rules their reader knows.
+    pub(crate) problems: Vec<Diagnostic>,
+}
+
+impl<'a> Reading<'a> {
+    /// Nothing is read yet.
+    pub(crate) fn new(cx: &'a Context<'a>, sandbox: &'a Sandbox) -> Self {
+        let (seen, checks) = (HashMap::new(), Checks::new());
+        Reading { cx, sandbox, seen, entries: Vec::new(), checks, problems: Vec::new() }
     }
-    (entries, checks, problems)
+
+    /// Reads the rules of a file.
+    pub(crate) fn rules(&mut self, r: &mut Reader<'_>, node: &Node) {
+        // All rules commented out leaves `rules:` with nothing behind it.
+        if node.value == Value::Null {
+            return;
+        }
+        let Some(list) = r.list(node, "rules") else { return };
+        if list.len() > MAX_RULES {
+            let d = r.error("104", node.span, format!("there are {} rules", list.len()));
+            d.expected = Some(format!("at most {MAX_RULES}"));
+        }
+        for (i, item) in list.iter().enumerate() {
+            let path = format!("rules[{i}]");
+            if let Some((head, phase, rule)) = Rule::read(r, item, &path, self.cx) {
+                let at = item.get("id").map_or(item.span, |n| n.span);
+                unique(r, &head.id, at, &mut self.seen);
+                let closed = head.closed.unwrap_or_else(|| rule.is_hard());
+                self.entries.push(Entry::new(head, phase, closed, Body::Rule(Arc::new(rule))));
+            }
+        }
+    }
+
+    /// Reads policy files, in the order of their names.
+    pub(crate) fn scripts(&mut self, mut files: Vec<&SourceFile>) {
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        for (i, file) in files.into_iter().enumerate() {
+            let mut r = Reader::new(file, "PL");
+            if i == MAX_SCRIPTS {
+                r.error("104", start(), "too many policies").expected =
+                    Some(format!("at most {MAX_SCRIPTS}"));
+            }
+            self.script(&mut r);
+            self.problems.extend(r.problems);
+        }
+    }
+
+    fn script(&mut self, r: &mut Reader<'_>) {
+        let Some((head, script)) = Script::read(r, self.sandbox, self.cx) else { return };
+        unique(r, &head.id, start(), &mut self.seen);
+        let closed = head.closed.unwrap_or_else(|| script.is_hard());
+        let script = Arc::new(script);
+        for (name, _) in &script.checks {
+            if let Some(first) = self.checks.get(name) {
+                let message = format!("a check `{name}` is there already, in {}", first.path());
+                r.error("120", start(), message).hint = Some("give each check its own name".to_owned());
+                continue;
+            }
+            self.checks.insert(name.clone(), Arc::clone(&script));
+        }
+        for (phase, _) in &script.phases {
+            let body = Body::Script(Arc::clone(&script));
+            self.entries.push(Entry::new(head.clone(), *phase, closed, body));
+        }
+    }
+
+    /// Whether anything of a policy is an error.
+    pub(crate) fn is_faulty(&self) -> bool {
+        self.problems.iter().any(|d| d.severity == Severity::Error)
+    }
 }
 
 fn start() -> Span {
@@ -286,33 +329,6 @@ fn pool(r: &mut Reader<'_>, node: &Node, path: &str, cx: &Context<'_>) -> Option
         path.clone_into(&mut d.field);
     }
     Some(set)
-}
-
-pub(crate) fn rules(
-    r: &mut Reader<'_>,
-    node: &Node,
-    cx: &Context<'_>,
-    seen: &mut HashMap<RuleId, String>,
-    entries: &mut Vec<Entry>,
-) {
-    // All rules commented out leaves `rules:` with nothing behind it.
-    if node.value == Value::Null {
-        return;
-    }
-    let Some(list) = r.list(node, "rules") else { return };
-    if list.len() > MAX_RULES {
-        let d = r.error("104", node.span, format!("there are {} rules", list.len()));
-        d.expected = Some(format!("at most {MAX_RULES}"));
-    }
-    for (i, item) in list.iter().enumerate() {
-        let path = format!("rules[{i}]");
-        if let Some((head, phase, rule)) = Rule::read(r, item, &path, cx) {
-            let at = item.get("id").map_or(item.span, |n| n.span);
-            unique(r, &head.id, at, seen);
-            let closed = head.closed.unwrap_or_else(|| rule.is_hard());
-            entries.push(Entry::new(head, phase, closed, Body::Rule(Box::new(rule))));
-        }
-    }
 }
 
 fn unique(r: &mut Reader<'_>, id: &RuleId, span: Span, seen: &mut HashMap<RuleId, String>) {

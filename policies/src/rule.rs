@@ -1,4 +1,4 @@
-//! Rules of `routing_rules.yaml`: read, checked, and ready to be evaluated.
+//! Rules in YAML: read, checked, and ready to be evaluated.
 
 use crate::expression::{Condition, Vars};
 use crate::head::Head;
@@ -8,7 +8,7 @@ use crate::verb::{self, Bound, Kind};
 use crate::{inputs, report};
 use std::sync::Arc;
 use types::diagnostic::Severity;
-use types::doc::{Fields, Node, Reader, Span, Value};
+use types::doc::{Fields, Node, Reader, SourceFile, Span, Value};
 use types::expr::Type;
 
 /// Most rules of a file.
@@ -20,6 +20,10 @@ pub(crate) struct Rule {
     pub(crate) when: Option<Condition>,
     pub(crate) unless: Option<Condition>,
     pub(crate) actions: Vec<Bound>,
+    /// The file it stands in.
+    pub(crate) file: SourceFile,
+    /// Its first line there, from 1.
+    pub(crate) line: usize,
     /// Where its condition stands, or the rule itself where it has none.
     pub(crate) at: Span,
     /// Its own tests.
@@ -51,6 +55,7 @@ impl Rule {
         // A wrong phase is told once, not once more for everything that depends on it.
         let known = phase.unwrap_or(Phase::Request);
         let at = f.span;
+        let (file, line) = (r.file.clone(), node.span.line);
         let at = node.get("when").or(node.get("unless")).map_or(at, |n| n.span);
         let when = condition(r, &mut f, "when", known, cx);
         let unless = condition(r, &mut f, "unless", known, cx);
@@ -59,7 +64,8 @@ impl Rule {
             None => None,
         };
         f.finish(r);
-        Some((head?, phase?, Rule { when: when?, unless: unless?, actions: actions?, at, tests }))
+        let (when, unless, actions) = (when?, unless?, actions?);
+        Some((head?, phase?, Rule { when, unless, actions, file, line, at, tests }))
     }
 
     /// Whether a rule of these actions fails closed unless it says otherwise.

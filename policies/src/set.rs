@@ -36,11 +36,21 @@ pub(crate) struct Entry {
 }
 
 /// Where the actions come from.
+#[derive(Clone)]
 pub(crate) enum Body {
     /// A condition and its actions.
-    Rule(Box<Rule>),
+    Rule(Arc<Rule>),
     /// A function that collects actions.
     Script(Arc<Script>),
+}
+
+/// What the rules were read from, for reading them again: under another matrix, or with a change.
+#[derive(Clone)]
+pub(crate) struct Written {
+    /// The rules file.
+    pub(crate) rules: SourceFile,
+    /// The named sets of models; they may be those of another file.
+    pub(crate) pools: Option<Arc<Node>>,
 }
 
 /// All rules and policies of one snapshot of the configuration. Cheap to clone, shared by all threads.
@@ -48,10 +58,7 @@ pub(crate) enum Body {
 pub struct PolicySet {
     pub(crate) entries: Arc<[Entry]>,
     pub(crate) resolver: Arc<Resolver>,
-    /// Where the rules come from, for what is told of the tests beside them.
-    pub(crate) rules_file: SourceFile,
-    /// The named sets of models as they were written, for reading them again under another matrix.
-    pub(crate) written_pools: Option<Arc<Node>>,
+    pub(crate) written: Written,
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) clock: Clock,
     /// Functions that look at answers.
@@ -70,21 +77,19 @@ impl fmt::Debug for PolicySet {
 
 impl PolicySet {
     pub(crate) fn new(
-        entries: Vec<Entry>,
+        mut entries: Vec<Entry>,
         resolver: Resolver,
         sandbox: Sandbox,
-        rules_file: SourceFile,
+        written: Written,
         checks: BTreeMap<String, Arc<Script>>,
     ) -> Self {
         let clock = Clock::clone(&sandbox.clock);
-        let phases =
-            Phase::ALL.map(|p| entries.iter().any(|e| e.phase == p && e.head.mode != Mode::Disabled));
+        let phases = in_place(&mut entries);
         let recorded = recorded(&entries);
         PolicySet {
             entries: entries.into(),
             resolver: Arc::new(resolver),
-            rules_file,
-            written_pools: None,
+            written,
             sandbox: Arc::new(sandbox),
             clock,
             checks: Arc::new(checks),
@@ -93,15 +98,9 @@ impl PolicySet {
         }
     }
 
-    /// The same with the section that its named sets of models come from.
-    pub(crate) fn with_pools_as_written(self, pools: Option<Node>) -> Self {
-        PolicySet { written_pools: pools.map(Arc::new), ..self }
-    }
-
     /// The same with other rules and policies, all of them read under the same names.
-    pub(crate) fn with_entries(&self, entries: Vec<Entry>) -> Self {
-        let phases =
-            Phase::ALL.map(|p| entries.iter().any(|e| e.phase == p && e.head.mode != Mode::Disabled));
+    pub(crate) fn with_entries(&self, mut entries: Vec<Entry>) -> Self {
+        let phases = in_place(&mut entries);
         PolicySet { recorded: recorded(&entries), entries: entries.into(), phases, ..self.clone() }
     }
 
@@ -122,7 +121,7 @@ impl PolicySet {
     /// The file of the rules, as it was read.
     #[must_use]
     pub fn rules_file(&self) -> &SourceFile {
-        &self.rules_file
+        &self.written.rules
     }
 
     /// The groups that `require_approval` names, with their members.
@@ -291,6 +290,12 @@ impl PolicySet {
     }
 }
 
+/// Puts rules and policies into the order in which they are evaluated; gives the phases that have any.
+fn in_place(entries: &mut [Entry]) -> [bool; 3] {
+    entries.sort_by(|a, b| a.place().cmp(&b.place()));
+    Phase::ALL.map(|p| entries.iter().any(|e| e.phase == p && e.head.mode != Mode::Disabled))
+}
+
 /// What the rules and policies of the phase `request` have recorded with a decision.
 fn recorded(entries: &[Entry]) -> Arc<[Recorded]> {
     let entries = || entries.iter().filter(|e| e.phase == Phase::Request);
@@ -306,6 +311,24 @@ impl Entry {
     pub(crate) fn new(head: Head, phase: Phase, closed: bool, body: Body) -> Entry {
         let [matched, named_none, failed] = [const { AtomicU64::new(0) }; 3];
         Entry { head, phase, closed, body, matched, named_none, failed }
+    }
+
+    /// The same as if it had just been loaded: nothing is counted yet.
+    pub(crate) fn anew(&self) -> Entry {
+        Entry::new(self.head.clone(), self.phase, self.closed, self.body.clone())
+    }
+
+    /// The file it stands in.
+    pub(crate) fn file(&self) -> &SourceFile {
+        match &self.body {
+            Body::Rule(rule) => &rule.file,
+            Body::Script(script) => script.file(),
+        }
+    }
+
+    /// Rules come before policies, then the names of files decide, then the place in the file.
+    fn place(&self) -> (bool, &str) {
+        (matches!(self.body, Body::Script(_)), &self.file().path)
     }
 
     /// The models that it names, as far as they stand in it.

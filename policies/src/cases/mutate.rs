@@ -2,13 +2,12 @@
 
 use super::registry::Sets;
 use super::{Coverage, Registries, TestReport};
-use crate::load::{rules, scripts_of};
+use crate::load::Reading;
 use crate::sandbox::Sandbox;
 use crate::script;
 use crate::selector::{Context, Moment};
-use crate::set::{Body, Entry, PolicySet};
+use crate::set::{Entry, PolicySet};
 use serde::Serialize;
-use std::collections::HashMap;
 use std::ops::Range;
 use types::diagnostic::Severity;
 use types::doc::{self, Key, Node, Reader, SourceFile, Span, Style, Value};
@@ -111,9 +110,9 @@ impl PolicySet {
     }
 
     fn mutate_rules(&self, (files, sets): (&[SourceFile], &Sets), left: &mut usize, found: &mut Mutation) {
-        let Ok(root) = doc::parse(&self.rules_file, "PL") else { return };
+        let Ok(root) = doc::parse(&self.written.rules, "PL") else { return };
         let Some(Node { value: Value::List(list), span, style }) = root.get("rules") else { return };
-        let file = &self.rules_file.path;
+        let file = &self.written.rules.path;
         let changes: Vec<Changed> =
             list.iter().enumerate().flat_map(|(at, n)| changes(file, at, n)).collect();
         found.cut = changes.len() > *left;
@@ -131,43 +130,30 @@ impl PolicySet {
 
     /// The same with another text of one script; `None` = it cannot be read.
     pub(super) fn with_script(&self, changed: &SourceFile) -> Option<PolicySet> {
-        let cx = Context { resolver: &self.resolver, moment: Moment::Load };
-        let sandbox = Sandbox::scripts(&self.sandbox.constants, script::register);
-        let mut seen = HashMap::new();
-        let (mut entries, _, mut problems) = scripts_of(vec![changed], &sandbox, &cx, &mut seen);
-        let mut r = Reader::new(&self.rules_file, "PL");
-        let root = doc::parse(&self.rules_file, "PL").ok()?;
-        if let Some(node) = root.get("rules") {
-            rules(&mut r, node, &cx, &mut seen, &mut entries);
-        }
-        problems.extend(r.problems);
-        if problems.iter().any(|d| d.severity == Severity::Error) {
-            return None;
-        }
-        entries.extend(self.scripts_but(&changed.path));
-        Some(self.with_entries(entries))
-    }
-
-    /// The scripts, but for that of one file.
-    fn scripts_but(&self, path: &str) -> impl Iterator<Item = Entry> {
-        self.entries.iter().filter_map(move |e| match &e.body {
-            Body::Script(script) if script.path() != path => {
-                Some(Entry::new(e.head.clone(), e.phase, e.closed, Body::Script(script.clone())))
-            }
-            _ => None,
-        })
+        self.with_file(changed, |reading, _| reading.scripts(vec![changed]))
     }
 
     /// The same with other rules of the rules file; `None` = they cannot be read.
     pub(super) fn with_rules(&self, node: &Node) -> Option<PolicySet> {
-        let mut r = Reader::new(&self.rules_file, "PL");
+        self.with_file(&self.written.rules, |reading, r| reading.rules(r, node))
+    }
+
+    /// The same with what `read` makes of one file; `None` = it cannot be read.
+    fn with_file(
+        &self,
+        file: &SourceFile,
+        read: impl FnOnce(&mut Reading<'_>, &mut Reader<'_>),
+    ) -> Option<PolicySet> {
         let cx = Context { resolver: &self.resolver, moment: Moment::Load };
-        let mut entries = Vec::new();
-        rules(&mut r, node, &cx, &mut HashMap::new(), &mut entries);
-        if r.problems.iter().any(|d| d.severity == Severity::Error) {
+        let sandbox = Sandbox::scripts(&self.sandbox.constants, script::register);
+        let mut reading = Reading::new(&cx, &sandbox);
+        let mut r = Reader::new(file, "PL");
+        read(&mut reading, &mut r);
+        if reading.is_faulty() || r.problems.iter().any(|d| d.severity == Severity::Error) {
             return None;
         }
-        entries.extend(self.scripts_but(""));
+        let mut entries = reading.entries;
+        entries.extend(self.entries.iter().filter(|e| e.file().path != file.path).map(Entry::anew));
         Some(self.with_entries(entries))
     }
 }

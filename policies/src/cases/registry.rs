@@ -1,12 +1,12 @@
 //! Small matrices that cases name instead of the one of the configuration, and the policies under each.
 
 use crate::expression::Rhai;
-use crate::load::{pools, rules, scripts_of};
+use crate::load::{Reading, pools};
 use crate::sandbox::{Constants, Sandbox};
 use crate::script;
 use crate::selector::{Context, Moment};
 use crate::set::PolicySet;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use types::Matrix;
 use types::diagnostic::{Diagnostic, Severity, suggestion};
 use types::doc::{self, Node, Reader, SourceFile, Span};
@@ -97,28 +97,28 @@ impl PolicySet {
             providers: own.providers.as_ref().map(|known| known.iter().cloned().chain(more).collect()),
         };
         let mut resolver = self.resolver.under(matrix, Rhai::with(&constants));
-        let mut r = Reader::new(&self.rules_file, "PL");
-        if let Some(node) = &self.written_pools {
+        let rules = &self.written.rules;
+        let mut r = Reader::new(rules, "PL");
+        if let Some(node) = &self.written.pools {
             pools(&mut r, node, &mut resolver);
         }
         let cx = Context { resolver: &resolver, moment: Moment::Load };
-        let (mut entries, mut seen) = (Vec::new(), HashMap::new());
-        let root = doc::parse(&self.rules_file, "PL").map_err(|d| vec![*d])?;
-        if let Some(node) = root.get("rules") {
-            rules(&mut r, node, &cx, &mut seen, &mut entries);
-        }
-        let mut problems = r.problems;
         let sandbox = Sandbox::scripts(&constants, script::register);
-        let (of_scripts, checks, found) = scripts_of(self.script_files(), &sandbox, &cx, &mut seen);
-        entries.extend(of_scripts);
+        let mut reading = Reading::new(&cx, &sandbox);
+        let root = doc::parse(rules, "PL").map_err(|d| vec![*d])?;
+        if let Some(node) = root.get("rules") {
+            reading.rules(&mut r, node);
+        }
+        reading.scripts(self.script_files());
+        let Reading { entries, checks, problems: found, .. } = reading;
+        let mut problems = r.problems;
         problems.extend(found);
         problems.retain(|d| d.severity == Severity::Error);
         if !problems.is_empty() {
             return Err(problems);
         }
-        let mut set = PolicySet::new(entries, resolver, sandbox, self.rules_file.clone(), checks);
+        let mut set = PolicySet::new(entries, resolver, sandbox, self.written.clone(), checks);
         set.clock.clone_from(&self.clock);
-        set.written_pools.clone_from(&self.written_pools);
         Ok(set)
     }
 }

@@ -15,8 +15,8 @@ use crate::verb::{Bound, Kind, Single};
 use serde_json::Value;
 use space::Space;
 use std::collections::BTreeSet;
+use types::diagnostic::{Diagnostic, Severity};
 use types::directives::{ActionRecord, RuleId};
-use types::doc::Reader;
 use types::matrix::ModelSet;
 
 /// A rule that expires sooner is worth a word.
@@ -47,8 +47,8 @@ pub(crate) struct About {
     pub(crate) require_owner: bool,
 }
 
-/// Notes what is wrong with the rules of a file.
-pub(crate) fn check(r: &mut Reader<'_>, entries: &[Entry], resolver: &Resolver, about: About) {
+/// What is wrong with rules.
+pub(crate) fn check(entries: &[Entry], resolver: &Resolver, about: About) -> Vec<Diagnostic> {
     let all: Vec<One<'_>> = entries
         .iter()
         .filter_map(|e| match &e.body {
@@ -56,7 +56,7 @@ pub(crate) fn check(r: &mut Reader<'_>, entries: &[Entry], resolver: &Resolver, 
             Body::Script(_) => None,
         })
         .collect();
-    let mut lint = Lint { r, resolver, work: 0, unseen: BTreeSet::new() };
+    let mut lint = Lint { problems: Vec::new(), resolver, work: 0, unseen: BTreeSet::new() };
     for one in &all {
         lint.dates(one, about.now);
         lint.owner(one, about.require_owner);
@@ -70,27 +70,33 @@ pub(crate) fn check(r: &mut Reader<'_>, entries: &[Entry], resolver: &Resolver, 
     lint.contradictions(&enforced);
     lint.candidates(&enforced);
     lint.says_what_is_unseen(&enforced);
+    lint.problems
 }
 
-struct Lint<'a, 'f> {
-    r: &'a mut Reader<'f>,
+struct Lint<'a> {
+    problems: Vec<Diagnostic>,
     resolver: &'a Resolver,
     work: u64,
     /// Rules of which not every request was looked at, where none was found that is worth a word.
     unseen: BTreeSet<RuleId>,
 }
 
-impl Lint<'_, '_> {
+impl Lint<'_> {
     /// Whether there is time for a space; it is counted.
     fn affords(&mut self, space: &Space) -> bool {
         self.work = self.work.saturating_add(space.size().min(space::MAX_CELLS));
         self.work <= MAX_WORK
     }
 
-    fn warn(&mut self, code: &str, one: &One<'_>, message: String) -> &mut types::Diagnostic {
-        let d = self.r.warning(code, one.rule.at, message);
-        d.field = format!("rules.{}", one.head.id);
+    fn warn(&mut self, code: &str, one: &One<'_>, message: String) -> &mut Diagnostic {
+        let d = self.error(code, one, message);
+        d.severity = Severity::Warning;
         d
+    }
+
+    fn error(&mut self, code: &str, one: &One<'_>, message: String) -> &mut Diagnostic {
+        let d = Diagnostic::error(format!("PL{code}"), &one.rule.file, one.rule.at, message);
+        self.problems.push_mut(Diagnostic { field: format!("rules.{}", one.head.id), ..d })
     }
 
     fn dates(&mut self, one: &One<'_>, now: Option<i64>) {
@@ -148,8 +154,7 @@ impl Lint<'_, '_> {
             let parts = one.rule.when.iter().chain(&one.rule.unless).flat_map(|c| c.tree.atoms());
             let parts: Vec<String> = parts.map(|a| format!("`{}`", a.text)).collect();
             let message = format!("the condition of `{id}` can never be true");
-            let d = self.r.error("311", one.rule.at, message);
-            d.field = format!("rules.{id}");
+            let d = self.error("311", one, message);
             d.hint = Some(match parts.as_slice() {
                 [only] => format!("{only} holds for no value that there is"),
                 _ => format!(
@@ -185,8 +190,7 @@ impl Lint<'_, '_> {
                     "`{id}` can never apply: whenever it matches, an earlier member of the group `{group}` does ({})",
                     names.join(", ")
                 );
-                let d = self.r.error("313", one.rule.at, message);
-                d.field = format!("rules.{id}");
+                self.error("313", one, message);
             }
         }
     }
