@@ -100,6 +100,7 @@ fn bundle(models: u16) -> Result<Bundle, Failure> {
         rules: SourceFile::new("routing_rules.yaml", RULES),
         defaults: None,
         scripts: Vec::new(),
+        tenants: Vec::new(),
         workflows: Vec::new(),
         schemas: Vec::new(),
         runner: true,

@@ -27,6 +27,8 @@ pub struct Files {
     pub defaults: Option<SourceFile>,
     /// `policies/*.rhai`.
     pub scripts: Vec<SourceFile>,
+    /// What tenants have of their own.
+    pub tenants: Vec<policies::TenantFiles>,
     /// `workflows/*.yaml` of the operator; the shipped ones are added here, and an equal name replaces them.
     pub workflows: Vec<SourceFile>,
     /// `workflows/schemas/*.json`: the schemas that workflows name.

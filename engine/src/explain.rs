@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use types::Usage;
 use types::completion::Why;
 use types::decision::{Arm, Decision};
-use types::directives::{RuleRecord, RuleResult};
+use types::directives::{Layer, RuleRecord, RuleResult};
 use types::outcome::Beside;
 use types::run::{CallRecord, Run, Step};
 use types::store::Stored;
@@ -138,7 +138,8 @@ fn rules(out: &mut String, d: &Decision, all: bool) {
             .and_then(|v| v.as_str().map(str::to_owned))
             .unwrap_or_default();
         let why = r.because.as_deref().or(r.detail.as_deref()).unwrap_or_default();
-        let _ = writeln!(out, " {result:12} {}  {why}{}", r.id, what.join("; "));
+        let whose = if r.layer == Layer::Tenant { " (tenant)" } else { "" };
+        let _ = writeln!(out, " {result:12} {}{whose}  {why}{}", r.id, what.join("; "));
     }
     match d.rules.iter().filter(|r| !all && quiet(r)).count() {
         0 => {}

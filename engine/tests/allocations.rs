@@ -20,6 +20,7 @@ fn router(models: u16) -> Router {
         rules: SourceFile::new("routing_rules.yaml", RULES),
         defaults: None,
         scripts: Vec::new(),
+        tenants: Vec::new(),
         workflows: Vec::new(),
         schemas: Vec::new(),
         runner: true,

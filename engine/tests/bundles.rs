@@ -87,6 +87,7 @@ fn bundle(rules: &str) -> Arc<Bundle> {
         rules,
         defaults: None,
         scripts: vec![],
+        tenants: Vec::new(),
         workflows: vec![],
         schemas: vec![],
         runner: true,

@@ -12,6 +12,7 @@ fn check(rules: &str, want: bool) {
         rules: SourceFile::new("routing_rules.yaml", format!("version: 1\n{rules}")),
         defaults: None,
         scripts: Vec::new(),
+        tenants: Vec::new(),
         workflows: Vec::new(),
         schemas: Vec::new(),
         runner: false,

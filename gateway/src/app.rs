@@ -172,7 +172,19 @@ impl App {
     /// Settings of the server itself (addresses, limits) keep until a restart.
     pub(crate) fn swap(&self, bundle: Arc<engine::Bundle>) {
         let matrix = bundle.matrix().clone();
+        self.tell_of_strange_tenants(&bundle);
         self.take_up(&matrix, |reach| self.engine.reload(bundle, reach.provider, reach.availability));
+    }
+
+    /// Says which rules hold for nobody yet: a tenant may be made after its rules, or be misspelt in them.
+    pub(crate) fn tell_of_strange_tenants(&self, bundle: &engine::Bundle) {
+        let known = self.plane.directory();
+        for tenant in bundle.policies().tenants().into_iter().filter(|t| known.tenant(t).is_none()) {
+            tracing::warn!(
+                tenant,
+                "there are rules for a tenant that does not exist; they hold once a tenant of that id is made"
+            );
+        }
     }
 
     /// Readies who answers calls, hands it over, and lets models be asked again whose keys are others than before.

@@ -2,19 +2,19 @@
 
 use crate::Error;
 use crate::literal::{UNKNOWN, from_json};
-use crate::merge::Merge;
+use crate::merge::{Merge, Rank};
 use crate::phase::Phase;
 use crate::selector::{Context, Moment, Resolver};
 use crate::verb::{self, Bound};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use types::directives::{ActionRecord, Denial, Directives, RuleId};
+use types::directives::{ActionRecord, Denial, Directives, Layer, RuleId};
 use types::doc::{Reader, SourceFile};
 use types::matrix::ModelSet;
 use types::options::{Ask, Options};
 
-/// Below the priority of every rule.
-const PRIORITY: i64 = i64::MIN;
+/// Below every rule.
+const RANK: Rank = Rank { layer: Layer::Request, priority: 0 };
 /// Verbs that a rule can turn into something else than was asked for; what only restricts holds in any case.
 const REFUSABLE: &[&str] = &["stream", "sticky", "workflow", "prefer"];
 /// Machine-readable reason of a refusal under `strict`.
@@ -35,7 +35,7 @@ pub(crate) fn apply(asks: &[Ask], resolver: &Resolver, merge: &mut Merge) -> Res
         };
         let settled = merge.settle(bound.action.as_ref());
         settled.map_err(|e| Error::Option { option: ask.from.to_owned(), message: e.message })?;
-        merge.apply(record, bound.action.as_ref(), PRIORITY);
+        merge.apply(record, bound.action.as_ref(), RANK);
     }
     Ok(())
 }

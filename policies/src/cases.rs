@@ -9,14 +9,15 @@ pub use coverage::Coverage;
 pub use mutate::{Mutant, Mutation};
 pub use registry::Registries;
 
+use crate::explain::Explanation;
 use crate::inputs::{GivenProblem, scope_of};
 use crate::path::put;
 use crate::phase::Phase;
-use crate::set::{Body, PolicySet};
+use crate::set::{Body, Entry, PolicySet};
 use expect::Expect;
 use registry::{Asked, Sets};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use types::diagnostic::Diagnostic;
 use types::doc::{self, Node, Reader, SourceFile};
 use types::expr::Scope;
@@ -29,6 +30,9 @@ const MAX_CASES: usize = 10_000;
 pub struct CaseResult {
     /// File, or rule, it stands in.
     pub file: String,
+    /// The file that it stands in in any case.
+    #[serde(skip)]
+    pub source: String,
     /// Its name, with the values of `each`.
     pub name: String,
     /// Where it begins, line from 1.
@@ -71,12 +75,13 @@ impl Case {
     /// What was expected of it and did not come under these policies; notes what it touches of what it should.
     fn played(&self, set: &PolicySet, scope: &Scope, coverage: &mut Coverage) -> Vec<String> {
         // Parts of conditions are looked at where they are asked for: by the coverage, and of a case that fails.
-        if coverage.is_empty() && self.expect.failures(&set.outcome(self.phase, scope)).is_empty() {
+        let failures = |told: &Explanation| self.expect.failures(told, |id| set.owner(self.phase, id));
+        if coverage.is_empty() && failures(&set.outcome(self.phase, scope)).is_empty() {
             return Vec::new();
         }
         let told = set.explain(self.phase, scope);
         coverage.saw(&told);
-        self.expect.failures(&told)
+        failures(&told)
     }
 }
 
@@ -93,8 +98,10 @@ impl PolicySet {
         let (report, found) = self.test_under(files, &sets, Coverage::default());
         problems.extend(found);
         for case in report.cases.iter().filter(|c| !c.failures.is_empty()) {
-            // Cases beside rules stand in the file of the rules.
-            let file = files.iter().find(|f| f.path == case.file).unwrap_or(&self.written.rules);
+            // Cases beside rules stand in the file of the rule.
+            let beside = self.entries.iter().map(Entry::file);
+            let file = files.iter().chain(beside).find(|f| f.path == case.source);
+            let file = file.unwrap_or(&self.written.rules);
             let said = format!("the test `{}` fails: {}", case.name, case.failures.join("; "));
             let mut d = Diagnostic::error(FAILS, file, case.at, said);
             d.hint = Some("`turnout policy test` runs the tests alone".to_owned());
@@ -128,7 +135,8 @@ impl PolicySet {
             let Some(node) = &rule.tests else { continue };
             let mut r = Reader::new(&rule.file, "PL");
             let path = format!("rules.{}.tests", entry.head.id);
-            let usual = Usual { phase: entry.phase, registry: None, given: Value::Null };
+            let given = entry.tenant.as_ref().map_or(Value::Null, |t| json!({"tenant": {"id": t}}));
+            let usual = Usual { phase: entry.phase, registry: None, given };
             let cases = cases(&mut r, node, &path, &usual);
             problems.extend(r.problems);
             let place = (format!("rule {}", entry.head.id), &rule.file);
@@ -167,8 +175,8 @@ impl PolicySet {
                 Ok(scope) => case.played(set, &scope, &mut report.coverage),
                 Err(problems) => problems.iter().map(GivenProblem::to_string).collect(),
             };
-            let (file, at) = (called.clone(), case.at);
-            report.cases.push(CaseResult { file, name: case.name, line: at.line, at, failures });
+            let (source, file, at) = (file.path.clone(), called.clone(), case.at);
+            report.cases.push(CaseResult { file, source, name: case.name, line: at.line, at, failures });
         }
         problems
     }

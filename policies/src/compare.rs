@@ -7,7 +7,7 @@ use crate::phase::Phase;
 use crate::set::{Body, PolicySet};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use types::Decision;
 
 /// Most examples that are named for one rule.
@@ -153,6 +153,7 @@ impl PolicySet {
         for entry in self.entries.iter() {
             let head = &entry.head;
             let out = all.entry(head.id.to_string()).or_default();
+            out.insert("tenant".to_owned(), json!(entry.tenant));
             out.insert("mode".to_owned(), json!(head.mode.as_str()));
             out.insert("priority".to_owned(), json!(head.priority));
             out.insert("group".to_owned(), json!(head.group));
@@ -189,8 +190,12 @@ impl PolicySet {
     #[must_use]
     pub fn replay<'a>(&self, other: &PolicySet, decisions: impl Iterator<Item = &'a Decision>) -> Replay {
         let mut replay = Replay::default();
-        let reads: BTreeSet<&str> = self.reads().into_iter().chain(other.reads()).collect();
+        let mut by_tenant: HashMap<String, BTreeSet<&str>> = HashMap::new();
         for decision in decisions {
+            let tenant = &*decision.tenant;
+            let reads = by_tenant.entry(tenant.to_owned()).or_insert_with(|| {
+                self.reads_for(tenant).into_iter().chain(other.reads_for(tenant)).collect()
+            });
             let given = recorded(decision);
             let known = |p: &&&str| is_given(&given, p) || is_within(decision, p);
             replay.assumed.extend(reads.iter().filter(|p| !known(p)).map(|p| (*p).to_owned()));

@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use types::directives::{ActionRecord, Directives, RuleId, RuleRecord, RuleResult};
+use types::directives::{ActionRecord, Directives, Layer, RuleId, RuleRecord, RuleResult};
 use types::expr::Scope;
 use types::options::Options;
 
@@ -67,7 +67,7 @@ impl PolicySet {
     /// Logs that a rule failed: its first failures, and ever fewer of those that follow, for who sends many requests
     /// could fill a disk. All of them are counted.
     fn tell(&self, rule: &str, phase: Phase, detail: Option<&str>, so: &str) {
-        let entry = self.of_phase(phase).find(|e| *e.head.id == *rule);
+        let entry = self.entries.iter().find(|e| e.phase == phase && *e.head.id == *rule);
         let times = entry.map_or(1, |e| e.failed.load(Ordering::Relaxed));
         if times.is_power_of_two() {
             tracing::warn!(
@@ -82,7 +82,7 @@ impl PolicySet {
 
     async fn asked_in_turn(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
         let mut evaluation = Evaluation::begin(self, phase, scope);
-        for entry in self.of_phase(phase) {
+        for entry in self.of_phase(phase, evaluation.tenant) {
             let Some(gate) = evaluation.pass.gate(entry, evaluation.unix_ms) else { continue };
             let outcome = match (gate, entry.wild()) {
                 (Ok(()), Some(script)) => {
@@ -121,7 +121,7 @@ impl PolicySet {
     }
 
     fn evaluate_here<'a>(&'a self, mut evaluation: Evaluation<'a>) -> Result<Directives, Error> {
-        for entry in self.of_phase(evaluation.phase) {
+        for entry in self.of_phase(evaluation.phase, evaluation.tenant) {
             let Some(gate) = evaluation.pass.gate(entry, evaluation.unix_ms) else { continue };
             let outcome = gate.and_then(|()| evaluation.here(entry));
             evaluation.pass.take(entry, outcome)?;
@@ -129,8 +129,9 @@ impl PolicySet {
         evaluation.end()
     }
 
-    fn of_phase(&self, phase: Phase) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(move |e| e.phase == phase)
+    /// What has a say in a phase of a tenant's request.
+    pub(crate) fn of_phase(&self, phase: Phase, tenant: &str) -> impl Iterator<Item = &Entry> {
+        self.reach(tenant).filter(move |e| e.phase == phase)
     }
 
     async fn run_elsewhere(
@@ -166,6 +167,8 @@ struct Evaluation<'a> {
     phase: Phase,
     scope: &'a Scope,
     vars: Result<&'a Vars, types::expr::Error>,
+    /// Whose request it is.
+    tenant: &'a str,
     /// The moment of the request, Unix milliseconds.
     unix_ms: Option<i64>,
     /// What the request asks for itself.
@@ -187,7 +190,8 @@ impl<'a> Evaluation<'a> {
             counts: true,
         };
         let options = vars.as_ref().ok().and_then(|v| v.facts()).map(|f| f.options());
-        Evaluation { set, phase, scope, vars, unix_ms, options, pass, left: Left::default() }
+        let tenant = vars.as_ref().map_or("", |v| v.tenant());
+        Evaluation { set, phase, scope, vars, tenant, unix_ms, options, pass, left: Left::default() }
     }
 
     /// What an entry comes to, on the caller's thread.
@@ -215,7 +219,7 @@ impl<'a> Evaluation<'a> {
         asked::apply(asks, &self.set.resolver, &mut self.pass.merge)?;
         let value = |r: &Recorded| Some((Arc::clone(&r.name), r.value(self.vars.as_ref().ok()?)?));
         let inputs = match self.phase {
-            Phase::Request => self.set.recorded.iter().filter_map(value).collect(),
+            Phase::Request => self.set.recorded(self.tenant).iter().filter_map(value).collect(),
             _ => Vec::new(),
         };
         let mut directives = Directives { rules: self.pass.records, inputs, ..self.pass.merge.finish() };
@@ -262,8 +266,8 @@ impl Left {
 struct Pass<'a> {
     merge: Merge,
     records: Vec<RuleRecord>,
-    /// Groups of which a rule applies, with that rule.
-    groups: Vec<(&'a str, &'a RuleId)>,
+    /// Groups of which a rule applies, with that rule. Tenants have groups of their own.
+    groups: Vec<(Layer, &'a str, &'a RuleId)>,
     room: Room,
     /// What rules come to is counted: it is live traffic.
     counts: bool,
@@ -305,15 +309,21 @@ impl<'a> Pass<'a> {
         let force = if head.mode == Mode::Disabled { Some(false) } else { head.in_force(unix_ms) };
         match force {
             Some(false) => {
-                self.note(&head.id, RuleResult::Disabled, None);
+                self.note(entry, RuleResult::Disabled, None);
                 None
             }
             None => Some(Err("the rule has dates, and the time of the request is not known".to_owned())),
             Some(true) => {
-                let of_group = |g: &str| self.groups.iter().find(|(name, _)| *name == g).map(|(_, id)| *id);
+                let own = entry.layer();
+                let of_group = |g: &str| {
+                    self.groups
+                        .iter()
+                        .find(|(layer, name, _)| *layer == own && *name == g)
+                        .map(|(.., id)| *id)
+                };
                 if let Some(first) = head.group.as_deref().and_then(of_group) {
                     let why = format!("`{first}` of the same group applies");
-                    self.note(&head.id, RuleResult::NotMatched, Some(why));
+                    self.note(entry, RuleResult::NotMatched, Some(why));
                     return None;
                 }
                 Some(Ok(()))
@@ -336,7 +346,7 @@ impl<'a> Pass<'a> {
         }
         match outcome {
             Ok(Found { actions: None, because }) => {
-                self.note(&head.id, RuleResult::NotMatched, None);
+                self.note(entry, RuleResult::NotMatched, None);
                 if let Some(record) = self.records.last_mut() {
                     record.because = because.cloned();
                 }
@@ -347,39 +357,40 @@ impl<'a> Pass<'a> {
                     self.count(&entry.named_none);
                 }
                 if head.mode == Mode::Shadow {
-                    self.watch(head, &actions);
+                    self.watch(entry, &actions);
                 } else {
-                    self.apply(head, &actions);
+                    self.apply(entry, &actions);
                 }
             }
             Err(detail) if entry.closed && head.mode == Mode::Enforce => {
-                self.note(&head.id, RuleResult::Error, Some(detail.clone()));
+                self.note(entry, RuleResult::Error, Some(detail.clone()));
                 let evaluated = std::mem::take(&mut self.records);
                 return Err(Error::Evaluation { rule: RuleId::clone(&head.id), detail, evaluated });
             }
-            Err(detail) => self.note(&head.id, RuleResult::Error, Some(detail)),
+            Err(detail) => self.note(entry, RuleResult::Error, Some(detail)),
         }
         Ok(())
     }
 
-    fn note(&mut self, id: &RuleId, result: RuleResult, detail: Option<String>) {
-        self.records.push(RuleRecord { id: RuleId::clone(id), result, detail, because: None });
+    fn note(&mut self, entry: &Entry, result: RuleResult, detail: Option<String>) {
+        self.records.push(entry.said(result, detail));
     }
 
-    fn watch(&mut self, head: &Head, actions: &[Bound]) {
-        self.note(&head.id, RuleResult::Shadow, None);
+    fn watch(&mut self, entry: &Entry, actions: &[Bound]) {
+        self.note(entry, RuleResult::Shadow, None);
         for action in actions {
-            self.merge.watch(record(head, action));
+            self.merge.watch(record(&entry.head, action));
         }
     }
 
-    fn apply(&mut self, head: &'a Head, actions: &[Bound]) {
-        self.note(&head.id, RuleResult::Matched, None);
+    fn apply(&mut self, entry: &'a Entry, actions: &[Bound]) {
+        let head = &entry.head;
+        self.note(entry, RuleResult::Matched, None);
         if let Some(group) = head.group.as_deref() {
-            self.groups.push((group, &head.id));
+            self.groups.push((entry.layer(), group, &head.id));
         }
         for action in actions {
-            self.merge.apply(record(head, action), action.action.as_ref(), head.priority);
+            self.merge.apply(record(head, action), action.action.as_ref(), entry.rank());
         }
     }
 }

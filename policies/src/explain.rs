@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use types::Matrix;
 use types::directives::{
-    ActionRecord, Directives, Escalate, Further, HedgeRule, RuleRecord, RuleResult, Set, TermWeights,
+    ActionRecord, Directives, Escalate, Further, HedgeRule, Layer, RuleRecord, RuleResult, Set, TermWeights,
 };
 use types::expr::Scope;
 use types::options::Options;
@@ -32,6 +32,9 @@ pub struct AtomRecord {
 pub struct RuleExplanation {
     /// The rule.
     pub id: String,
+    /// Whose word it is.
+    #[serde(skip_serializing_if = "Layer::is_platform")]
+    pub layer: Layer,
     /// What it made of the request.
     pub result: RuleResult,
     /// Why it could not be evaluated, or was not asked.
@@ -45,7 +48,7 @@ pub struct RuleExplanation {
 /// What the policies made of one request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
-    /// Every rule of the phase.
+    /// Every rule of the phase that has a say in the requests of the tenant.
     pub rules: Vec<RuleExplanation>,
     /// Every action of the matching rules and what became of it.
     pub actions: Vec<ActionRecord>,
@@ -70,16 +73,16 @@ impl PolicySet {
     /// As [`PolicySet::explain`], of a request with these options.
     #[must_use]
     pub fn explain_asked(&self, phase: Phase, scope: &Scope, asked: Option<&Options>) -> Explanation {
-        self.told(phase, scope, asked, Vars::of(scope).ok())
+        self.told(phase, scope, asked, Parts::Shown)
     }
 
     /// As [`PolicySet::explain`], without the parts of conditions: looking at them costs as much as the evaluation.
     pub(crate) fn outcome(&self, phase: Phase, scope: &Scope) -> Explanation {
-        self.told(phase, scope, None, None)
+        self.told(phase, scope, None, Parts::Hidden)
     }
 
-    /// What was made of a request, with the parts of conditions if there are variables to look at them.
-    fn told(&self, phase: Phase, scope: &Scope, asked: Option<&Options>, vars: Option<&Vars>) -> Explanation {
+    /// What was made of a request.
+    fn told(&self, phase: Phase, scope: &Scope, asked: Option<&Options>, parts: Parts) -> Explanation {
         let matrix = &self.resolver.matrix;
         let (d, error) = match self.evaluate_asked(phase, scope, asked) {
             Ok(d) => (d, None),
@@ -92,8 +95,10 @@ impl PolicySet {
             ),
         };
         let said: HashMap<&str, &RuleRecord> = d.rules.iter().map(|r| (&*r.id, r)).collect();
-        let entries = self.entries.iter().filter(|e| e.phase == phase);
-        let rules = entries.map(|entry| rule(entry, &said, vars)).collect();
+        let vars = Vars::of(scope).ok();
+        let shown = vars.filter(|_| parts == Parts::Shown);
+        let entries = self.of_phase(phase, vars.map_or("", |v| v.tenant()));
+        let rules = entries.map(|entry| rule(entry, &said, shown)).collect();
         let name = |ix| matrix.model(ix).map_or_else(String::new, |m| m.id.to_string());
         let left = matrix.indices().filter(|ix| d.removed_by(*ix).is_none()).map(name).collect();
         Explanation {
@@ -105,6 +110,13 @@ impl PolicySet {
             error,
         }
     }
+}
+
+/// Whether the parts of conditions are told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Parts {
+    Shown,
+    Hidden,
 }
 
 /// What one rule made of a request, by what the evaluation says of each.
@@ -126,7 +138,7 @@ fn rule(entry: &Entry, said: &HashMap<&str, &RuleRecord>, vars: Option<&Vars>) -
             }
         }
     }
-    RuleExplanation { id, result, detail, atoms }
+    RuleExplanation { id, layer: entry.layer(), result, detail, atoms }
 }
 
 /// Looks at a condition as an evaluation does and notes every part of it; `None` where it fails.
@@ -138,6 +150,13 @@ fn trace(condition: &Condition, vars: &Vars, atoms: &mut Vec<AtomRecord>) -> Opt
         Ok::<_, types::expr::Error>(holds)
     });
     holds.ok()
+}
+
+impl RuleExplanation {
+    /// Its name, and whose word it is where it is not the deployment's.
+    fn called(&self) -> String {
+        if self.layer == Layer::Tenant { format!("{} (tenant)", self.id) } else { self.id.clone() }
+    }
 }
 
 impl Explanation {
@@ -153,7 +172,7 @@ impl Explanation {
         let mut out = String::new();
         let quiet = |r: &&RuleExplanation| matches!(r.result, RuleResult::NotMatched | RuleResult::Disabled);
         let told: Vec<_> = self.rules.iter().filter(|r| all || !quiet(r)).collect();
-        let width = told.iter().map(|r| r.id.len()).max().unwrap_or(0);
+        let width = told.iter().map(|r| r.called().len()).max().unwrap_or(0);
         for rule in &told {
             let word = match rule.result {
                 RuleResult::Matched => "matched",
@@ -163,7 +182,7 @@ impl Explanation {
                 RuleResult::Disabled => "disabled",
             };
             // Writing to a string does not fail.
-            let _ = write!(out, " {word:<9}{:<width$}", rule.id);
+            let _ = write!(out, " {word:<9}{:<width$}", rule.called());
             if let Some(detail) = &rule.detail {
                 let _ = write!(out, "  {detail}");
             }

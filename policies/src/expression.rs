@@ -103,6 +103,12 @@ impl Vars {
         self.facts.as_ref().map(|f| f.unix_ms).or(self.moment)
     }
 
+    /// Whose request it is; empty where that is not known.
+    pub(crate) fn tenant(&self) -> &str {
+        let given = || self.own("tenant")?.get("id")?.as_str();
+        given().or_else(|| Some(self.facts()?.around.tenant.id.as_str())).unwrap_or_default()
+    }
+
     /// The values behind a scope of this language.
     pub(crate) fn of(scope: &Scope) -> Result<&Vars, expr::Error> {
         scope.0.downcast_ref().ok_or_else(|| expr::Error {

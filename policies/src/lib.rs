@@ -41,6 +41,7 @@ mod script;
 mod selection;
 mod selector;
 mod set;
+mod tenant;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -65,6 +66,7 @@ pub use load::load;
 pub use path::put;
 pub use phase::Phase;
 pub use set::PolicySet;
+pub use tenant::TenantFiles;
 pub use watched::Watched;
 
 use sandbox::Clock;

@@ -25,6 +25,8 @@ pub struct Listed {
     pub id: String,
     /// How it is written.
     pub kind: Kind,
+    /// Whose requests alone it is about; `None` = everybody's.
+    pub tenant: Option<String>,
     /// The file it stands in, as it was named when it was read.
     pub file: String,
     /// Its first line there, from 1.
@@ -91,6 +93,7 @@ fn listed(entry: &Entry, unix_ms: i64) -> Listed {
     };
     Listed {
         id: head.id.to_string(),
+        tenant: entry.tenant.as_deref().map(str::to_owned),
         kind,
         file,
         line,

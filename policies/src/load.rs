@@ -8,6 +8,7 @@ use crate::script::{self, MAX_SCRIPTS, Script};
 use crate::selection::Selection;
 use crate::selector::{self, Context, Moment, Resolver, models, predicate};
 use crate::set::{Body, Entry, PolicySet, Written};
+use crate::tenant::TenantFiles;
 use crate::verb::redaction;
 use crate::{Names, Sections};
 use std::collections::{BTreeMap, HashMap};
@@ -28,7 +29,7 @@ const MAX_PATTERNS: usize = 64;
 ///
 /// Codes: `PL1xx` shape (101 unknown key or verb, 102 missing, 103 type, 104 range or value, 107 verb without
 /// meaning in the phase, 109 not supported yet, 111 duration without unit, 120 duplicate id, 121 statement
-/// outside of a function, 122 function missing, 123 `describe` or parameters, 131 misuse of `ctx` or `act`),
+/// outside of a function, 122 function missing, 123 `describe` or parameters, 124 a check of answers in a tenant's policy, 131 misuse of `ctx` or `act`),
 /// `PL2xx` names (201 model or provider, 202 pool, 203 selector matches nothing, 204 pool below its `min`
 /// (warning), 205 workflow, 206 validator, 207 group of approvers, 208 redaction, 209 pattern), `PL3xx` expressions (as in [`types::expr::Problem`]; 310 a predicate fails on a model; of rules 311 never
 /// true, 312 always true (warning), 313 hidden by its group, 314 contradiction (warning), 315 no candidate left
@@ -39,6 +40,7 @@ pub fn load(
     rules_file: &SourceFile,
     sections: &Sections<'_>,
     scripts: &[SourceFile],
+    tenants: &[TenantFiles],
     names: &Names<'_>,
 ) -> (PolicySet, Vec<Diagnostic>) {
     let mut r = Reader::new(rules_file, "PL");
@@ -72,16 +74,20 @@ pub fn load(
     if let Some(node) = sections.rules {
         reading.rules(&mut r, node);
     }
+    tenants.iter().for_each(|tenant| reading.rules_of(tenant));
     let mut problems = r.problems;
+    problems.append(&mut reading.problems);
     // Rules that are faulty by themselves are not compared with others.
     if !problems.iter().any(|d| d.severity == Severity::Error) {
         let about = About { now: names.unix_ms, require_owner: names.require_owner };
         problems.extend(lint::check(&reading.entries, &resolver, about));
     }
     reading.scripts(scripts.iter().collect());
+    tenants.iter().for_each(|tenant| reading.scripts_of(tenant));
     let Reading { entries, checks, problems: found, .. } = reading;
     problems.extend(found);
-    let written = Written { rules: rules_file.clone(), pools: sections.pools.cloned().map(Arc::new) };
+    let pools = sections.pools.cloned().map(Arc::new);
+    let written = Written { rules: rules_file.clone(), pools, tenants: tenants.into() };
     (PolicySet::new(entries, resolver, sandbox, written, checks), problems)
 }
 
@@ -92,13 +98,15 @@ pub(crate) type Checks = BTreeMap<String, Arc<Script>>;
 pub(crate) struct Reading<'a> {
     cx: &'a Context<'a>,
     sandbox: &'a Sandbox,
+    /// Whose files are read; `None` = everybody's.
+    tenant: Option<Arc<str>>,
     /// Where each name stands.
     seen: HashMap<RuleId, String>,
     /// What has been read.
     pub(crate) entries: Vec<Entry>,
     /// The functions that look at answers.
     pub(crate) checks: Checks,
-    /// What is wrong with policies; of rules their reader knows.
+    /// What is wrong with files of which nobody else tells.
     pub(crate) problems: Vec<Diagnostic>,
 }
 
@@ -106,7 +114,18 @@ impl<'a> Reading<'a> {
     /// Nothing is read yet.
     pub(crate) fn new(cx: &'a Context<'a>, sandbox: &'a Sandbox) -> Self {
         let (seen, checks) = (HashMap::new(), Checks::new());
-        Reading { cx, sandbox, seen, entries: Vec::new(), checks, problems: Vec::new() }
+        Reading { cx, sandbox, tenant: None, seen, entries: Vec::new(), checks, problems: Vec::new() }
+    }
+
+    /// What is read within is for the requests of a tenant alone.
+    pub(crate) fn of_tenant(&mut self, tenant: &Arc<str>, read: impl FnOnce(&mut Self)) {
+        self.tenant = Some(Arc::clone(tenant));
+        read(self);
+        self.tenant = None;
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.entries.push(entry.of_tenant(self.tenant.clone()));
     }
 
     /// Reads the rules of a file.
@@ -126,7 +145,7 @@ impl<'a> Reading<'a> {
                 let at = item.get("id").map_or(item.span, |n| n.span);
                 unique(r, &head.id, at, &mut self.seen);
                 let closed = head.closed.unwrap_or_else(|| rule.is_hard());
-                self.entries.push(Entry::new(head, phase, closed, Body::Rule(Arc::new(rule))));
+                self.push(Entry::new(head, phase, closed, Body::Rule(Arc::new(rule))));
             }
         }
     }
@@ -150,6 +169,11 @@ impl<'a> Reading<'a> {
         unique(r, &head.id, start(), &mut self.seen);
         let closed = head.closed.unwrap_or_else(|| script.is_hard());
         let script = Arc::new(script);
+        if self.tenant.is_some() && !script.checks.is_empty() {
+            let d = r.error("124", start(), "a policy of a tenant looks at answers for workflows");
+            d.hint = Some("workflows are everybody's: put its checks into a file of `policies/`".to_owned());
+            return;
+        }
         for (name, _) in &script.checks {
             if let Some(first) = self.checks.get(name) {
                 let message = format!("a check `{name}` is there already, in {}", first.path());
@@ -160,7 +184,7 @@ impl<'a> Reading<'a> {
         }
         for (phase, _) in &script.phases {
             let body = Body::Script(Arc::clone(&script));
-            self.entries.push(Entry::new(head.clone(), *phase, closed, body));
+            self.push(Entry::new(head.clone(), *phase, closed, body));
         }
     }
 

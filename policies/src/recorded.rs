@@ -4,9 +4,11 @@
 use crate::expression::Vars;
 use crate::inputs::{Get, ROOT, Val};
 use crate::native::Path;
+use crate::phase::Phase;
+use crate::set::Entry;
 use crate::values::to_json;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use types::axis::Axis;
 
@@ -47,8 +49,34 @@ impl Recorded {
     }
 }
 
+/// What the rules and policies of the phase `request` have recorded with a decision.
+pub(crate) struct Recordings {
+    /// For tenants without any of their own.
+    platform: Arc<[Recorded]>,
+    tenants: BTreeMap<Arc<str>, Arc<[Recorded]>>,
+}
+
+impl Recordings {
+    /// What these have recorded.
+    pub(crate) fn of(entries: &[Entry]) -> Recordings {
+        let of = |tenant: Option<&Arc<str>>| {
+            let own = entries.iter().filter(|e| e.phase == Phase::Request);
+            let own = own.filter(|e| e.tenant.is_none() || e.tenant.as_ref() == tenant);
+            recorded(own.flat_map(Entry::reads))
+        };
+        let tenants: BTreeSet<&Arc<str>> = entries.iter().filter_map(|e| e.tenant.as_ref()).collect();
+        let tenants = tenants.into_iter().map(|t| (Arc::clone(t), of(Some(t)))).collect();
+        Recordings { platform: of(None), tenants }
+    }
+
+    /// Of the request of a tenant.
+    pub(crate) fn of_tenant(&self, tenant: &str) -> &[Recorded] {
+        self.tenants.get(tenant).unwrap_or(&self.platform)
+    }
+}
+
 /// What is recorded of these paths.
-pub(crate) fn recorded<'a>(paths: impl Iterator<Item = &'a str>) -> Arc<[Recorded]> {
+fn recorded<'a>(paths: impl Iterator<Item = &'a str>) -> Arc<[Recorded]> {
     let paths: BTreeSet<&str> = paths.collect();
     let axis = |p: &str| Axis::ALL.iter().any(|a| p == format!("workload.{}", a.as_str()));
     let elsewhere = |p: &str| {

@@ -2,26 +2,30 @@
 
 use crate::expression::Vars;
 use crate::head::{Head, Mode};
+use crate::merge::Rank;
 use crate::phase::Phase;
-use crate::recorded::{self, Recorded};
+use crate::recorded::{Recorded, Recordings};
 use crate::rule::Rule;
 use crate::sandbox::{Clock, Sandbox};
 use crate::script::Script;
 use crate::selection::{Predicate, Selection};
 use crate::selector::Resolver;
+use crate::tenant::TenantFiles;
 use crate::verb;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use types::directives::{Pools, RuleId};
+use types::directives::{Layer, Pools, RuleId, RuleRecord, RuleResult};
 use types::doc::{Node, SourceFile, Span};
 use types::expr::Scope;
 use types::privacy::{Custom, Entity};
 
 /// A rule or a policy, in one phase.
 pub(crate) struct Entry {
+    /// Whose requests it is about; `None` = everybody's.
+    pub(crate) tenant: Option<Arc<str>>,
     pub(crate) head: Head,
     pub(crate) phase: Phase,
     /// An evaluation error refuses the request.
@@ -51,11 +55,14 @@ pub(crate) struct Written {
     pub(crate) rules: SourceFile,
     /// The named sets of models; they may be those of another file.
     pub(crate) pools: Option<Arc<Node>>,
+    /// What tenants have of their own.
+    pub(crate) tenants: Arc<[TenantFiles]>,
 }
 
 /// All rules and policies of one snapshot of the configuration. Cheap to clone, shared by all threads.
 #[derive(Clone)]
 pub struct PolicySet {
+    /// Those of everybody first, then those of each tenant.
     pub(crate) entries: Arc<[Entry]>,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) written: Written,
@@ -66,7 +73,7 @@ pub struct PolicySet {
     /// Which phases have any entry, in the order of [`Phase::ALL`].
     phases: [bool; 3],
     /// What of the variables goes into the record of a decision.
-    pub(crate) recorded: Arc<[Recorded]>,
+    recorded: Arc<Recordings>,
 }
 
 impl fmt::Debug for PolicySet {
@@ -85,7 +92,7 @@ impl PolicySet {
     ) -> Self {
         let clock = Clock::clone(&sandbox.clock);
         let phases = in_place(&mut entries);
-        let recorded = recorded(&entries);
+        let recorded = Arc::new(Recordings::of(&entries));
         PolicySet {
             entries: entries.into(),
             resolver: Arc::new(resolver),
@@ -101,7 +108,12 @@ impl PolicySet {
     /// The same with other rules and policies, all of them read under the same names.
     pub(crate) fn with_entries(&self, mut entries: Vec<Entry>) -> Self {
         let phases = in_place(&mut entries);
-        PolicySet { recorded: recorded(&entries), entries: entries.into(), phases, ..self.clone() }
+        PolicySet {
+            recorded: Arc::new(Recordings::of(&entries)),
+            entries: entries.into(),
+            phases,
+            ..self.clone()
+        }
     }
 
     /// The same rules with another clock for the time limit of policies: a monotonic time since any fixed
@@ -181,6 +193,38 @@ impl PolicySet {
         self.entries.iter().filter_map(Entry::script).chain(self.checks.values())
     }
 
+    /// What has a say in the requests of a tenant, in the order in which it is evaluated: what holds for everybody, then
+    /// what is the tenant's own.
+    pub(crate) fn reach(&self, tenant: &str) -> impl Iterator<Item = &Entry> {
+        let everybody = |e: &Entry| e.tenant.is_none();
+        let (platform, others) = self.entries.split_at(self.entries.partition_point(everybody));
+        let (_, from) = others.split_at(others.partition_point(|e| e.tenant.as_deref() < Some(tenant)));
+        let (own, _) = from.split_at(from.partition_point(|e| e.tenant.as_deref() == Some(tenant)));
+        platform.iter().chain(own)
+    }
+
+    /// What of the variables goes into the record of a decision about a tenant's request.
+    pub(crate) fn recorded(&self, tenant: &str) -> &[Recorded] {
+        self.recorded.of_tenant(tenant)
+    }
+
+    /// The tenants that have rules or policies of their own.
+    #[must_use]
+    pub fn tenants(&self) -> BTreeSet<&str> {
+        self.entries.iter().filter_map(|e| e.tenant.as_deref()).collect()
+    }
+
+    /// The tenant that a rule or policy of a phase is of.
+    pub(crate) fn owner(&self, phase: Phase, id: &str) -> Option<&str> {
+        let own = |e: &&Entry| e.phase == phase && *e.head.id == *id;
+        self.entries.iter().find(own).and_then(|e| e.tenant.as_deref())
+    }
+
+    /// Whose file it is; `None` = everybody's.
+    pub(crate) fn tenant_of(&self, file: &SourceFile) -> Option<&Arc<str>> {
+        self.entries.iter().find(|e| e.file().path == file.path).and_then(|e| e.tenant.as_ref())
+    }
+
     /// The files of the policies, each once.
     pub(crate) fn script_files(&self) -> Vec<&SourceFile> {
         let by_path: BTreeMap<&str, &SourceFile> = self.scripts().map(|s| (s.path(), s.file())).collect();
@@ -209,20 +253,24 @@ impl PolicySet {
     /// that is used whole stands by its name alone.
     #[must_use]
     pub fn reads(&self) -> BTreeSet<&str> {
+        self.reads_of(self.entries.iter())
+    }
+
+    /// As [`PolicySet::reads`], of what has a say in the requests of a tenant.
+    pub(crate) fn reads_for(&self, tenant: &str) -> BTreeSet<&str> {
+        self.reads_of(self.reach(tenant))
+    }
+
+    fn reads_of<'a>(&'a self, entries: impl Iterator<Item = &'a Entry>) -> BTreeSet<&'a str> {
         let mut all = BTreeSet::new();
-        for entry in self.entries.iter() {
-            match &entry.body {
-                Body::Rule(rule) => all.extend(rule.reads()),
-                Body::Script(script) => all.extend(script.reads()),
-            }
-        }
+        all.extend(entries.flat_map(Entry::reads));
         all.extend(self.checks.values().flat_map(|script| script.reads()));
         all.extend(self.predicates().flat_map(Predicate::reads));
         all
     }
 
-    /// What rules set of the variables of workflows: the rule, where it stands, and the variable.
-    pub fn sets_vars(&self) -> impl Iterator<Item = (&RuleId, Span, &str)> {
+    /// What rules set of the variables of workflows: the rule, its file, where it stands, and the variable.
+    pub fn sets_vars(&self) -> impl Iterator<Item = (&RuleId, &SourceFile, Span, &str)> {
         self.entries.iter().flat_map(|entry| {
             let rule = match &entry.body {
                 Body::Rule(rule) => Some(rule),
@@ -232,7 +280,7 @@ impl PolicySet {
             let set = actions.filter(|(_, a)| &*a.verb == "set_var");
             set.flat_map(move |(at, action)| {
                 let names = action.argument.as_object().into_iter().flatten();
-                names.map(move |(name, _)| (&entry.head.id, at, name.as_str()))
+                names.map(move |(name, _)| (&entry.head.id, entry.file(), at, name.as_str()))
             })
         })
     }
@@ -278,7 +326,8 @@ impl PolicySet {
     ) -> bool {
         let vars = Vars::of(scope);
         let now = vars.as_ref().ok().and_then(|v| v.unix_ms());
-        self.entries.iter().filter(|e| e.phase == Phase::Response && e.head.mode == Mode::Enforce).any(|e| {
+        let tenant = vars.as_ref().map_or("", |v| v.tenant());
+        self.reach(tenant).filter(|e| e.phase == Phase::Response && e.head.mode == Mode::Enforce).any(|e| {
             match (&e.body, &vars) {
                 _ if e.head.in_force(now) == Some(false) => false,
                 (Body::Rule(rule), _) if !rule.actions.iter().any(|a| such(&a.verb, &a.argument)) => false,
@@ -296,26 +345,36 @@ fn in_place(entries: &mut [Entry]) -> [bool; 3] {
     Phase::ALL.map(|p| entries.iter().any(|e| e.phase == p && e.head.mode != Mode::Disabled))
 }
 
-/// What the rules and policies of the phase `request` have recorded with a decision.
-fn recorded(entries: &[Entry]) -> Arc<[Recorded]> {
-    let entries = || entries.iter().filter(|e| e.phase == Phase::Request);
-    let rules = entries().filter_map(|e| match &e.body {
-        Body::Rule(rule) => Some(rule.reads()),
-        Body::Script(_) => None,
-    });
-    let scripts = entries().filter_map(|e| e.script()).map(|script| script.reads());
-    recorded::recorded(rules.flatten().chain(scripts.flatten()))
-}
-
 impl Entry {
     pub(crate) fn new(head: Head, phase: Phase, closed: bool, body: Body) -> Entry {
         let [matched, named_none, failed] = [const { AtomicU64::new(0) }; 3];
-        Entry { head, phase, closed, body, matched, named_none, failed }
+        Entry { tenant: None, head, phase, closed, body, matched, named_none, failed }
+    }
+
+    /// The same for the requests of a tenant alone; `None` = for everybody's.
+    pub(crate) fn of_tenant(self, tenant: Option<Arc<str>>) -> Entry {
+        Entry { tenant, ..self }
+    }
+
+    /// Whose word it is.
+    pub(crate) fn layer(&self) -> Layer {
+        if self.tenant.is_some() { Layer::Tenant } else { Layer::Platform }
+    }
+
+    /// What decides between it and others where one of them can hold.
+    pub(crate) fn rank(&self) -> Rank {
+        Rank { layer: self.layer(), priority: self.head.priority }
+    }
+
+    /// The record of what it made of a request.
+    pub(crate) fn said(&self, result: RuleResult, detail: Option<String>) -> RuleRecord {
+        RuleRecord { id: RuleId::clone(&self.head.id), layer: self.layer(), result, detail, because: None }
     }
 
     /// The same as if it had just been loaded: nothing is counted yet.
     pub(crate) fn anew(&self) -> Entry {
-        Entry::new(self.head.clone(), self.phase, self.closed, self.body.clone())
+        let new = Entry::new(self.head.clone(), self.phase, self.closed, self.body.clone());
+        new.of_tenant(self.tenant.clone())
     }
 
     /// The file it stands in.
@@ -326,9 +385,20 @@ impl Entry {
         }
     }
 
-    /// Rules come before policies, then the names of files decide, then the place in the file.
-    fn place(&self) -> (bool, &str) {
-        (matches!(self.body, Body::Script(_)), &self.file().path)
+    /// What holds for everybody comes first, then what is of one tenant; of each rules before policies, then the names of
+    /// files decide, then the place in the file.
+    fn place(&self) -> (Option<&str>, bool, &str) {
+        (self.tenant.as_deref(), matches!(self.body, Body::Script(_)), &self.file().path)
+    }
+
+    /// Paths of variables that it reads.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &str> {
+        let (rule, script) = match &self.body {
+            Body::Rule(rule) => (Some(rule), None),
+            Body::Script(script) => (None, Some(script)),
+        };
+        let rule = rule.into_iter().flat_map(|rule| rule.reads());
+        rule.chain(script.into_iter().flat_map(|script| script.reads()))
     }
 
     /// The models that it names, as far as they stand in it.

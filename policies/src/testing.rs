@@ -2,9 +2,10 @@
 
 use crate::{
     Around, Inputs, Misfit, Names, Phase, PolicySet, ProviderState, Response, RunSoFar, Sections, Status,
-    Tenant, ToolCall, load, response_scope, scope, tool_scope,
+    Tenant, TenantFiles, ToolCall, load, response_scope, scope, tool_scope,
 };
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use types::axis::{
@@ -123,6 +124,22 @@ pub(crate) fn usual() -> Scope {
 
 /// Loads a whole rules file and policies (name, text), with a clock that stands still.
 pub(crate) fn load_text(yaml: &str, scripts: &[(&str, &str)]) -> (PolicySet, Vec<Diagnostic>) {
+    load_tenants(yaml, scripts, &[])
+}
+
+/// As [`load_text`], with files of tenants (tenant, name, text).
+pub(crate) fn load_tenants(
+    yaml: &str,
+    scripts: &[(&str, &str)],
+    own: &[(&str, &str, &str)],
+) -> (PolicySet, Vec<Diagnostic>) {
+    let mut tenants: BTreeMap<&str, Vec<SourceFile>> = BTreeMap::new();
+    for (tenant, name, text) in own {
+        let path = format!("policies/tenants/{tenant}/{name}");
+        tenants.entry(tenant).or_default().push(SourceFile::new(path, *text));
+    }
+    let tenants = tenants.into_iter().map(|(tenant, files)| TenantFiles { tenant: tenant.into(), files });
+    let tenants: Vec<_> = tenants.collect();
     let file = SourceFile::new("routing_rules.yaml", yaml);
     let node = parse(&file, "PL").unwrap();
     let sections = Sections {
@@ -148,7 +165,7 @@ pub(crate) fn load_text(yaml: &str, scripts: &[(&str, &str)]) -> (PolicySet, Vec
         unix_ms: Some(NOW),
         require_owner: true,
     };
-    let (set, problems) = load(&file, &sections, &scripts, &names);
+    let (set, problems) = load(&file, &sections, &scripts, &tenants, &names);
     (set.with_clock(|| Duration::ZERO), problems)
 }
 

@@ -11,8 +11,7 @@ use crate::rule::Rule;
 use crate::set::{Body, Entry, PolicySet};
 use crate::verb;
 use std::slice;
-use std::sync::Arc;
-use types::directives::{Directives, RuleRecord, RuleResult};
+use types::directives::{Directives, RuleResult};
 use types::expr::{Error, Scope};
 use types::privacy::Entity;
 
@@ -37,7 +36,7 @@ impl PolicySet {
     #[must_use]
     pub fn watched(&self, scope: &Scope) -> Vec<Watched> {
         let Ok(vars) = Vars::of(scope) else { return Vec::new() };
-        self.entries.iter().filter_map(|entry| watched(entry, vars)).collect()
+        self.reach(vars.tenant()).filter_map(|entry| watched(entry, vars)).collect()
     }
 }
 
@@ -54,9 +53,8 @@ fn watched(entry: &Entry, vars: &Vars) -> Option<Watched> {
         return None;
     }
     let mut merge = Merge::new(0);
-    rule.actions.iter().for_each(|a| merge.apply(record(head, a), a.action.as_ref(), head.priority));
-    let told =
-        RuleRecord { id: Arc::clone(&head.id), result: RuleResult::Matched, detail: None, because: None };
+    rule.actions.iter().for_each(|a| merge.apply(record(head, a), a.action.as_ref(), entry.rank()));
+    let told = entry.said(RuleResult::Matched, None);
     Some(Watched { kinds, said: Directives { rules: vec![told], ..merge.finish() } })
 }
 

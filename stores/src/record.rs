@@ -323,6 +323,7 @@ mod tests {
         let mut wanted = samples::request("r", 7);
         let rule = |i: usize, result| types::directives::RuleRecord {
             id: format!("rule_{i:05}").into(),
+            layer: types::directives::Layer::Platform,
             result,
             detail: None,
             because: Some("workload.task_family == \"coding\"".into()),

@@ -31,11 +31,35 @@ pub enum RuleResult {
     Shadow,
 }
 
+/// Whose word a rule is. Of soft verbs with one value that of the greater layer holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layer {
+    /// The request itself asks for it.
+    Request,
+    /// The files of the tenant whose request it is.
+    Tenant,
+    /// The files of the deployment.
+    #[default]
+    Platform,
+}
+
+impl Layer {
+    /// Whether it is that of the deployment, which records do not name.
+    #[must_use]
+    pub fn is_platform(&self) -> bool {
+        *self == Layer::Platform
+    }
+}
+
 /// A rule and what it made of the request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleRecord {
     /// The rule.
     pub id: RuleId,
+    /// Whose word it is.
+    #[serde(default, skip_serializing_if = "Layer::is_platform")]
+    pub layer: Layer,
     /// What it made of the request.
     pub result: RuleResult,
     /// For `Error`: why.

@@ -45,7 +45,7 @@ impl Bundle {
         let (library, found) = names.workflows(&sources, &tools.specs(), Some(&groups));
         // Of workflows that are faulty it is not known what they declare.
         if !found.iter().any(|d| d.severity == Severity::Error) {
-            problems.extend(undeclared(&files.rules, &policies, &library));
+            problems.extend(undeclared(&policies, &library));
         }
         problems.extend(found);
         let pools = Arc::new(policies.pools().clone());
@@ -141,7 +141,7 @@ fn policies_of(
         unix_ms: Some(crate::settle::unix_ms()),
         require_owner: sections.require_owner,
     };
-    policies::load(&files.rules, &sections.policies, &files.scripts, &names)
+    policies::load(&files.rules, &sections.policies, &files.scripts, &files.tenants, &names)
 }
 
 /// What workflows may name.
@@ -188,16 +188,16 @@ fn may_ask(around: Option<&Arc<dyn Surroundings>>) -> Option<Box<workflows::MayA
 }
 
 /// Rules that set variables of workflows which no workflow declares.
-fn undeclared(rules: &SourceFile, policies: &policies::PolicySet, library: &Library) -> Vec<Diagnostic> {
+fn undeclared(policies: &policies::PolicySet, library: &Library) -> Vec<Diagnostic> {
     let declared: BTreeSet<&str> = library.iter().flat_map(|w| w.vars()).collect();
-    let mut r = Reader::new(rules, "PL");
-    for (rule, at, name) in policies.sets_vars().filter(|(.., name)| !declared.contains(name)) {
-        let d =
-            r.error("210", at, format!("`set_var` of `{rule}`: no workflow declares the variable `{name}`"));
-        d.hint = Some(types::diagnostic::suggestion(name, declared.iter().copied()));
-        d.field = format!("rules.{rule}.actions.set_var.{name}");
-    }
-    r.problems
+    let wrong = policies.sets_vars().filter(|(.., name)| !declared.contains(name));
+    let told = wrong.map(|(rule, file, at, name)| {
+        let message = format!("`set_var` of `{rule}`: no workflow declares the variable `{name}`");
+        let d = Diagnostic::error("PL210", file, at, message);
+        let hint = types::diagnostic::suggestion(name, declared.iter().copied());
+        Diagnostic { field: format!("rules.{rule}.actions.set_var.{name}"), ..d.hint(hint) }
+    });
+    told.collect()
 }
 
 /// What finds the values that rules name. Patterns that are faulty have been told of before.
@@ -220,12 +220,19 @@ fn hash(matrix: &Matrix, files: &Files) -> Arc<str> {
     // Debug output of validated data is stable within one version of the program, which is all that an
     // identifier of a loaded configuration needs. The matrix's own index is left out: its order is random.
     h.update(format!("{:?}{:?}", matrix.providers(), matrix.models()).as_bytes());
+    let mut part = |name: &str, text: &str| {
+        h.update(name.as_bytes());
+        h.update(&[0]);
+        h.update(text.as_bytes());
+        h.update(&[0]);
+    };
     for f in std::iter::once(&files.rules).chain(&files.scripts).chain(&files.workflows).chain(&files.schemas)
     {
-        h.update(f.path.rsplit('/').next().unwrap_or("").as_bytes());
-        h.update(&[0]);
-        h.update(f.text.as_bytes());
-        h.update(&[0]);
+        part(f.path.rsplit('/').next().unwrap_or(""), &f.text);
+    }
+    for tenant in &files.tenants {
+        part("tenant", &tenant.tenant);
+        tenant.files.iter().for_each(|f| part(f.path.rsplit('/').next().unwrap_or(""), &f.text));
     }
     h.finalize().to_hex().as_str().get(..16).unwrap_or("").into()
 }

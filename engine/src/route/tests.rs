@@ -48,6 +48,7 @@ impl Table {
             rules: SourceFile::new("routing_rules.yaml", RULES),
             defaults: None,
             scripts: vec![],
+            tenants: Vec::new(),
             workflows,
             schemas: Vec::new(),
             runner: true,

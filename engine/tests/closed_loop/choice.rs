@@ -219,6 +219,7 @@ fn the_same_configuration_has_the_same_hash_and_built_in_pools_hold_where_none_a
                 rules,
                 defaults,
                 scripts: vec![],
+                tenants: Vec::new(),
                 workflows: vec![],
                 schemas: vec![],
                 runner: true,

@@ -155,6 +155,7 @@ pub(crate) fn house_of(
         rules,
         defaults: None,
         scripts: vec![],
+        tenants: Vec::new(),
         workflows,
         schemas: vec![],
         runner: true,

@@ -239,9 +239,11 @@ fn of_parts() -> Value {
         "Pools": list_of("Pool"),
         "NewPolicy": object(&["source"], json!({
             "source": text(crate::bundles::MAX_SOURCE), "kind": { "enum": ["rule", "script"] },
+            "tenant": { "type": "string" },
         })),
         "Policy": object(&["id", "kind", "file", "line"], json!({
             "id": { "type": "string" }, "kind": { "enum": ["rule", "script"] }, "file": { "type": "string" },
+            "tenant": some("string"),
             "line": { "type": "integer" }, "shipped": { "type": "boolean" }, "phases": texts(),
             "description": some("string"), "owner": some("string"), "group": some("string"),
             "priority": { "type": "integer" }, "mode": { "enum": ["enforce", "shadow", "disabled"] },

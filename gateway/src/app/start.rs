@@ -139,6 +139,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         fleet: Mutex::new(reach.fleet),
         server,
     });
+    app.tell_of_strange_tenants(&app.engine.bundle());
     app.resume_trial().await;
     let front = Front::new(app.clone());
     let stop = CancellationToken::new();

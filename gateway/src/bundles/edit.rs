@@ -108,7 +108,7 @@ pub(super) fn put(text: &str, section: Section, name: &str, member: Member<'_>) 
     }
     let section = section.name();
     Err(format!(
-        "the section `{section}` of routing_rules.yaml is written in a way that cannot be changed here; change the file"
+        "the section `{section}` of the file is written in a way that cannot be changed here; change the file"
     ))
 }
 

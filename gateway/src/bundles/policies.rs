@@ -22,6 +22,9 @@ use types::doc::{self, Node, SourceFile, Span};
 /// Longest text of a rule or script, bytes.
 pub(crate) const MAX_SOURCE: usize = 64 * 1024;
 
+/// A file of rules before it has any.
+const NO_RULES: &str = "version: 1\n";
+
 /// A rule or script as it is sent.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,6 +34,9 @@ pub(crate) struct Policy {
     /// Which of both; only a new one has to say.
     #[serde(default, deserialize_with = "fields::given")]
     kind: Option<Kind>,
+    /// Whose requests alone a new one is about; none = everybody's.
+    #[serde(default, deserialize_with = "fields::given")]
+    tenant: Option<String>,
 }
 
 impl App {
@@ -78,6 +84,7 @@ impl App {
             let text = format!("`source` has up to {MAX_SOURCE} bytes");
             return Err(Failure::bad_request("invalid_value", text).param("source"));
         }
+        policy.tenant.as_deref().map_or(Ok(()), |tenant| fields::identifier("tenant", tenant))?;
         let edit = Box::new(|bundle: &Bundle, texts: &Texts| with(bundle, texts, id, policy));
         let check = Box::new(|bundle: &Bundle| match find(bundle, id) {
             Some(_) => Ok(()),
@@ -124,11 +131,11 @@ fn path(bundle: &Bundle, texts: &Texts, listed: &Listed) -> String {
         let rest = listed.file.strip_suffix(path.as_str());
         rest.is_some_and(|r| r.is_empty() || r.ends_with('/'))
     };
-    match listed.kind {
-        Kind::Rule => sources::RULES.to_owned(),
+    match (listed.kind, &listed.tenant) {
+        (Kind::Rule, None) => sources::RULES.to_owned(),
         // `policies/rules/a.rhai` ends as `rules/a.rhai` would: the longest that fits is the one.
-        Kind::Script => texts.keys().filter(own).max_by_key(|p| p.len()).cloned().unwrap_or_else(|| {
-            tracing::error!(bundle = &**bundle.hash(), file = listed.file, "a script has no text");
+        _ => texts.keys().filter(own).max_by_key(|p| p.len()).cloned().unwrap_or_else(|| {
+            tracing::error!(bundle = &**bundle.hash(), file = listed.file, "a policy has no text");
             listed.file.clone()
         }),
     }
@@ -139,7 +146,7 @@ fn row(bundle: &Bundle, texts: &Texts, listed: &Listed) -> Value {
     if let Some(m) = row.as_object_mut() {
         let rules = bundle.policies().rules_file();
         m.insert("file".to_owned(), path(bundle, texts, listed).into());
-        m.insert("shipped".to_owned(), (listed.kind == Kind::Rule && is_built_in(rules)).into());
+        m.insert("shipped".to_owned(), (listed.file == rules.path && is_built_in(rules)).into());
     }
     row
 }
@@ -160,17 +167,23 @@ fn with(bundle: &Bundle, texts: &Texts, id: &str, policy: &Policy) -> Result<Tex
             return Err(Failure::bad_request("invalid_value", text).param("kind"));
         }
     };
+    same_tenant(id, known.as_ref(), policy)?;
+    let own = known.map(|k| path(bundle, texts, &k));
+    let folder = policy.tenant.as_deref().map(sources::of_tenant);
     let mut texts = texts.clone();
     let (path, text) = match kind {
         Kind::Rule => {
             let value = rule(id, &policy.source)?;
-            let text = texts.get(sources::RULES).ok_or_else(Failure::internal)?;
+            let rules = || folder.map_or_else(|| sources::RULES.to_owned(), |f| format!("{f}/rules.yaml"));
+            let path = own.unwrap_or_else(rules);
+            let text = texts.get(&path).map_or(NO_RULES, |text| text);
             let member = Member::Lines(&policy.source, &value);
-            (sources::RULES.to_owned(), edit::put(text, Section::Rules, id, member).map_err(edit::refused)?)
+            let text = edit::put(text, Section::Rules, id, member).map_err(edit::refused)?;
+            (path, text)
         }
         Kind::Script => {
-            let own = known.map(|k| path(bundle, &texts, &k));
-            let path = own.clone().unwrap_or_else(|| format!("{}/{id}.rhai", sources::POLICIES));
+            let folder = folder.as_deref().unwrap_or(sources::POLICIES);
+            let path = own.clone().unwrap_or_else(|| format!("{folder}/{id}.rhai"));
             if own.is_none() && texts.contains_key(&path) {
                 let text = format!("{path} holds a script of another id");
                 return Err(Failure::new(StatusCode::CONFLICT, "path_taken", text));
@@ -180,6 +193,17 @@ fn with(bundle: &Bundle, texts: &Texts, id: &str, policy: &Policy) -> Result<Tex
     };
     texts.insert(path, text.into());
     Ok(texts)
+}
+
+/// Refuses to move a rule or script from one tenant to another: what replaces it stands where it stood.
+fn same_tenant(id: &str, known: Option<&Listed>, policy: &Policy) -> Result<(), Failure> {
+    let (Some(known), Some(asked)) = (known, &policy.tenant) else { return Ok(()) };
+    if known.tenant.as_ref() == Some(asked) {
+        return Ok(());
+    }
+    let whose = known.tenant.as_ref().map_or_else(|| "of all tenants".to_owned(), |t| format!("of `{t}`"));
+    let text = format!("`{id}` is there already and is {whose}; remove it first, or choose another id");
+    Err(Failure::new(StatusCode::CONFLICT, "other_tenant", text).param("tenant"))
 }
 
 /// The value of one rule that was sent.

@@ -6,7 +6,7 @@
 
 use super::Read;
 use crate::app::App;
-use crate::config::sources::FOLDERS;
+use crate::config::sources::folders;
 use crate::config::{Source, Texts, folder};
 use crate::control::Actor;
 use std::path::{Path, PathBuf};
@@ -122,7 +122,7 @@ async fn look(folder: &Path) -> Seen {
 
 fn seen(folder: &Path) -> Seen {
     let mut all = Seen::new();
-    for name in FOLDERS {
+    for name in folders(folder) {
         let within = folder.join(name);
         let Ok(entries) = folder::list(&within) else {
             all.push((within, None));
@@ -159,6 +159,7 @@ mod tests {
             ("routing_rules.yaml", true),
             ("workflows/own.yaml", true),
             ("policies/rules/a.rhai", true),
+            ("policies/tenants/acme/rules.yaml", true),
             ("workflows/schemas/s.json", true),
             ("notes.txt", false),
             ("workflows/.own.yaml.swp", false),

@@ -239,6 +239,7 @@ pub fn load_untested(
         rules: sources.rules.clone(),
         defaults: Some(sources::built_in_rules()),
         scripts: sources.scripts.clone(),
+        tenants: sources.tenants.clone(),
         workflows: sources.workflows.clone(),
         schemas: sources.schemas.clone(),
         runner: loaded.server.runner.enabled,

@@ -2,6 +2,8 @@
 
 use super::folder::{self, Unreadable, Why, is_text};
 use super::unreadable;
+use crate::control::fields::is_identifier;
+use engine::policies::TenantFiles;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,21 +47,47 @@ pub(crate) const RULE_SCRIPTS: &str = "policies/rules";
 /// The folder of tests of policies.
 pub(crate) const POLICY_TESTS: &str = "policies/tests";
 pub(super) const REGISTRIES: &str = "policies/tests/registries";
+/// The folder of what tenants have of their own, each in a folder of its name.
+pub(crate) const TENANTS: &str = "policies/tenants";
 /// The folder of workflows.
 pub(crate) const WORKFLOWS: &str = "workflows";
 pub(super) const SCHEMAS: &str = "workflows/schemas";
 
 /// The folders of a configuration, by their paths within it; the empty one is the configuration itself.
 pub(crate) const FOLDERS: &[&str] =
-    &["", OVERLAYS, POLICIES, RULE_SCRIPTS, POLICY_TESTS, REGISTRIES, WORKFLOWS, SCHEMAS];
+    &["", OVERLAYS, POLICIES, RULE_SCRIPTS, POLICY_TESTS, REGISTRIES, TENANTS, WORKFLOWS, SCHEMAS];
+
+/// The folders of a configuration that stands there: [`FOLDERS`], and one for each tenant that has any.
+pub(crate) fn folders(dir: &Path) -> Vec<String> {
+    let named = |path: &PathBuf| Some(path.file_name()?.to_str()?.to_owned());
+    // A folder that cannot be listed is told of by who reads it.
+    let within = folder::list(&dir.join(TENANTS)).unwrap_or_default();
+    let tenants = within.iter().filter(|p| p.is_dir()).filter_map(named);
+    let tenants = tenants.filter(|name| is_identifier(name)).map(|name| of_tenant(&name));
+    FOLDERS.iter().map(|f| (*f).to_owned()).chain(tenants).collect()
+}
+
+/// The folder of what a tenant has of its own.
+pub(crate) fn of_tenant(tenant: &str) -> String {
+    format!("{TENANTS}/{tenant}")
+}
+
+/// The tenant whose folder that is.
+fn tenant_in(folder: &str) -> Option<&str> {
+    folder.strip_prefix(TENANTS)?.strip_prefix('/').filter(|name| is_identifier(name))
+}
 
 /// What a bundle may hold, for people.
 const LAYOUT: &str = "capability_matrix.yaml, routing_rules.yaml, matrix.d/*.yaml, policies/*.rhai, \
-                      policies/rules/*.rhai, policies/tests/*.yaml, policies/tests/registries/*.yaml, workflows/*.yaml, \
+                      policies/rules/*.rhai, policies/tests/*.yaml, policies/tests/registries/*.yaml, \
+                      policies/tenants/<tenant>/*.yaml, policies/tenants/<tenant>/*.rhai, workflows/*.yaml, \
                       workflows/schemas/*.json or signature.json";
 
 /// The texts of a bundle by their paths, which are the same for equal bundles wherever they came from.
 pub type Texts = BTreeMap<String, Arc<str>>;
+
+/// What files of a tenant end with: rules, and policies.
+pub(crate) const OF_TENANTS: [&str; 2] = ["yaml", "rhai"];
 
 /// Most files of one kind.
 const MAX_FILES: usize = 1_000;
@@ -90,6 +118,9 @@ fn has_a_place(path: &str) -> bool {
     let Some((folder, name)) = path.rsplit_once('/') else {
         return [MATRIX, RULES, SIGNATURE].contains(&path);
     };
+    if tenant_in(folder).is_some() {
+        return OF_TENANTS.iter().any(|extension| is_text(name, extension));
+    }
     let extension = match folder {
         OVERLAYS | POLICY_TESTS | REGISTRIES | WORKFLOWS => "yaml",
         POLICIES | RULE_SCRIPTS => "rhai",
@@ -122,6 +153,8 @@ pub struct Sources {
     pub rules: SourceFile,
     /// `policies/*.rhai` and `policies/rules/*.rhai`.
     pub scripts: Vec<SourceFile>,
+    /// `policies/tenants/<tenant>/*.yaml` and `*.rhai`, by tenant.
+    pub tenants: Vec<TenantFiles>,
     /// `policies/tests/*.yaml`.
     pub tests: Vec<SourceFile>,
     /// `policies/tests/registries/*.yaml`.
@@ -140,8 +173,9 @@ impl Sources {
     pub fn texts(&self) -> Vec<SourceFile> {
         let Sources { matrix, scripts, tests, registries, workflows, schemas, .. } = self;
         let lists = [matrix, scripts, tests, registries, workflows, schemas];
+        let tenants = self.tenants.iter().map(|t| &t.files);
         let single = self.settings.iter().chain(std::iter::once(&self.rules)).chain(&self.signature);
-        single.chain(lists.into_iter().flatten()).cloned().collect()
+        single.chain(lists.into_iter().chain(tenants).flatten()).cloned().collect()
     }
 
     /// What makes a bundle: everything but the settings of the server; what is built in stands for absent files.
@@ -153,6 +187,10 @@ impl Sources {
             let ruled = within(RULE_SCRIPTS, f);
             (if f.path.ends_with(&ruled) { ruled } else { within(POLICIES, f) }, f)
         });
+        let tenants = self.tenants.iter().flat_map(|t| {
+            let folder = of_tenant(&t.tenant);
+            t.files.iter().map(move |f| (within(&folder, f), f))
+        });
         let tests = self.tests.iter().map(|f| (within(POLICY_TESTS, f), f));
         let registries = self.registries.iter().map(|f| (within(REGISTRIES, f), f));
         let workflows = self.workflows.iter().map(|f| (within(WORKFLOWS, f), f));
@@ -160,7 +198,7 @@ impl Sources {
         let rules = std::iter::once((RULES.to_owned(), &self.rules));
         let signature = self.signature.iter().map(|f| (SIGNATURE.to_owned(), f));
         let all = base.chain(overlays).chain(rules).chain(scripts).chain(tests).chain(registries);
-        let all = all.chain(workflows).chain(schemas).chain(signature);
+        let all = all.chain(tenants).chain(workflows).chain(schemas).chain(signature);
         all.map(|(path, f)| (path, f.text.clone())).collect()
     }
 
@@ -236,6 +274,7 @@ impl Source {
             matrix,
             rules: found.one(RULES).unwrap_or_else(built_in_rules),
             scripts,
+            tenants: found.tenants(),
             tests: found.all(POLICY_TESTS, "yaml"),
             registries: found.all(REGISTRIES, "yaml"),
             workflows: found.all(WORKFLOWS, "yaml"),
@@ -261,6 +300,30 @@ impl Found<'_> {
             }
             Source::Folder(dir) => self.file(&dir.join(name)),
         }
+    }
+
+    /// What each tenant has of its own, by the names of tenants.
+    fn tenants(&mut self) -> Vec<TenantFiles> {
+        let mut folders: Vec<String> = match self.source {
+            Source::Folder(dir) => {
+                if let Err(e) = folder::list(&dir.join(TENANTS)) {
+                    self.problems.push(told(&e));
+                }
+                folders(dir)
+            }
+            Source::Given(texts) => {
+                let folder = |(path, _): &(String, String)| Some(path.rsplit_once('/')?.0.to_owned());
+                texts.iter().filter_map(folder).collect()
+            }
+        };
+        folders.sort();
+        folders.dedup();
+        let own = folders.iter().filter_map(|folder| Some((tenant_in(folder)?, folder)));
+        let own = own.map(|(tenant, folder)| {
+            let files = OF_TENANTS.iter().flat_map(|extension| self.all(folder, extension)).collect();
+            TenantFiles { tenant: tenant.into(), files }
+        });
+        own.filter(|t| !t.files.is_empty()).collect()
     }
 
     /// Every file of a folder with that extension, by name.
@@ -350,6 +413,8 @@ mod tests {
             "policies/rules/a.rhai",
             "policies/tests/a.yaml",
             "policies/tests/registries/a.yaml",
+            "policies/tenants/acme/rules.yaml",
+            "policies/tenants/acme/guard.rhai",
             "workflows/w.yaml",
             "workflows/schemas/s.json",
             "signature.json",
@@ -367,6 +432,10 @@ mod tests {
             "workflows/s.json",
             "workflows/schemas/w.yaml",
             "policies/a",
+            "policies/tenants/rules.yaml",
+            "policies/tenants/Acme/rules.yaml",
+            "policies/tenants/acme/deep/rules.yaml",
+            "policies/tenants/acme/rules.json",
             "routing_rules.yaml (built in)",
             "",
         ];
@@ -397,6 +466,9 @@ mod tests {
             "policies/tests/own.yaml",
             "policies/tests/registries",
             "policies/tests/registries/own.yaml",
+            "policies/tenants",
+            "policies/tenants/acme/rules.yaml",
+            "policies/tenants/acme/guard.rhai",
             "workflows",
             "workflows/own.yml",
             "workflows/schemas",
@@ -445,6 +517,9 @@ mod tests {
             ("policies/rules/a.rhai", "2"),
             ("policies/tests/a.yaml", "4"),
             ("policies/tests/registries/a.yaml", "5"),
+            ("policies/tenants/acme/a.rhai", "6"),
+            ("policies/tenants/acme/rules.yaml", "7"),
+            ("policies/tenants/other/rules.yaml", "8"),
             ("workflows/w.yaml", "3"),
             ("workflows/schemas/s.json", "{}"),
             ("turnout.yaml", "mode: free\n"),
@@ -459,13 +534,16 @@ mod tests {
         assert_eq!(problems, []);
         let b = given.read().0;
         assert_eq!(a.bundle(), b.bundle());
-        assert_eq!(a.bundle().len(), 8, "with the matrix that is built in, without the settings");
+        assert_eq!(a.bundle().len(), 11, "with the matrix that is built in, without the settings");
         let written: Vec<String> = a.written().into_keys().collect();
         assert_eq!(
             written,
             [
                 "policies/a.rhai",
                 "policies/rules/a.rhai",
+                "policies/tenants/acme/a.rhai",
+                "policies/tenants/acme/rules.yaml",
+                "policies/tenants/other/rules.yaml",
                 "policies/tests/a.yaml",
                 "policies/tests/registries/a.yaml",
                 "routing_rules.yaml",

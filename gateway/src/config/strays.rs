@@ -2,9 +2,10 @@
 
 use super::folder::{self, is_text};
 use super::sources::{
-    FOLDERS, MATRIX, OVERLAYS, POLICIES, POLICY_TESTS, REGISTRIES, RULE_SCRIPTS, RULES, SCHEMAS, SETTINGS,
-    SIGNATURE, WORKFLOWS, shown, told,
+    MATRIX, OF_TENANTS, OVERLAYS, POLICIES, POLICY_TESTS, REGISTRIES, RULE_SCRIPTS, RULES, SCHEMAS, SETTINGS,
+    SIGNATURE, TENANTS, WORKFLOWS, folders, shown, told,
 };
+use crate::control::fields::is_identifier;
 use std::path::Path;
 use types::Diagnostic;
 use types::diagnostic::nearest;
@@ -14,7 +15,8 @@ use types::doc::{SourceFile, Span};
 /// only the wrong ending.
 pub(super) fn find(dir: &Path) -> Vec<Diagnostic> {
     let mut all = Vec::new();
-    for folder in FOLDERS {
+    for folder in folders(dir) {
+        let folder = folder.as_str();
         let entries = folder::list(&dir.join(folder)).unwrap_or_else(|e| {
             // Of the others who reads their files tells.
             if folder.is_empty() {
@@ -45,6 +47,10 @@ enum Stray {
     Near(&'static str),
     /// Files of this folder end otherwise.
     Kind(&'static str),
+    /// No tenant can be called so.
+    NoTenant,
+    /// It belongs into the folder of a tenant.
+    Tenantless,
 }
 
 impl Stray {
@@ -60,6 +66,13 @@ impl Stray {
             }
             Stray::Kind(ending) => Diagnostic::warning("TS009", file, at, message)
                 .hint(format!("files of this folder end with `.{ending}`")),
+            Stray::NoTenant => {
+                Diagnostic::error("TS009", file, at, format!("no tenant can be called `{name}`"))
+                    .expected("1 to 63 lower-case letters, digits, `_` and `-`, a letter or digit first")
+                    .hint("name the folder as the tenant, by its `id`")
+            }
+            Stray::Tenantless => Diagnostic::error("TS009", file, at, message)
+                .hint(format!("put it into the folder of a tenant: `{TENANTS}/<tenant>/{name}`")),
         }
     }
 }
@@ -67,7 +80,8 @@ impl Stray {
 fn sub_folder(folder: &str, name: &str) -> Option<Stray> {
     let known: &[&str] = match folder {
         "" => &[OVERLAYS, POLICIES, WORKFLOWS],
-        POLICIES => &["rules", "tests"],
+        TENANTS => return (!is_identifier(name)).then_some(Stray::NoTenant),
+        POLICIES => &["rules", "tests", "tenants"],
         POLICY_TESTS => &["registries"],
         // `schema` holds what editors check workflows with.
         WORKFLOWS => &["schemas", "schema", "tests"],
@@ -82,16 +96,30 @@ fn file(folder: &str, name: &str) -> Option<Stray> {
         POLICIES | RULE_SCRIPTS => "rhai",
         OVERLAYS | POLICY_TESTS | REGISTRIES | WORKFLOWS => "yaml",
         SCHEMAS => "json",
-        _ => return None,
+        TENANTS => "",
+        _ => return of_a_tenant(folder, name),
     };
     let (_, found) = name.rsplit_once('.')?;
+    if folder == TENANTS {
+        return looks_like_ours(found).then_some(Stray::Tenantless);
+    }
     // What editors check workflows with may stand beside them: `turnout workflow new` puts it there.
     if folder == WORKFLOWS && found == "json" {
         return None;
     }
+    (looks_like_ours(found) && !is_text(name, ending)).then_some(Stray::Kind(ending))
+}
+
+fn looks_like_ours(ending: &str) -> bool {
     let ours = ["yaml", "yml", "rhai", "json"];
-    let looks = ours.contains(&found) || !nearest(found, ours).is_empty();
-    (looks && !is_text(name, ending)).then_some(Stray::Kind(ending))
+    ours.contains(&ending) || !nearest(ending, ours).is_empty()
+}
+
+/// A file in the folder of a tenant, which holds rules and policies.
+fn of_a_tenant(folder: &str, name: &str) -> Option<Stray> {
+    let (_, found) = name.rsplit_once('.').filter(|_| folder.starts_with(TENANTS))?;
+    let known = OF_TENANTS.iter().any(|ending| is_text(name, ending));
+    (looks_like_ours(found) && !known).then_some(Stray::Kind("yaml` or `.rhai"))
 }
 
 fn top(name: &str) -> Option<Stray> {
@@ -134,6 +162,11 @@ mod tests {
         check("policies/rules/a.rhia", Some(Stray::Kind("rhai")));
         check("workflows/w.yaaml", Some(Stray::Kind("yaml")));
         check("workflows/schemas/s.jsn", Some(Stray::Kind("json")));
+        check("policies/tenants/acme/rules.yaaml", Some(Stray::Kind("yaml` or `.rhai")));
+        check("policies/tenants/rules.yaml", Some(Stray::Tenantless));
+        check("policies/tenants/README.md", None);
+        check("policies/tenants/acme/rules.yml", None);
+        check("policies/tenants/acme/guard.rhai", None);
         for good in [
             "turnout.yaml",
             "README.md",
@@ -155,6 +188,9 @@ mod tests {
             ("", "workflow", Some(Stray::Near("workflows"))),
             ("", "matrix_d", Some(Stray::Near("matrix.d"))),
             ("policies", "test", Some(Stray::Near("tests"))),
+            ("policies", "tenant", Some(Stray::Near("tenants"))),
+            ("policies/tenants", "Acme", Some(Stray::NoTenant)),
+            ("policies/tenants", "acme", None),
             ("workflows", "shemas", Some(Stray::Near("schemas"))),
             ("workflows", "schema", None),
             ("", "policies", None),

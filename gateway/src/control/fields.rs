@@ -79,12 +79,17 @@ fn invalid(field: &str, text: String) -> Failure {
     Failure::bad_request("invalid_value", text).param(field)
 }
 
+/// Whether tenants and the like may be called so.
+pub(crate) fn is_identifier(id: &str) -> bool {
+    let first = id.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let rest = id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'));
+    first && rest && id.len() <= 63
+}
+
 /// # Errors
 /// 400: what an identifier may be.
 pub(crate) fn identifier(field: &str, id: &str) -> Result<(), Failure> {
-    let first = id.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    let rest = id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'));
-    if first && rest && id.len() <= 63 {
+    if is_identifier(id) {
         return Ok(());
     }
     let text = format!(

@@ -86,16 +86,16 @@ impl Coverage {
         Coverage { goals }
     }
 
-    /// The part of it that is about scripts, where the rules are not those of whoever tests.
+    /// The part of it that is not about the rules file, where that is not of whoever tests.
     #[must_use]
-    pub fn of_scripts(self, set: &PolicySet) -> Coverage {
-        let scripts: Vec<String> = set
+    pub fn but_rules_file(self, set: &PolicySet) -> Coverage {
+        let others: Vec<String> = set
             .entries
             .iter()
-            .filter(|e| matches!(e.body, Body::Script(_)))
+            .filter(|e| e.file().path != set.rules_file().path)
             .map(|e| e.head.id.to_string())
             .collect();
-        let goals = self.goals.into_iter().filter(|(goal, _)| scripts.iter().any(|id| id == goal.of()));
+        let goals = self.goals.into_iter().filter(|(goal, _)| others.iter().any(|id| id == goal.of()));
         Coverage { goals: goals.collect() }
     }
 

@@ -53,19 +53,27 @@ fn names(r: &mut Reader<'_>, f: &mut Fields<'_>, key: &'static str) -> Option<Ve
 }
 
 impl Expect {
-    /// What was expected and did not come.
-    pub(super) fn failures(&self, told: &Explanation) -> Vec<String> {
+    /// What was expected and did not come. `owner`: the tenant that a rule of the phase is of.
+    pub(super) fn failures<'a>(
+        &self,
+        told: &Explanation,
+        owner: impl Fn(&str) -> Option<&'a str>,
+    ) -> Vec<String> {
         let mut failures = Vec::new();
         let mut fail = |text: String| failures.push(text);
         let matched: Vec<&str> = told.matched().collect();
         let known = |id: &String| told.rules.iter().any(|r| r.id == *id);
         for id in self.matched.iter().filter(|id| !matched.contains(&id.as_str())) {
-            fail(if known(id) { format!("`{id}` did not match{}", why(told, id)) } else { unknown(id) });
+            fail(match owner(id) {
+                _ if known(id) => format!("`{id}` did not match{}", why(told, id)),
+                Some(tenant) => format!("`{id}` is about requests of the tenant `{tenant}` alone"),
+                None => unknown(id),
+            });
         }
         for id in &self.not_matched {
             if matched.contains(&id.as_str()) {
                 fail(format!("`{id}` matched"));
-            } else if !known(id) {
+            } else if !known(id) && owner(id).is_none() {
                 fail(unknown(id));
             }
         }

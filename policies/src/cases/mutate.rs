@@ -7,6 +7,7 @@ use crate::sandbox::Sandbox;
 use crate::script;
 use crate::selector::{Context, Moment};
 use crate::set::{Entry, PolicySet};
+use crate::tenant::TenantFiles;
 use serde::Serialize;
 use std::ops::Range;
 use types::diagnostic::Severity;
@@ -83,7 +84,7 @@ struct Changed {
 }
 
 impl PolicySet {
-    /// Changes the rules of the rules file, unless they are `shipped`, and the scripts one by one (rules switched off,
+    /// Changes the rules, those of the rules file unless they are `shipped`, and the scripts one by one (rules switched off,
     /// comparisons and truth turned round, numbers changed) and runs all cases against each. What a change makes unreadable
     /// is none. The cases must pass without it.
     #[must_use]
@@ -91,8 +92,9 @@ impl PolicySet {
         let (sets, _) = Sets::of(self, registries);
         let mut found = Mutation::default();
         let mut left = MAX_MUTANTS;
-        if !shipped {
-            self.mutate_rules((files, &sets), &mut left, &mut found);
+        let own = Some(&self.written.rules).filter(|_| !shipped);
+        for rules in own.into_iter().chain(self.written.tenants.iter().flat_map(TenantFiles::rules)) {
+            self.mutate_rules(rules, (files, &sets), &mut left, &mut found);
         }
         for script in self.script_files() {
             let changes = of_script(script);
@@ -109,13 +111,18 @@ impl PolicySet {
         found
     }
 
-    fn mutate_rules(&self, (files, sets): (&[SourceFile], &Sets), left: &mut usize, found: &mut Mutation) {
-        let Ok(root) = doc::parse(&self.written.rules, "PL") else { return };
+    fn mutate_rules(
+        &self,
+        rules: &SourceFile,
+        (files, sets): (&[SourceFile], &Sets),
+        left: &mut usize,
+        found: &mut Mutation,
+    ) {
+        let Ok(root) = doc::parse(rules, "PL") else { return };
         let Some(Node { value: Value::List(list), span, style }) = root.get("rules") else { return };
-        let file = &self.written.rules.path;
         let changes: Vec<Changed> =
-            list.iter().enumerate().flat_map(|(at, n)| changes(file, at, n)).collect();
-        found.cut = changes.len() > *left;
+            list.iter().enumerate().flat_map(|(at, n)| changes(&rules.path, at, n)).collect();
+        found.cut |= changes.len() > *left;
         for Changed { mutant, at, rule } in changes.into_iter().take(*left) {
             *left = left.saturating_sub(1);
             let mut all = list.clone();
@@ -123,7 +130,10 @@ impl PolicySet {
                 *slot = rule;
             }
             let node = Node { value: Value::List(all), span: *span, style: *style };
-            let (Some(set), Some(sets)) = (self.with_rules(&node), sets.with_rules(&node)) else { continue };
+            let (Some(set), Some(sets)) = (self.with_rules(rules, &node), sets.with_rules(rules, &node))
+            else {
+                continue;
+            };
             found.count(mutant, &set.test_under(files, &sets, Coverage::default()).0);
         }
     }
@@ -133,9 +143,9 @@ impl PolicySet {
         self.with_file(changed, |reading, _| reading.scripts(vec![changed]))
     }
 
-    /// The same with other rules of the rules file; `None` = they cannot be read.
-    pub(super) fn with_rules(&self, node: &Node) -> Option<PolicySet> {
-        self.with_file(&self.written.rules, |reading, r| reading.rules(r, node))
+    /// The same with other rules in a file; `None` = they cannot be read.
+    pub(super) fn with_rules(&self, file: &SourceFile, node: &Node) -> Option<PolicySet> {
+        self.with_file(file, |reading, r| reading.rules(r, node))
     }
 
     /// The same with what `read` makes of one file; `None` = it cannot be read.
@@ -148,7 +158,10 @@ impl PolicySet {
         let sandbox = Sandbox::scripts(&self.sandbox.constants, script::register);
         let mut reading = Reading::new(&cx, &sandbox);
         let mut r = Reader::new(file, "PL");
-        read(&mut reading, &mut r);
+        match self.tenant_of(file) {
+            Some(tenant) => reading.of_tenant(tenant, |reading| read(reading, &mut r)),
+            None => read(&mut reading, &mut r),
+        }
         if reading.is_faulty() || r.problems.iter().any(|d| d.severity == Severity::Error) {
             return None;
         }

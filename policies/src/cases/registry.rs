@@ -48,9 +48,9 @@ impl Sets {
         (Sets(sets), problems)
     }
 
-    /// The same with other rules; `None` = under some registry they cannot be read.
-    pub(super) fn with_rules(&self, rules: &Node) -> Option<Sets> {
-        self.each(|set| set.with_rules(rules))
+    /// The same with other rules in a file; `None` = under some registry they cannot be read.
+    pub(super) fn with_rules(&self, file: &SourceFile, rules: &Node) -> Option<Sets> {
+        self.each(|set| set.with_rules(file, rules))
     }
 
     /// The same with another text of a script; `None` = under some registry it cannot be read.
@@ -109,7 +109,10 @@ impl PolicySet {
         if let Some(node) = root.get("rules") {
             reading.rules(&mut r, node);
         }
-        reading.scripts(self.script_files());
+        let tenants = &self.written.tenants;
+        tenants.iter().for_each(|tenant| reading.rules_of(tenant));
+        reading.scripts(self.script_files().into_iter().filter(|f| self.tenant_of(f).is_none()).collect());
+        tenants.iter().for_each(|tenant| reading.scripts_of(tenant));
         let Reading { entries, checks, problems: found, .. } = reading;
         let mut problems = r.problems;
         problems.extend(found);

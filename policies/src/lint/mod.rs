@@ -6,7 +6,8 @@ mod space;
 use crate::expression::Vars;
 use crate::head::{Head, Mode};
 use crate::inputs::scope_of;
-use crate::merge::Merge;
+use crate::merge::{Merge, Rank};
+use crate::path::put;
 use crate::phase::Phase;
 use crate::rule::Rule;
 use crate::selector::Resolver;
@@ -33,6 +34,8 @@ const MAX_WORK: u64 = 5_000_000;
 /// A rule with what belongs to it.
 #[derive(Clone, Copy)]
 struct One<'a> {
+    /// Whose requests it is about; `None` = everybody's.
+    tenant: Option<&'a str>,
     head: &'a Head,
     rule: &'a Rule,
     phase: Phase,
@@ -52,7 +55,9 @@ pub(crate) fn check(entries: &[Entry], resolver: &Resolver, about: About) -> Vec
     let all: Vec<One<'_>> = entries
         .iter()
         .filter_map(|e| match &e.body {
-            Body::Rule(rule) => Some(One { head: &e.head, rule, phase: e.phase }),
+            Body::Rule(rule) => {
+                Some(One { tenant: e.tenant.as_deref(), head: &e.head, rule, phase: e.phase })
+            }
             Body::Script(_) => None,
         })
         .collect();
@@ -66,9 +71,16 @@ pub(crate) fn check(entries: &[Entry], resolver: &Resolver, about: About) -> Vec
         }
     }
     let enforced: Vec<One<'_>> = all.into_iter().filter(|o| o.head.mode == Mode::Enforce).collect();
-    lint.groups(&enforced);
-    lint.contradictions(&enforced);
-    lint.candidates(&enforced);
+    let everybody: Vec<One<'_>> = enforced.iter().filter(|o| o.tenant.is_none()).copied().collect();
+    for own in enforced.chunk_by(|a, b| a.tenant == b.tenant) {
+        lint.groups(own);
+        lint.contradictions(own);
+        match own.first().and_then(|o| o.tenant) {
+            None => lint.candidates(own, None),
+            // What holds for everybody holds for them as well.
+            tenant => lint.candidates(&[&everybody, own].concat(), tenant),
+        }
+    }
     lint.says_what_is_unseen(&enforced);
     lint.problems
 }
@@ -208,7 +220,7 @@ impl Lint<'_> {
                 let found = affords.then(|| {
                     space.find(|c| {
                         let both = c.matches(a.rule) && c.matches(b.rule);
-                        let witness = both.then(|| c.witness()).flatten();
+                        let witness = both.then(|| c.witness()).flatten().map(|w| of_tenant(w, a.tenant));
                         witness.filter(|w| confirmed(&[a.rule, b.rule], w, a.phase))
                     })
                 });
@@ -248,8 +260,8 @@ impl Lint<'_> {
         );
     }
 
-    /// Requests for which no candidate is left.
-    fn candidates(&mut self, all: &[One<'_>]) {
+    /// Requests for which no candidate is left; with a tenant, such as rules of that tenant have a part in.
+    fn candidates(&mut self, all: &[One<'_>], tenant: Option<&str>) {
         let models = self.resolver.matrix.models().len();
         // Each with those of its group in whose place it applies.
         let gone: Vec<(One<'_>, ModelSet, Vec<One<'_>>)> = all
@@ -261,7 +273,8 @@ impl Lint<'_> {
         let covers = |set: &ModelSet| set.iter().count() >= models;
         let mut union = ModelSet::default();
         gone.iter().for_each(|(_, g, _)| union.union(g));
-        if models == 0 || !covers(&union) {
+        let has_part = |one: &One<'_>| tenant.is_none() || one.tenant.is_some();
+        if models == 0 || !covers(&union) || !gone.iter().any(|(one, ..)| has_part(one)) {
             return;
         }
         let rules = gone.iter().flat_map(|(one, _, earlier)| earlier.iter().chain([one]).map(|o| o.rule));
@@ -286,7 +299,7 @@ impl Lint<'_> {
                     && o.rule.actions.iter().any(|a| &*a.verb == "deny")
                     && c.matches(o.rule)
             });
-            if !covers(&union) || refused {
+            if !covers(&union) || refused || !matching.iter().any(|(one, ..)| has_part(one)) {
                 return None;
             }
             let these: Vec<One<'_>> = matching.iter().map(|(o, ..)| *o).collect();
@@ -296,7 +309,8 @@ impl Lint<'_> {
                 return None;
             }
             let rules: Vec<&Rule> = these.iter().map(|o| o.rule).collect();
-            let witness = c.witness().filter(|w| confirmed(&rules, w, Phase::Request))?;
+            let witness =
+                c.witness().map(|w| of_tenant(w, tenant)).filter(|w| confirmed(&rules, w, Phase::Request))?;
             found.retain(|(rules, _)| !own.is_subset(&named(rules)));
             found.push((these, witness));
             (found.len() >= COMBINATIONS).then_some(())
@@ -320,9 +334,18 @@ impl Lint<'_> {
 fn before<'a>(all: &[One<'a>], one: &One<'a>) -> Vec<One<'a>> {
     let Some(group) = &one.head.group else { return Vec::new() };
     let first = all.iter().take_while(|o| o.head.id != one.head.id);
-    let of_group = first.filter(|o| o.head.group.as_ref() == Some(group) && o.phase == one.phase);
+    let of_group = first
+        .filter(|o| o.tenant == one.tenant && o.head.group.as_ref() == Some(group) && o.phase == one.phase);
     // A rule with dates is not always there.
     of_group.filter(|o| o.head.starts.is_none() && o.head.expires.is_none()).copied().collect()
+}
+
+/// The witness as a request of that tenant.
+fn of_tenant(mut witness: Value, tenant: Option<&str>) -> Value {
+    if let Some(tenant) = tenant {
+        put(&mut witness, "tenant.id", tenant.into());
+    }
+    witness
 }
 
 /// The witness as `turnout policy explain` takes it.
@@ -368,7 +391,7 @@ fn removed_by(rule: &Rule, models: usize) -> ModelSet {
         };
         // It was evaluated for every model when it was read.
         let _sound = merge.settle(action.action.as_ref());
-        merge.apply(record, action.action.as_ref(), 0);
+        merge.apply(record, action.action.as_ref(), Rank::default());
     }
     merge.finish().removed.into_iter().map(|(ix, _)| ix).collect()
 }

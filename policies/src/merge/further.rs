@@ -141,8 +141,8 @@ fn named<T>(merge: &Merge, map: BTreeMap<String, Slot<T>>) -> BTreeMap<String, S
     map.into_iter().filter_map(|(name, slot)| Some((name, merge.set(slot)?))).collect()
 }
 
-/// By falling priority; of equal ones in the order of the rules.
+/// By falling rank; of equal ones in the order of the rules.
 fn in_order<T>(merge: &Merge, mut list: Vec<(T, At)>) -> Vec<(T, At)> {
-    list.sort_by_key(|(_, at)| std::cmp::Reverse(merge.priority(*at)));
+    list.sort_by_key(|(_, at)| std::cmp::Reverse(merge.rank(*at)));
     list
 }

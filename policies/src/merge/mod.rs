@@ -7,7 +7,9 @@ pub(crate) use further::{FurtherSlots, Key};
 use crate::selection::{Selection, Standing};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use types::directives::{ActionRecord, Approval, Denial, Directives, RedactAction, RuleId, Set, TermWeights};
+use types::directives::{
+    ActionRecord, Approval, Denial, Directives, Layer, RedactAction, RuleId, Set, TermWeights,
+};
 use types::matrix::{ModelIx, ModelSet};
 use types::units::Usd;
 
@@ -18,6 +20,13 @@ const MAX_WEIGHT: f64 = 4.0;
 
 /// Position of an action in the order in which rules are tried.
 pub(crate) type At = usize;
+
+/// What decides between actions of which one can hold: the layer of their rules, then the priority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank {
+    pub(crate) layer: Layer,
+    pub(crate) priority: i64,
+}
 
 /// What became of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +68,7 @@ pub(crate) struct Merge {
     models: usize,
     /// How they are.
     standing: Standing,
-    records: Vec<(ActionRecord, Effect, i64)>,
+    records: Vec<(ActionRecord, Effect, Rank)>,
     /// By model; empty = nothing is removed.
     removed: Vec<Option<At>>,
     /// By model; empty = nothing is preferred or avoided.
@@ -112,21 +121,21 @@ impl Merge {
         self.further.get_or_insert_default()
     }
 
-    /// Records an action of a rule with that priority; gives its position.
-    fn record(&mut self, record: ActionRecord, effect: Effect, priority: i64) -> At {
-        self.records.push((record, effect, priority));
+    /// Records an action of a rule of that rank; gives its position.
+    fn record(&mut self, record: ActionRecord, effect: Effect, rank: Rank) -> At {
+        self.records.push((record, effect, rank));
         self.records.len().saturating_sub(1)
     }
 
     /// Records and folds an action.
-    pub(crate) fn apply(&mut self, record: ActionRecord, action: &dyn Action, priority: i64) {
-        let at = self.record(record, Effect::Applied, priority);
+    pub(crate) fn apply(&mut self, record: ActionRecord, action: &dyn Action, rank: Rank) {
+        let at = self.record(record, Effect::Applied, rank);
         action.apply(at, self);
     }
 
     /// Records what a watched rule would have done.
     pub(crate) fn watch(&mut self, record: ActionRecord) {
-        self.record(record, Effect::Shadow, 0);
+        self.record(record, Effect::Shadow, Rank::default());
     }
 
     fn set_effect(&mut self, at: At, effect: Effect) {
@@ -144,8 +153,8 @@ impl Merge {
         self.records.get(at).map_or_else(|| "?".into(), |(r, ..)| RuleId::clone(&r.rule))
     }
 
-    fn priority(&self, at: At) -> i64 {
-        self.records.get(at).map_or(0, |(_, _, p)| *p)
+    fn rank(&self, at: At) -> Rank {
+        self.records.get(at).map_or_else(Rank::default, |(_, _, rank)| *rank)
     }
 
     /// Puts the value into the slot if it beats the one that is there; the loser is overridden.
@@ -198,10 +207,10 @@ impl Merge {
         });
     }
 
-    /// A single-valued verb: the greater priority wins, then the earlier rule.
+    /// A single-valued verb: the greater rank wins, then the earlier rule.
     pub(crate) fn single<T>(&mut self, slot: fn(&mut Merge) -> &mut Slot<T>, value: T, at: At) {
         let held = slot(self).held.as_ref().map(|(_, by)| *by);
-        let wins = held.is_none_or(|by| self.priority(at) > self.priority(by));
+        let wins = held.is_none_or(|by| self.rank(at) > self.rank(by));
         self.offer(slot, value, at, |_, _| wins);
     }
 
@@ -214,7 +223,7 @@ impl Merge {
         at: At,
     ) {
         let held = map(self).remove(&key).and_then(|slot| slot.held);
-        let wins = held.as_ref().is_none_or(|(_, by)| self.priority(at) > self.priority(*by));
+        let wins = held.as_ref().is_none_or(|(_, by)| self.rank(at) > self.rank(*by));
         let winner = self.contest(held, (value, at), |_, _| wins);
         map(self).insert(key, Slot { held: winner });
     }

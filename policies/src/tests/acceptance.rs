@@ -52,7 +52,7 @@ fn example(scripts: bool) -> PolicySet {
         redaction: node.get("redaction"),
         rules: node.get("rules"),
     };
-    let (set, problems) = load(&file, &sections, &scripts, &names);
+    let (set, problems) = load(&file, &sections, &scripts, &[], &names);
     let errors: Vec<_> = problems.iter().filter(|d| d.severity == Severity::Error).collect();
     assert!(errors.is_empty(), "{errors:#?}");
     set

@@ -9,4 +9,5 @@ mod merging;
 mod moving;
 mod scripts;
 mod shipped;
+mod tenants;
 mod verbs;

@@ -74,6 +74,7 @@ mod secrecy;
 mod signed;
 mod strangers;
 mod streaming;
+mod tenant_rules;
 mod tool_loop;
 mod tool_streams;
 mod tools;

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
     use crate::axis::{OutputContract, TaskFamily, ToolDependence};
     use crate::begun::{Beginning, Begun, unsettled};
-    use crate::directives::RuleRecord;
+    use crate::directives::{Layer, RuleRecord};
     use crate::profile::Cell;
     use crate::profile::LengthBand;
     use std::sync::Arc;
@@ -122,7 +122,13 @@ mod tests {
     fn rules_that_are_off_go_last_and_are_counted_with_the_others() {
         let results =
             [RuleResult::NotMatched, RuleResult::Disabled, RuleResult::Disabled, RuleResult::Matched];
-        let rule = |result| RuleRecord { id: "r".into(), result, detail: None, because: None };
+        let rule = |result| RuleRecord {
+            id: "r".into(),
+            layer: Layer::Platform,
+            result,
+            detail: None,
+            because: None,
+        };
         let long = Decision { rules: results.map(rule).into(), ..decision() };
         let kept = |most: usize| {
             let (short, _) = long.shortened(&Run::default(), |d, _| d.rules.len() <= most);

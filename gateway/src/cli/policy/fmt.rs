@@ -4,7 +4,7 @@ use super::read;
 use crate::cli::out::Out;
 use crate::cli::{FAILED, GOOD, Global, Outcome, Problem};
 use crate::config::folder;
-use crate::config::sources::{POLICIES, RULE_SCRIPTS, RULES};
+use crate::config::sources::{OF_TENANTS, POLICIES, RULE_SCRIPTS, RULES, TENANTS, folders};
 use engine::policies::format;
 use engine::workflows::lay_out;
 use serde_json::json;
@@ -15,7 +15,7 @@ use types::doc::SourceFile;
 /// Give rules and policies their usual form
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout policy fmt\n  turnout policy fmt --check\n  turnout policy fmt policies/spend_guard.rhai\n\nWithout files: routing_rules.yaml, policies/*.rhai and policies/rules/*.rhai of the configuration's folder. Only\nlayout changes, never meaning; comments stay.\nExit code: 0 good, 2 something would change (--check) or cannot be read."
+    after_help = "Examples:\n  turnout policy fmt\n  turnout policy fmt --check\n  turnout policy fmt policies/spend_guard.rhai\n\nWithout files: routing_rules.yaml, policies/*.rhai, policies/rules/*.rhai and what stands in policies/tenants/<tenant>/ of\nthe configuration's folder. Only layout changes, never meaning; comments stay.\nExit code: 0 good, 2 something would change (--check) or cannot be read."
 )]
 pub(super) struct Args {
     /// Rules files (.yaml) and policies (.rhai)
@@ -72,6 +72,12 @@ fn found(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     files.retain(|p| p.file_name().is_some_and(|name| name == RULES));
     for dir in [POLICIES, RULE_SCRIPTS] {
         files.extend(folder::texts(&folder.join(dir), "rhai")?);
+    }
+    let within = |name: &String| name.strip_prefix(TENANTS).is_some_and(|rest| !rest.is_empty());
+    for dir in folders(folder).iter().filter(|name| within(name)) {
+        for extension in OF_TENANTS {
+            files.extend(folder::texts(&folder.join(dir), extension)?);
+        }
     }
     Ok(files)
 }

@@ -24,7 +24,7 @@ pub(super) struct ShowArgs {
 
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout policy put no_secrets rule.yaml --dry-run\n  turnout policy put spend_guard spend_guard.rhai\n  turnout policy show no_secrets --json | jq -r .source | turnout policy put no_secrets - --kind rule\n\nA rule is one entry of `rules`, a script a whole file; both name themselves as they are put."
+    after_help = "Examples:\n  turnout policy put no_secrets rule.yaml --dry-run\n  turnout policy put spend_guard spend_guard.rhai\n  turnout policy put acme_stays_in_the_eu rule.yaml --tenant acme\n  turnout policy show no_secrets --json | jq -r .source | turnout policy put no_secrets - --kind rule\n\nA rule is one entry of `rules`, a script a whole file; both name themselves as they are put."
 )]
 pub(super) struct PutArgs {
     /// Id of the rule or script
@@ -34,6 +34,9 @@ pub(super) struct PutArgs {
     /// What it is [default: by the name of the file, or as the one that it takes the place of]
     #[arg(long, value_enum)]
     kind: Option<Kind>,
+    /// Whose requests alone a new one is about [default: everybody's]
+    #[arg(long)]
+    tenant: Option<String>,
     #[command(flatten)]
     trial: Trial,
 }
@@ -72,6 +75,7 @@ pub(super) async fn put(global: &Global, (args, at): (&PutArgs, &Where), out: &O
     let name = |kind| if kind == Kind::Rule { "rule" } else { "script" };
     control::put(&mut body, "source", Some(read(&args.file)?));
     control::put(&mut body, "kind", args.kind().map(name));
+    control::put(&mut body, "tenant", args.tenant.as_deref());
     let path = args.trial.path(&format!("/policies/{}", args.id));
     let said = Client::find(global, at)?.ask("PUT", &path, Some(&Value::Object(body))).await?;
     show_change(out, &said);

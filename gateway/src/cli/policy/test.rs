@@ -45,7 +45,7 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     let shipped = is_built_in(bundle.policies().rules_file());
     let (mut report, found) = bundle.policies().test(&sources, &registries);
     if shipped {
-        report.coverage = report.coverage.of_scripts(bundle.policies());
+        report.coverage = report.coverage.but_rules_file(bundle.policies());
     }
     problems.extend(found);
     let wrong = problems.iter().filter(|d| d.severity == Severity::Error).count();

@@ -52,6 +52,7 @@ impl Stage {
             rules: SourceFile::new("replay.yaml", rules),
             defaults: Some(crate::config::built_in_rules()),
             scripts: Vec::new(),
+            tenants: Vec::new(),
             workflows: vec![SourceFile::new(format!("{WORKFLOW}.yaml"), GRAPH)],
             schemas: Vec::new(),
             runner: true,
