@@ -1,7 +1,9 @@
 //! A stored request as a table a person can read in seconds.
 
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use types::Usage;
 use types::completion::Why;
 use types::decision::{Arm, Decision};
@@ -32,6 +34,7 @@ pub fn table(stored: &Stored, all: bool) -> String {
     let _ = writeln!(out, " because  {}", d.why);
     profile(&mut out, d);
     premium(&mut out, d);
+    read(&mut out, d);
     rules(&mut out, d, all);
     arms(&mut out, d);
     excluded(&mut out, d);
@@ -112,6 +115,16 @@ fn profile(out: &mut String, d: &Decision) {
         let _ = writeln!(out, " {:8} {}", if i == 0 { "profile" } else { "" }, line.join("  "));
     }
     let _ = writeln!(out, " cell     {}  about {} input tokens", d.cell, d.est_input_tokens);
+}
+
+/// What rules read of the request and its surroundings, beyond the profile: what their conditions were decided by.
+fn read(out: &mut String, d: &Decision) {
+    // Clients write some of it, such as metadata.
+    let said = |(path, value): (&Arc<str>, &Value)| format!("{path}={}", shown(&value.to_string()));
+    let values: Vec<String> = d.inputs.iter().map(said).collect();
+    for (i, line) in values.chunks(4).enumerate() {
+        let _ = writeln!(out, " {:8} {}", if i == 0 { "read" } else { "" }, line.join("  "));
+    }
 }
 
 /// Whether it may use what budgets hold back, where they do.
@@ -327,5 +340,18 @@ pub(crate) mod tests {
             tags: BTreeMap::new(),
             left_out: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn what_rules_read_is_told_and_nobody_writes_to_the_terminal_with_it() {
+        let inputs = [("budget.state", "red"), ("request.metadata.team", "a\u{1b}[2Jb")];
+        let inputs = inputs.map(|(path, value)| (path.into(), Value::from(value)));
+        let mut out = String::new();
+        read(&mut out, &Decision { inputs: inputs.into(), ..decision() });
+        assert!(out.starts_with(" read     budget.state=\"red\"  request.metadata.team="), "{out}");
+        assert!(!out.contains('\u{1b}') && out.lines().count() == 1, "{out}");
+        out.clear();
+        read(&mut out, &decision());
+        assert_eq!(out, "");
     }
 }
