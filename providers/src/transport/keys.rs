@@ -4,7 +4,7 @@
 //! only when none is left does the caller hear of it.
 
 use super::Settings;
-use super::quota::{DayUsed, Meter};
+use super::quota::{Counted, DayUsed, Meter};
 use crate::dialect::{Auth, Wire};
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -63,8 +63,8 @@ pub(super) struct Tried(u64);
 pub(super) struct Taken {
     pool: Arc<KeyPool>,
     key: usize,
-    /// With the tokens counted so far.
-    meter: Option<(Arc<Meter>, AtomicU64)>,
+    /// With what is counted for the call.
+    meter: Option<(Arc<Meter>, Counted)>,
 }
 
 /// Why there is no key.
@@ -116,14 +116,18 @@ impl KeyPool {
             };
             passed.add(key);
             let meter = self.meter(key, model);
-            let wall = unix_ms();
-            if let Some(m) = &meter
-                && !m.take(wall, tokens)
-            {
-                let wait = m.headroom(wall, tokens).wait;
-                shortest = Some(shortest.map_or(wait, |s| s.min(wait)));
-                continue;
-            }
+            let meter = match meter {
+                Some(m) => {
+                    let wall = unix_ms();
+                    let Some(counted) = m.take(wall, tokens) else {
+                        let wait = m.headroom(wall, tokens).wait;
+                        shortest = Some(shortest.map_or(wait, |s| s.min(wait)));
+                        continue;
+                    };
+                    Some((m, counted))
+                }
+                None => None,
+            };
             tried.add(key);
             if let Some(slot) = self.slots.get(key) {
                 slot.in_flight.fetch_add(1, Relaxed);
@@ -131,11 +135,7 @@ impl KeyPool {
                     slot.rest(self.millis(now).saturating_add(millis(PROBE)));
                 }
             }
-            return Ok(Taken {
-                pool: Arc::clone(self),
-                key,
-                meter: meter.map(|m| (m, AtomicU64::new(tokens))),
-            });
+            return Ok(Taken { pool: Arc::clone(self), key, meter });
         }
     }
 
@@ -261,9 +261,8 @@ impl Taken {
     pub(super) fn used(&self, usage: &Usage) {
         // What cannot be says nothing: what was taken for the call stays taken.
         if let Some((meter, counted)) = self.meter.as_ref().filter(|_| usage.why.is_none()) {
-            let used = usage.total();
             // A stream may report more than once, each time the whole.
-            meter.correct(unix_ms(), counted.swap(used, Relaxed), used);
+            meter.correct(unix_ms(), counted, usage.total());
         }
     }
 

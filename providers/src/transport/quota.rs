@@ -7,6 +7,7 @@
 use jiff::Timestamp;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use types::matrix::FreeTier;
@@ -69,8 +70,30 @@ struct State {
     minute: i64,
     last: Used,
     this: Used,
+    /// Unix milliseconds at which the day's first request was seen here: tells one day from the next, also where
+    /// its end is corrected.
+    day_began: i64,
     day_ends: i64,
     day: Used,
+}
+
+impl State {
+    /// The minute that began at that moment, if it still counts.
+    fn minute(&mut self, began: i64) -> Option<&mut Used> {
+        if began == self.minute {
+            return Some(&mut self.this);
+        }
+        (began == self.minute - MINUTE_MS).then_some(&mut self.last)
+    }
+}
+
+/// The tokens counted for one request, and the minute and the day they are counted under.
+#[derive(Debug)]
+pub(super) struct Counted {
+    /// Unix milliseconds at which each of them began.
+    minute: i64,
+    day: i64,
+    tokens: AtomicU64,
 }
 
 /// What was used of a day.
@@ -119,7 +142,7 @@ impl Meter {
             (s.minute, s.last, s.this) = (s.minute + MINUTE_MS, s.this, Used::default());
         }
         if now >= s.day_ends {
-            s.day = Used::default();
+            (s.day, s.day_began) = (Used::default(), now);
             s.day_ends = self.reset.as_ref().map_or(now.saturating_add(DAY_MS), |r| r.after(now));
         }
         s
@@ -157,22 +180,28 @@ impl Meter {
     }
 
     /// Counts a request if it fits; check and act are one step.
-    pub(super) fn take(&self, now: i64, tokens: u64) -> bool {
+    pub(super) fn take(&self, now: i64, tokens: u64) -> Option<Counted> {
         let mut s = self.at(now);
-        let fits = headroom(&self.limits, &s, now, tokens).wait.is_zero();
-        if fits {
-            s.this.add(1, tokens);
-            s.day.add(1, tokens);
+        if !headroom(&self.limits, &s, now, tokens).wait.is_zero() {
+            return None;
         }
-        fits
+        s.this.add(1, tokens);
+        s.day.add(1, tokens);
+        Some(Counted { minute: s.minute, day: s.day_began, tokens: AtomicU64::new(tokens) })
     }
 
-    /// Puts what was really used in the place of what was counted at first.
-    pub(super) fn correct(&self, now: i64, counted: u64, used: u64) {
+    /// Puts what a request really used in the place of what was counted for it, in the minute and the day in which
+    /// it was counted: a long answer ends in another minute than the one it began in.
+    pub(super) fn correct(&self, now: i64, counted: &Counted, used: u64) {
         let mut s = self.at(now);
-        let mend = |n: &mut u64| *n = n.saturating_sub(counted).saturating_add(used);
-        mend(&mut s.this.tokens);
-        mend(&mut s.day.tokens);
+        let before = counted.tokens.swap(used, Relaxed);
+        let mend = |n: &mut u64| *n = n.saturating_sub(before).saturating_add(used);
+        if let Some(minute) = s.minute(counted.minute) {
+            mend(&mut minute.tokens);
+        }
+        if counted.day == s.day_began {
+            mend(&mut s.day.tokens);
+        }
     }
 }
 
@@ -227,34 +256,73 @@ mod tests {
     #[test]
     fn minutes_slide_and_days_reset() {
         let m = Meter::new(&tier(3, 0, 5, 0));
-        assert_eq!((0..4).filter(|_| m.take(NOON, 0)).count(), 3, "three a minute");
+        assert_eq!((0..4).filter_map(|_| m.take(NOON, 0)).count(), 3, "three a minute");
         // Half of the minute before still counts, so one and a half are taken.
-        assert!(m.take(NOON + 90_000, 0) && !m.take(NOON + 90_000, 0));
-        assert!(m.take(NOON + 300_000, 0));
+        assert!(m.take(NOON + 90_000, 0).is_some() && m.take(NOON + 90_000, 0).is_none());
+        assert!(m.take(NOON + 300_000, 0).is_some());
         let full = m.headroom(NOON + 600_000, 0);
         assert_eq!((full.ratio, full.wait), (0.0, Duration::from_secs(12 * 3600 - 600)), "until midnight");
-        assert!(m.take(NOON + 12 * 3_600_000, 0), "a new day");
+        assert!(m.take(NOON + 12 * 3_600_000, 0).is_some(), "a new day");
     }
 
     #[test]
     fn tokens_are_counted_then_corrected() {
         let m = Meter::new(&tier(0, 1000, 0, 0));
-        assert!(m.take(NOON, 800) && !m.take(NOON, 800));
-        m.correct(NOON, 800, 100);
+        let counted = m.take(NOON, 800).unwrap();
+        assert!(m.take(NOON, 800).is_none());
+        m.correct(NOON, &counted, 100);
         assert!((m.headroom(NOON, 0).ratio - 0.9).abs() < 1e-9);
-        assert!(m.take(NOON, 800));
+        assert!(m.take(NOON, 800).is_some());
         let huge = Meter::new(&tier(0, 10, 0, 0));
-        assert!(huge.take(NOON, 800), "what never fits is the vendor's to refuse");
+        assert!(huge.take(NOON, 800).is_some(), "what never fits is the vendor's to refuse");
+    }
+
+    #[test]
+    fn what_was_used_counts_once_in_the_minute_and_the_day_of_the_request() {
+        let tokens = |m: &Meter, now| {
+            let s = m.at(now);
+            (s.last.tokens, s.this.tokens, s.day.tokens)
+        };
+        let m = Meter::new(&tier(0, 10_000, 0, 100_000));
+        let counted = m.take(NOON, 800).unwrap();
+        let next = NOON + MINUTE_MS;
+        // A stream that tells its use as it goes: each time the whole so far.
+        m.correct(NOON + 59_000, &counted, 300);
+        m.correct(next + 1_000, &counted, 900);
+        assert_eq!(tokens(&m, next + 1_000), (900, 0, 900));
+        assert!(m.take(next + 1_000, 50).is_some());
+        m.correct(next + 2_000, &counted, 1_000);
+        assert_eq!(tokens(&m, next + 2_000), (1_000, 50, 1_050));
+        // Two minutes on, only the day still knows of it.
+        m.correct(next + MINUTE_MS, &counted, 1_200);
+        assert_eq!(tokens(&m, next + MINUTE_MS), (50, 0, 1_250));
+        // The first minute after a long silence has none before it.
+        m.correct(next + 10 * MINUTE_MS, &counted, 1_300);
+        assert_eq!(tokens(&m, next + 10 * MINUTE_MS), (0, 0, 1_350));
+        let midnight = NOON + 12 * 3_600_000;
+        let counted = m.take(midnight - 1_000, 100).unwrap();
+        m.correct(midnight + 1_000, &counted, 400);
+        assert_eq!(tokens(&m, midnight + 1_000).2, 0, "yesterday's");
+    }
+
+    #[test]
+    fn a_day_whose_end_is_corrected_is_the_same_day() {
+        let m = Meter::new(&tier(0, 0, 0, 1_000));
+        let counted = m.take(NOON, 10).unwrap();
+        m.resume(NOON, &DayUsed { ends: NOON + 3_600_000, requests: 1, tokens: 500 });
+        m.correct(NOON, &counted, 30);
+        let used = m.day(NOON).unwrap();
+        assert_eq!((used.ends - NOON, used.tokens), (3_600_000, 520));
     }
 
     #[test]
     fn where_all_tokens_are_used_no_request_fits_however_small() {
         for (limits, wait) in [(tier(0, 1_000, 0, 0), 60), (tier(0, 0, 0, 1_000), 12 * 3_600)] {
             let m = Meter::new(&limits);
-            assert!(m.take(NOON, 10));
-            m.correct(NOON, 10, 999);
+            let counted = m.take(NOON, 10).unwrap();
+            m.correct(NOON, &counted, 999);
             assert_eq!(m.headroom(NOON, 0).wait, Duration::ZERO);
-            m.correct(NOON, 999, 1_000);
+            m.correct(NOON, &counted, 1_000);
             assert_eq!(m.headroom(NOON, 0).wait, Duration::from_secs(wait));
         }
     }
@@ -263,20 +331,24 @@ mod tests {
     fn a_day_goes_on_in_another_process_and_ends_where_the_vendor_says() {
         let limits = FreeTier { resets: Some("00:00 America/Los_Angeles".to_owned()), ..tier(0, 0, 5, 0) };
         let before = Meter::new(&limits);
-        assert!((0..3).all(|_| before.take(NOON, 7)));
+        assert!((0..3).all(|_| before.take(NOON, 7).is_some()));
         let used = before.day(NOON).unwrap();
         assert_eq!((used.requests, used.tokens, used.ends - NOON), (3, 21, 19 * 3_600_000));
         let after = Meter::new(&limits);
         assert_eq!(after.day(NOON), None);
         after.resume(NOON + 1_000, &used);
-        assert_eq!((0..9).filter(|_| after.take(NOON + 1_000, 7)).count(), 2, "five a day, three are gone");
+        assert_eq!(
+            (0..9).filter_map(|_| after.take(NOON + 1_000, 7)).count(),
+            2,
+            "five a day, three are gone"
+        );
         // Midnight in California has passed: what was used before counts no more.
         let tomorrow = Meter::new(&limits);
         tomorrow.resume(NOON + 19 * 3_600_000, &used);
         assert_eq!(tomorrow.day(NOON + 19 * 3_600_000), None);
         // What is counted here already is not lost, and a day that makes no sense is not believed.
         after.resume(NOON + 2_000, &DayUsed { requests: 1, ..used });
-        assert!(!after.take(NOON + 2_000, 7));
+        assert!(after.take(NOON + 2_000, 7).is_none());
         let odd = Meter::new(&limits);
         odd.resume(NOON, &DayUsed { ends: NOON + 30 * DAY_MS, ..used });
         assert_eq!(odd.day(NOON), None);
@@ -285,8 +357,8 @@ mod tests {
     #[test]
     fn a_clock_that_steps_back_admits_no_more() {
         let m = Meter::new(&tier(0, 0, 2, 0));
-        assert!(m.take(NOON, 0) && m.take(NOON, 0));
-        assert!(!m.take(NOON - 3 * DAY_MS, 0) && !m.take(NOON + 1000, 0));
+        assert!(m.take(NOON, 0).is_some() && m.take(NOON, 0).is_some());
+        assert!(m.take(NOON - 3 * DAY_MS, 0).is_none() && m.take(NOON + 1000, 0).is_none());
     }
 
     #[test]
