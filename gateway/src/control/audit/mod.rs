@@ -8,6 +8,7 @@ mod folder;
 mod line;
 mod open;
 mod read;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -91,7 +92,7 @@ impl Audit {
     #[cfg(test)]
     pub(crate) fn refusing(data: &Path) -> io::Result<Audit> {
         let mut writer = Writer::open(data, "refusing".to_owned(), None)?;
-        writer.file = std::fs::File::open(folder::name(&writer.folder, 1))?;
+        writer.file = tail::Tail::of(std::fs::File::open(folder::name(&writer.folder, 1))?)?;
         Audit::of(writer, SEAL_AFTER)
     }
 

@@ -1,6 +1,7 @@
 //! How a trail is continued: what is there must hold, and what is missing is said.
 
 use super::anchor::{self, Anchor};
+use super::tail::Tail;
 use super::verify::{self, Chain, Reading};
 use super::writer::Writer;
 use super::{Event, FOLDER, folder};
@@ -24,7 +25,7 @@ impl Writer {
             std::iter::once(anchor::path_in(data)).chain(elsewhere.map(Path::to_owned)).collect();
         let chain = intact(&folder, &instance, key.public_key().as_ref(), &anchors)?;
         let anchored = anchor::path_in(data).exists();
-        let (file, lost) = (folder::current(&folder)?, Arc::default());
+        let (file, lost) = (Tail::of(folder::current(&folder)?)?, Arc::default());
         let mut writer = Writer { file, folder, instance, anchors, key, chain, boot, lost };
         if cut_bytes > 0 {
             writer.line(&Event::gap("cut_bytes", cut_bytes))?;

@@ -1,12 +1,12 @@
 //! The one writer of the audit trail: lines as they come, synced before who waits is told, and seals over them.
 
 use super::line::{self, Sealed};
+use super::tail::Tail;
 use super::verify::Chain;
 use super::{CHAIN, Event, anchor, folder};
 use ring::signature::Ed25519KeyPair;
 use serde_json::{Value, json};
-use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -19,6 +19,8 @@ use tokio::time::Instant;
 const FILE_BYTES: u64 = 64 << 20;
 /// A seal follows so many lines.
 pub(super) const SEAL_LINES: u64 = 1_000;
+/// Lines of one sync: who waits for theirs does not wait for all that come meanwhile.
+const BATCH: usize = 256;
 
 /// What is to be written.
 pub(super) enum Job {
@@ -33,7 +35,7 @@ pub(super) struct Writer {
     pub(super) instance: String,
     /// Files that tell how far the trail went.
     pub(super) anchors: Vec<PathBuf>,
-    pub(super) file: File,
+    pub(super) file: Tail,
     pub(super) key: Ed25519KeyPair,
     pub(super) chain: Chain,
     /// Identifies the process.
@@ -53,7 +55,7 @@ impl Writer {
             match received {
                 Ok(job) => {
                     let mut waiting: Vec<_> = self.take(job).into_iter().collect();
-                    while let Ok(job) = queue.try_recv() {
+                    for job in queue.try_iter().take(BATCH.saturating_sub(1)) {
                         waiting.extend(self.take(job));
                     }
                     self.commit(waiting);
@@ -112,7 +114,7 @@ impl Writer {
         if self.chain.unsealed >= SEAL_LINES {
             self.report(Self::seal);
         }
-        let synced = self.file.sync_data();
+        let synced = self.file.sync();
         for (tell, written) in waiting {
             let answer = match &synced {
                 Ok(()) => written,
@@ -136,21 +138,11 @@ impl Writer {
         });
         let Value::Object(members) = members else { return Err(io::Error::other("a line is an object")) };
         let (text, hash) = line::chained(members, CHAIN, seq, &self.chain.prev);
-        self.append(&text)?;
+        self.file.line(&text)?;
         self.chain.next = seq.saturating_add(1);
         self.chain.prev = hash;
         self.chain.unsealed = self.chain.unsealed.saturating_add(1);
         Ok(seq)
-    }
-
-    fn append(&mut self, text: &str) -> io::Result<()> {
-        let before = self.file.metadata()?.len();
-        let written = self.file.write_all(format!("{text}\n").as_bytes());
-        if written.is_err() {
-            // Half a line would break the chain for good.
-            self.file.set_len(before)?;
-        }
-        written
     }
 
     /// Signs what was written since the last seal, and begins a new file where one has grown large.
@@ -165,15 +157,17 @@ impl Writer {
             prev: self.chain.prev_seal,
         };
         let (text, hash) = sealed.sign(CHAIN, &self.key);
-        self.append(&text)?;
-        self.file.sync_data()?;
+        self.file.line(&text)?;
         self.chain.prev_seal = hash;
         self.chain.unsealed = 0;
         self.chain.seal = Some(text);
+        // A seal that stands in the file is the one before the next, also where the disk does not say that it is safe;
+        // an anchor to it comes only after that.
+        self.file.sync()?;
         self.anchor()?;
-        if self.file.metadata()?.len() > FILE_BYTES {
+        if self.file.len() > FILE_BYTES {
             let number = folder::files(&self.folder)?.len().saturating_add(1);
-            self.file = folder::append_to(&folder::name(&self.folder, number))?;
+            self.file = Tail::of(folder::append_to(&folder::name(&self.folder, number))?)?;
         }
         Ok(())
     }
