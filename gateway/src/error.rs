@@ -126,7 +126,8 @@ impl Failure {
         self
     }
 
-    /// The `error` object with its envelope.
+    /// The `error` object with its envelope. The record has its name in the body as well: what a client keeps of an error is
+    /// often that object alone, and an event of a stream has no headers.
     #[must_use]
     pub fn body(&self) -> Value {
         let mut error = json!({
@@ -135,8 +136,12 @@ impl Failure {
             "param": self.param,
             "code": self.code,
         });
-        if let (false, Some(object)) = (self.metadata.is_empty(), error.as_object_mut()) {
-            object.insert("metadata".to_owned(), Value::Object(self.metadata.clone()));
+        let mut metadata = self.metadata.clone();
+        if let Some(decision) = &self.decision {
+            metadata.insert("decision".to_owned(), Value::String(decision.clone()));
+        }
+        if let (false, Some(object)) = (metadata.is_empty(), error.as_object_mut()) {
+            object.insert("metadata".to_owned(), Value::Object(metadata));
         }
         json!({ "error": error })
     }
@@ -419,6 +424,16 @@ mod tests {
             (header("retry-after"), header("retry-after-ms"), header("x-should-retry")),
             ("2", "1500", "true")
         );
+    }
+
+    #[test]
+    fn the_record_is_named_where_there_is_one() {
+        let mut e = engine::Error::from(Kind::Deadline);
+        assert_eq!(Failure::from(e.clone()).body()["error"].get("metadata"), None);
+        e.request_id = Some("req_1".into());
+        let f = Failure::from(e);
+        assert_eq!(f.body()["error"]["metadata"], json!({"decision": "req_1"}));
+        assert_eq!(f.into_response().headers()[DECISION], "req_1");
     }
 
     #[test]

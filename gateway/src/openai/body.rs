@@ -32,6 +32,8 @@ pub(crate) struct Sse {
     tape: Option<Tape>,
     telling: Telling,
     trailers: Option<HeaderMap>,
+    /// The name of its record.
+    decision: Box<str>,
     /// What is held for as long as the answer runs.
     _held: Box<dyn Any + Send>,
 }
@@ -71,6 +73,8 @@ pub(crate) struct Setup {
     pub(crate) cut: CancellationToken,
     pub(crate) on_end: OnEnd,
     pub(crate) tape: Option<Tape>,
+    /// The name of its record.
+    pub(crate) decision: Box<str>,
     pub(crate) held: Box<dyn Any + Send>,
 }
 
@@ -86,6 +90,7 @@ impl Sse {
             tape: setup.tape,
             telling: setup.telling,
             trailers: None,
+            decision: setup.decision,
             _held: setup.held,
         }
     }
@@ -106,6 +111,12 @@ impl Sse {
     fn fail(&mut self, failure: &Failure) -> Bytes {
         self.end(End::Failed);
         Encoder::failed(failure)
+    }
+
+    /// It has broken off for a reason of ours. Its run is dropped and so on record.
+    fn broken(&mut self, failure: Failure) -> Bytes {
+        let decision = Some(self.decision.to_string());
+        self.fail(&Failure { decision, ..failure })
     }
 
     /// The next bytes; `None` when the event at hand gives none.
@@ -145,7 +156,7 @@ impl Sse {
             }
             Some(Event::Failed(e)) => Some(self.fail(&Failure::from(e))),
             // The engine promises a last event; its absence must not look like a clean end.
-            None => Some(self.fail(&Failure::internal())),
+            None => Some(self.broken(Failure::internal())),
         }
     }
 }
@@ -159,7 +170,7 @@ impl Stream for Sse {
             // A panic below would take the whole connection down with all its other streams.
             let polled = match catch_unwind(AssertUnwindSafe(|| events.poll_next_unpin(cx))) {
                 Ok(polled) => polled,
-                Err(_) => return Poll::Ready(Some(Ok(self.fail(&Failure::internal())))),
+                Err(_) => return Poll::Ready(Some(Ok(self.broken(Failure::internal())))),
             };
             let Poll::Ready(event) = polled else { break };
             if let Some((quiet, sleep)) = &mut self.keep_alive {
@@ -170,8 +181,7 @@ impl Stream for Sse {
             }
         }
         if self.cut.as_mut().poll(cx).is_ready() {
-            let gone = Failure::shutting_down();
-            return Poll::Ready(Some(Ok(self.fail(&gone))));
+            return Poll::Ready(Some(Ok(self.broken(Failure::shutting_down()))));
         }
         if let Some((quiet, sleep)) = &mut self.keep_alive
             && sleep.as_mut().poll(cx).is_ready()
@@ -262,6 +272,7 @@ mod tests {
             cut: cut.clone(),
             on_end,
             tape: None,
+            decision: "req_1".into(),
             held: Box::new(()),
         };
         (Sse::new(events, setup), log)
@@ -328,6 +339,7 @@ mod tests {
         cut.cancel();
         let rest = all(sse).await;
         assert!(rest.contains("shutting_down") && !rest.contains("[DONE]"), "{rest}");
+        assert!(rest.contains(r#""decision":"req_1""#), "{rest}");
         assert_eq!(*log.lock().unwrap(), ["failed"]);
     }
 
@@ -336,7 +348,7 @@ mod tests {
         let cut = CancellationToken::new();
         let (sse, _) = body(stream::poll_fn(|_| -> Poll<Option<Event>> { panic!("odd") }).boxed(), &cut);
         let text = all(sse).await;
-        assert!(text.contains("internal_error"), "{text}");
+        assert!(text.contains("internal_error") && text.contains(r#""decision":"req_1""#), "{text}");
         let (sse, log) = body(stream::pending().boxed(), &cut);
         drop(sse);
         assert_eq!(*log.lock().unwrap(), ["dropped"]);

@@ -265,6 +265,7 @@ fn stream(
             kept.remove(TRAILER);
             t.tape(kept)
         }),
+        decision: live.head.request_id.as_str().into(),
         held: Box::new(share),
     };
     let answer = Sse::new(live.events, setup);

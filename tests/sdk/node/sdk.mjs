@@ -174,7 +174,12 @@ const scenarios = {
     const call = client(answers, { maxRetries: 1 }).chat.completions.create(
       say("fail", { model: `${provider}/fail-429` }),
     );
-    await assert.rejects(call, (error) => error instanceof OpenAI.RateLimitError);
+    await assert.rejects(
+      call,
+      (error) =>
+        error instanceof OpenAI.RateLimitError &&
+        error.error.metadata.decision === error.headers.get("x-turnout-decision"),
+    );
     const expected = answers[0].headers.get("x-should-retry") === "true" ? 2 : 1;
     assert.equal(answers.length, expected);
   },
@@ -185,7 +190,10 @@ const scenarios = {
       const stream = await client().chat.completions.create(say("greet me", { model: `${provider}/cut`, stream: true }));
       for await (const chunk of stream) got += chunk.choices[0]?.delta.content ?? "";
     })();
-    await assert.rejects(reading, (error) => error instanceof OpenAI.APIError);
+    await assert.rejects(
+      reading,
+      (error) => error instanceof OpenAI.APIError && error.error.metadata.decision.startsWith("req_"),
+    );
     assert.ok(got, "the failure came before the first token");
   },
 

@@ -218,6 +218,8 @@ def told_to_wait(exception, name):
         client(answers, max_retries=1).chat.completions.create(**{**say("fail"), "model": f"{PROVIDER}/{name}"})
     except exception as error:
         assert error.response.headers.get("retry-after"), dict(error.response.headers)
+        named = error.response.headers["x-turnout-decision"]
+        assert error.body["metadata"]["decision"] == named, error.body
     else:
         raise AssertionError(f"no {exception.__name__}")
     asked_to = answers[0].headers["x-should-retry"] == "true"
@@ -232,6 +234,7 @@ def broken_stream():
     except openai.APIError as error:
         assert got, "the failure came before the first token"
         assert error.message, error
+        assert error.body["metadata"]["decision"].startswith("req_"), error.body
     else:
         raise AssertionError(f"a cut stream ended cleanly after {got!r}")
 
