@@ -108,7 +108,10 @@ impl Promised {
                 Err(tree.failed(refusal.unwrap_or_else(|| failure(f))))
             }
             Some(Ending::Suspended(s)) => Err(tree.failed(suspended(&s))),
-            None => Err(tree.failed(Kind::Deadline.into())),
+            None => {
+                let late = tree.out_of_time();
+                Err(tree.failed(late))
+            }
         }
     }
 }

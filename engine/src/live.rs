@@ -152,7 +152,7 @@ impl Flow {
             Ok(Ending::Broken { error, .. }) => Err(Kind::Provider(error).into()),
             Ok(Ending::Failed(f)) => Err(self.tree.refusal().unwrap_or_else(|| crate::ending::failure(f))),
             Ok(Ending::Suspended(s)) => Err(crate::ending::suspended(&s)),
-            Err(_) => Err(Kind::Deadline.into()),
+            Err(_) => Err(self.tree.out_of_time()),
         };
         // Chunks may lie there unread however it ended: sent and followed by a failure at once.
         let left = self.redact_ready(end.is_ok());

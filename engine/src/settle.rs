@@ -175,6 +175,12 @@ impl Tree {
         error
     }
 
+    /// Why there is no answer, or not all of it, where the request's time was up before its run could end by itself.
+    pub(crate) fn out_of_time(&self) -> Error {
+        self.trace.exhausted("wall");
+        Kind::Deadline.into()
+    }
+
     /// Nobody wants an answer any more.
     pub(crate) fn cancelled(mut self) {
         self.close(Status::Cancelled, None);

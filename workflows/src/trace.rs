@@ -59,6 +59,13 @@ impl Trace {
         self.with(|run| run.verdict)
     }
 
+    /// Notes what cut the run short: `wall`, `usd`, `tokens`, `calls` or `node_runs`. The first is the one that counts.
+    pub fn exhausted(&self, kind: &str) {
+        self.with(|run| {
+            run.exhausted.get_or_insert_with(|| kind.to_owned());
+        });
+    }
+
     /// Looks at the record or changes it. The lock is short and never held across a wait.
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Run) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))

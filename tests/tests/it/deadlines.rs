@@ -1,11 +1,12 @@
 //! How long a request may take: what its workflow says, else what is usual, and no longer than its client waits.
 
 use crate::NO_CHANCE;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tests::client::{End, text_of};
-use tests::house::{Model, Plan};
-use tests::vendor::{Dialect, Reply, Vendor};
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Answer, Dialect, Fault, Reply, Vendor};
+use tokio::task::JoinSet;
 
 const LONG: &str = "version: 1
 name: long
@@ -111,4 +112,112 @@ async fn scenario_10_with_300_ms_left_nothing_is_asked_and_the_client_has_the_be
         );
         assert_eq!(vendor.count(), 4);
     }
+}
+
+/// Its time is up while it flows: whoever reads has an error event that names the record, and no clean end; the record
+/// says whose time that was and what was used until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_time_is_up_ends_honestly() {
+    let (vendor, house) = stops_midway().await;
+    let models = ["workflow/brief", "workflow/goes_on", "workflow/usual", "workflow/default", "lab/one"];
+    let client = house.client();
+    let asked: JoinSet<_> = models
+        .into_iter()
+        .map(|model| async move {
+            let body = json!({"model": model, "messages": [{"role": "user", "content": "count to six"}]});
+            let events = client.stream(&body).await;
+            let id = events.header("x-turnout-decision").unwrap().to_owned();
+            (model, events.status, id, events.collect().await)
+        })
+        .collect();
+    for (model, status, id, (events, end)) in asked.join_all().await {
+        assert_eq!((status, end), (200, End::NoDone), "{model}: {events:?}");
+        assert!(text_of(&events).starts_with("one two"), "{model}: {events:?}");
+        let written = is_out_of_time(&house, model, &id, &events.last().unwrap()["error"]).await;
+        assert!(written > 0, "{model}");
+    }
+    assert_eq!(vendor.count(), models.len(), "an answer went on");
+    for seen in vendor.seen() {
+        assert!(seen.wait_left().await);
+    }
+}
+
+/// Nothing had gone out by then: it is a status.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_held_back_until_its_time_is_up_is_a_504() {
+    let (_vendor, house) = stops_midway().await;
+    let client = house.client();
+    let asked: JoinSet<_> = ["workflow/checked", "workflow/default"]
+        .into_iter()
+        .map(|model| async move {
+            let mut body = json!({"model": model, "messages": [{"role": "user", "content": "count to six"}]});
+            body["response_format"] =
+                json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}});
+            body["stream"] = json!(true);
+            (model, client.chat(&body).await)
+        })
+        .collect();
+    for (model, answer) in asked.join_all().await {
+        let id = answer.header("x-turnout-decision").unwrap().to_owned();
+        is_out_of_time(&house, model, &id, &answer.error(504)).await;
+    }
+}
+
+const CHECKED: &str = "version: 1
+name: checked
+limits: { wall: 3s }
+nodes:
+  - { id: ask, type: generate }
+  - { id: check, type: validate, input: nodes.ask.completions, validators: [contract] }
+  - { id: answer, type: stream, from: nodes.check.best }
+edges:
+  - { from: ask, to: check }
+  - { from: check, to: answer, outcome: [passed, unverified, failed] }
+";
+
+/// A vendor whose answers stop midway, and workflows that have three seconds.
+async fn stops_midway() -> (Vendor, House) {
+    let half =
+        || Answer::pieces(["{\"one two", " three", " four", " five", " six"].map(String::from).to_vec());
+    let vendor =
+        Vendor::scripted(Dialect::OpenAi, move |seen| match seen.body["response_format"].is_null() {
+            true => Reply::Answer(Answer::text("one two three four five six").fault(5, Fault::Hang)),
+            false => Reply::Answer(half().fault(4, Fault::Hang)),
+        })
+        .await;
+    let brief = LONG.replace("20s", "3s");
+    let goes_on = brief.replace("id: ask,", "id: ask, on_upstream_loss: continue,");
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .model(&Model::new("lab/two"))
+        .rules(NO_CHANCE)
+        .settings("request: { stream_deadline: 3s }\n")
+        .file("workflows/brief.yaml", &brief.replace("long", "brief"))
+        .file("workflows/checked.yaml", CHECKED)
+        .file("workflows/goes_on.yaml", &goes_on.replace("long", "goes_on"))
+        .file("workflows/usual.yaml", &LONG.replace("long", "usual").replace("limits: { wall: 20s }\n", ""))
+        .start()
+        .await;
+    (vendor, house)
+}
+
+/// What is told of a request whose time is up, and what is on record of it. Gives how many tokens had been written.
+async fn is_out_of_time(house: &House, model: &str, id: &str, error: &Value) -> u64 {
+    assert_eq!(
+        (&error["code"], &error["type"], &error["metadata"]["decision"]),
+        (&json!("budget.wall"), &json!("timeout_error"), &json!(id)),
+        "{model}: {error}"
+    );
+    let record = house.decision(id).await;
+    let (outcome, run) = (&record["outcome"], &record["run"]);
+    assert_eq!(
+        (&outcome["status"], &outcome["error"], &run["exhausted"]),
+        (&json!("failed"), &json!("budget.wall"), &json!("wall")),
+        "{model}: {record:#}"
+    );
+    // What had come by then was made and is paid for.
+    assert!(outcome["cost_usd"].as_f64().unwrap() > 0.0, "{model}: {record:#}");
+    assert_eq!(outcome["usage"]["estimated"], true, "{model}: {record:#}");
+    outcome["usage"]["output"].as_u64().unwrap()
 }

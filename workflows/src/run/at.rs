@@ -277,7 +277,10 @@ impl<'a> At<'a> {
                 let mut all = Accumulator::default();
                 let mut chunks = futures_util::stream::iter(head.into_iter().map(Ok)).chain(rest);
                 while let Some(next) = chunks.next().await {
-                    let chunk = next?;
+                    let chunk = next.map_err(|e| {
+                        let moment = Moment { frame: &self.path, what: "broken", index, attempt };
+                        self.host.told(&moment, e)
+                    })?;
                     all.push(&chunk);
                     stopped = doom.as_mut().and_then(|d| d.push(&chunk));
                     if stopped.is_some() {

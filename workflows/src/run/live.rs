@@ -250,6 +250,10 @@ pub(crate) async fn run<'a>(host: &'a Host, frame: &'a Frame<'a>, flow: &Flow) -
                 }
                 return Live::Instead(Err(Fault::Call(failure)));
             }
+            Some(Stop::OutOfTime) if !pump.released() => {
+                at.spend(&purse);
+                return Live::Instead(Err(Fault::Call(Failure::Deadline)));
+            }
             stop => {
                 let (stop, purse) = match spec.on_loss {
                     OnLoss::Continue => onward::go_on(&at, &first, &mut pump, stop, purse).await,
@@ -309,8 +313,15 @@ async fn ended(
         }
         Some(Stop::Upstream(error)) => {
             at.charge(&answer, purse);
-            record_stop(at, "error", error.to_string());
+            record_stop(at, "error", format!("{error}; {}", pump.out()));
             Ending::Broken { error, model: answer.model, partial: answer.completion }
+        }
+        Some(Stop::OutOfTime) => {
+            at.charge(&answer, purse);
+            host.exhausted(&Failure::Deadline);
+            let failure = RunFailure::of(Failure::Deadline);
+            record_stop(at, "timeout", format!("{}; {}", failure.message, pump.out()));
+            Ending::Failed(failure)
         }
         Some(Stop::ClientGone) => {
             at.charge(&answer, purse);

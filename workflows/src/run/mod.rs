@@ -18,7 +18,7 @@ use types::chat::Message;
 use types::completion::{Choice, FinishReason};
 use types::expr::Scope;
 use types::matrix::Model;
-use types::provider::{Edits, Enforce};
+use types::provider::{self, Edits, Enforce, ErrorKind};
 use types::{Completion, Finding, UnitInterval, Usd, Verdict};
 use validators::{Check, Checked};
 
@@ -320,9 +320,17 @@ impl Host {
     }
 
     /// The run's own time is up.
-    fn is_due(&self) -> bool {
-        let now = || self.world.now(&Moment { frame: "", what: "due", index: 0, attempt: 1 });
-        self.deadline().is_some_and(|deadline| now() >= deadline)
+    fn is_due(&self, moment: &Moment<'_>) -> bool {
+        self.deadline().is_some_and(|deadline| self.world.now(moment) >= deadline)
+    }
+
+    /// What the end of an answer that had begun is for the run. One that the end of the run cut off says nothing of its
+    /// model.
+    pub(crate) fn told(&self, moment: &Moment<'_>, error: provider::Error) -> Failure {
+        if error.kind == ErrorKind::TotalTimeout && self.is_due(moment) {
+            return Failure::Deadline;
+        }
+        Failure::Provider(error)
     }
 
     /// Takes one of the node runs that the run may make.
@@ -463,8 +471,6 @@ impl Host {
         };
         self.tell(|| Event::Exhausted { kind: kind.to_owned() });
         self.exhausted.store(true, Ordering::Relaxed);
-        self.input.trace.with(|run| {
-            run.exhausted.get_or_insert_with(|| kind.to_owned());
-        });
+        self.input.trace.exhausted(kind);
     }
 }

@@ -5,21 +5,24 @@ use super::doom::Doom;
 use super::stranger;
 use crate::budget::Purse;
 use crate::node::stream::{Late, Window};
-use crate::world::{EffectId, EffectKind, Moment};
+use crate::world::{EffectId, EffectKind, Failure, Moment};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 use types::completion::{Accumulator, Choice, grow};
 use types::matrix::Model;
-use types::provider::{self, Edits, ErrorKind};
+use types::provider::{self, Edits};
 use types::{Chunk, Completion, Finding};
 
 /// Why chunks stopped flowing before the answer's own end, or at it.
 pub(super) enum Stop {
     Upstream(provider::Error),
+    /// The run's time is up, whoever was answering by then.
+    OutOfTime,
     ClientGone,
     /// It is wrong, whatever else comes.
     Doomed(Box<Finding>),
@@ -49,6 +52,12 @@ impl Sent {
             self.chunks = self.chunks.saturating_add(1);
             self.first_ms.get_or_insert_with(now);
         }
+    }
+}
+
+impl fmt::Display for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes in {} chunks had gone out", self.bytes, self.chunks)
     }
 }
 
@@ -219,17 +228,14 @@ impl<'a> Pump<'a> {
         rest: BoxStream<'static, Result<Chunk, provider::Error>>,
         purse: &Purse,
     ) -> Option<Stop> {
-        let (deadline, world, model) = (self.deadline, self.host.world.clone(), self.model.clone());
+        let (deadline, world) = (self.deadline, self.host.world.clone());
         let flow = self.flow(head, rest, purse);
         let Some(deadline) = deadline else { return flow.await };
         let id = EffectId::new(&Arc::from(""), EffectKind::Wait, 0, 1);
         tokio::select! {
             biased;
             stop = flow => stop,
-            () = world.wait(id, deadline) => {
-                let e = provider::Error::new(ErrorKind::TotalTimeout, &model, "the run's time is up");
-                Some(Stop::Upstream(e))
-            }
+            () = world.wait(id, deadline) => Some(Stop::OutOfTime),
         }
     }
 
@@ -249,13 +255,20 @@ impl<'a> Pump<'a> {
         while let Some(next) = rest.next().await {
             let chunk = match next {
                 Ok(chunk) => chunk,
-                Err(e) => return Some(Stop::Upstream(e)),
+                Err(e) => return Some(self.broken(e)),
             };
             if let Some(stop) = self.take_in(chunk, purse).await {
                 return Some(stop);
             }
         }
         self.close()
+    }
+
+    fn broken(&self, error: provider::Error) -> Stop {
+        match self.host.told(&Moment { frame: "", what: "broken", index: 0, attempt: 1 }, error) {
+            Failure::Provider(e) => Stop::Upstream(e),
+            _ => Stop::OutOfTime,
+        }
     }
 
     async fn take_in(&mut self, mut chunk: Chunk, purse: &Purse) -> Option<Stop> {

@@ -9,7 +9,7 @@ use crate::node::tool::Tool;
 use crate::node::{Begun, Fault, Node, NodeResult, Resolved};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::plan::OnExhausted;
-use crate::world::{EffectId, EffectKind, Failure};
+use crate::world::{EffectId, EffectKind, Failure, Moment};
 use futures_util::future::BoxFuture;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -88,7 +88,8 @@ pub(super) async fn root<'a>(mut walk: Box<Walk<'a>>, after: Option<(usize, Node
 /// The end of a run in which a node has failed and nothing took that up.
 fn broken(host: &Host, failure: RunFailure) -> End {
     // A node that took longer than its own time has failed as others do, unless the run's is up as well.
-    let limited = failure.class == "budget" || failure.code == "timeout" && host.is_due();
+    let due = || host.is_due(&Moment { frame: "", what: "due", index: 0, attempt: 1 });
+    let limited = failure.class == "budget" || failure.code == "timeout" && due();
     let degrade = limited && host.limits.on_exhausted == OnExhausted::BestSoFar;
     if limited && !host.is_exhausted() {
         host.exhausted(&Failure::Deadline);
