@@ -1,5 +1,9 @@
 //! How often a decision asks for memory: as often among two hundred arms as among twenty; and how often a run does.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and tells its figure"
+)]
 
 use allocation_counter::measure;
 use engine::learn::Limits;
@@ -153,5 +157,6 @@ fn a_run_of_ten_nodes_asks_for_memory_a_bounded_number_of_times() {
         })
         .collect();
     let (second, last) = (counts.get(1).unwrap(), counts.last().unwrap());
+    eprintln!("ten nodes: {last} allocations a run");
     assert!(last <= second && *last <= TEN_NODES, "{second} allocations, then {last}");
 }
