@@ -226,13 +226,15 @@ pub struct RunFailure {
     pub place: Option<Box<Place>>,
 }
 
-/// Where a run failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a run failed, and of what.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Place {
     /// The path of the node instance.
     pub frame: Arc<str>,
     /// The calls that it had made by then.
     pub attempt: u32,
+    /// What failed beside what is told, in the order in which it happened.
+    pub causes: Vec<RunFailure>,
 }
 
 impl RunFailure {
@@ -249,9 +251,18 @@ impl RunFailure {
         }
     }
 
+    /// The same, of which it is known where it happened, with what failed beside it.
+    pub(crate) fn beside(mut self, causes: impl IntoIterator<Item = RunFailure>) -> Self {
+        if let Some(place) = &mut self.place {
+            place.causes.extend(causes);
+        }
+        self
+    }
+
     /// The same, noting where it happened unless that is known already.
     pub(crate) fn at(mut self, frame: &Arc<str>, attempt: u32) -> Self {
-        self.place.get_or_insert_with(|| Box::new(Place { frame: frame.clone(), attempt }));
+        self.place
+            .get_or_insert_with(|| Box::new(Place { frame: frame.clone(), attempt, causes: Vec::new() }));
         self
     }
 
@@ -264,6 +275,7 @@ impl RunFailure {
     pub(crate) fn as_json(&self) -> Value {
         let by = self.provider_error.as_ref();
         let frame = self.place.as_ref().map(|p| &*p.frame);
+        let causes = self.place.iter().flat_map(|p| &p.causes);
         let retry_after = by.map_or(self.retry_after, |e| e.retry_after);
         let provider = by.and_then(|e| e.model.split_once('/')).map(|(provider, _)| provider);
         json!({
@@ -275,6 +287,7 @@ impl RunFailure {
             "retry_after_ms": retry_after.map(|wait| wait.as_millis() as u64),
             "retryable": by.map_or(retry_after.is_some(), provider::Error::retryable),
             "findings": self.findings,
+            "causes": causes.map(RunFailure::as_json).collect::<Vec<_>>(),
         })
     }
 

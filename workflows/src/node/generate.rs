@@ -198,14 +198,12 @@ impl Generate {
     }
 
     /// What the node has come to, saying so where something of what it was to do was left out.
-    pub(crate) fn noted(&self, at: &At<'_>, resolved: Resolved) -> Resolved {
-        if resolved.note.is_some() {
-            return resolved;
-        }
+    pub(crate) fn noted(&self, at: &At<'_>, mut resolved: Resolved) -> Resolved {
         let tool = self.offer.harmful().filter(|_| self.said_to_race(at).is_some());
         let hedge = tool.map(|tool| format!("the hedge was left out: the tool `{tool}` is `unsafe`"));
-        let left: Vec<String> = self.without_prefill(at, &resolved).into_iter().chain(hedge).collect();
-        if left.is_empty() { resolved } else { resolved.note(left.join("; ")) }
+        let prefill = self.without_prefill(at, &resolved);
+        let all: Vec<String> = [resolved.note.take(), prefill, hedge].into_iter().flatten().collect();
+        if all.is_empty() { resolved } else { resolved.note(all.join("; ")) }
     }
 
     /// What one sample asks for.

@@ -192,8 +192,9 @@ impl Map {
         let enough = ok >= least.min(total);
         let errors: Vec<Json> =
             failed.iter().map(|(i, f)| json!({"index": i, "error": f.as_json()})).collect();
-        match failed.into_iter().next() {
-            Some((_, first)) if !enough => Err(first.into()),
+        let mut failed = failed.into_iter().map(|(_, f)| f);
+        match failed.next() {
+            Some(first) if !enough => Err(first.beside(failed).into()),
             first => {
                 let outcome = if first.is_none() { Outcome::Ok } else { Outcome::Partial };
                 let outputs = vec![Value::List(results), Value::count(ok), Value::list(&errors)];

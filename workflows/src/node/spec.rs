@@ -149,6 +149,8 @@ pub(crate) type NodeResult = Result<Resolved, Fault>;
 pub(crate) enum Fault {
     /// A call failed.
     Call(Failure),
+    /// Several calls did; the first is the one that is told.
+    Calls(Failure, Vec<RunFailure>),
     /// Its own time was up.
     Timeout,
     /// Anything else, as the end of the graph instance if nothing takes it up.

@@ -320,10 +320,10 @@ impl<'a> Walk<'a> {
                 let class = if node.is::<Tool>() { "tool" } else { "provider" };
                 (Outcome::Timeout, RunFailure::new(class, "timeout", 504, message))
             }
-            Err(Fault::Call(f)) => {
-                self.host.exhausted(&f);
-                let outcome = if f == Failure::Deadline { Outcome::Timeout } else { Outcome::Error };
-                (outcome, RunFailure::of(f))
+            Err(Fault::Call(f)) => self.of_call(f),
+            Err(Fault::Calls(f, beside)) => {
+                let (outcome, failure) = self.of_call(f);
+                (outcome, self.placed(i, failure).beside(beside))
             }
             Err(Fault::Other(f)) => {
                 let timeout = f.code == "timeout";
@@ -332,6 +332,13 @@ impl<'a> Walk<'a> {
         };
         let resolved = Resolved::plain(outcome).note(failure.message.clone());
         self.resolve(i, resolved, Some(self.placed(i, failure)))
+    }
+
+    /// What a node comes to whose call has failed.
+    fn of_call(&self, failure: Failure) -> (Outcome, RunFailure) {
+        self.host.exhausted(&failure);
+        let outcome = if failure == Failure::Deadline { Outcome::Timeout } else { Outcome::Error };
+        (outcome, RunFailure::of(failure))
     }
 
     /// A failure as one of that node, unless it is known where within it something failed.

@@ -77,7 +77,8 @@ impl Generate {
             );
             Failure::nobody(why)
         };
-        Err(got.failed.pop().map_or_else(few, |(last, _)| last).into())
+        let Some((last, _)) = got.failed.pop() else { return Err(few().into()) };
+        Err(Fault::Calls(last, of_samples(got.failed, &at.path)))
     }
 
     /// One sample; where its answer is lost on the way, another call may take its place.
@@ -133,9 +134,11 @@ pub(super) fn resolved(got: Gathered, path: &Arc<str>, table: &Table) -> Resolve
         Outcome::Ok
     };
     let stopped = rows.iter().find(|r| r.doomed).and_then(|r| r.findings.first());
-    let note = stopped.map(|f| format!("stopped before its end: {}", f.message));
-    let failed = got.failed.into_iter();
-    let failed: Vec<_> = failed.map(|(f, calls)| RunFailure::of(f).at(path, calls).as_json()).collect();
+    let stopped = stopped.map(|f| format!("stopped before its end: {}", f.message));
+    let failed = of_samples(got.failed, path);
+    let notes: Vec<String> = stopped.into_iter().chain(missing(got.rows.len(), &failed, got.fewer)).collect();
+    let note = (!notes.is_empty()).then(|| notes.join("; "));
+    let failed: Vec<_> = failed.iter().map(RunFailure::as_json).collect();
     let outputs = vec![
         Value::row(got.rows.first().copied()),
         Value::count(got.rows.len()),
@@ -145,4 +148,18 @@ pub(super) fn resolved(got: Gathered, path: &Arc<str>, table: &Table) -> Resolve
     ];
     let outputs = std::iter::once(Value::Rows(got.rows)).chain(outputs).collect();
     Resolved { note, ..Resolved::with(outcome, outputs) }
+}
+
+/// Why samples of the node of that path have given nothing.
+fn of_samples(failed: Vec<(Failure, u32)>, path: &Arc<str>) -> Vec<RunFailure> {
+    failed.into_iter().map(|(f, calls)| RunFailure::of(f).at(path, calls)).collect()
+}
+
+/// For the record: how many samples there are not, beside those there are, and why.
+fn missing(answers: usize, failed: &[RunFailure], fewer: u32) -> impl Iterator<Item = String> {
+    let asked = answers.saturating_add(failed.len()).saturating_add(usize::try_from(fewer).unwrap_or(0));
+    let first = failed.first();
+    let failed = first.map(|f| format!("{} of {asked} samples failed: {}", failed.len(), f.message));
+    let apart = (fewer > 0).then(|| format!("{fewer} of {asked} samples found no model that no other has"));
+    failed.into_iter().chain(apart)
 }

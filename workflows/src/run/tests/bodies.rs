@@ -375,3 +375,32 @@ edges:
     assert_eq!((&*calls[0].tool, &calls[0].args), ("look", &json!({"q": "x"})));
     assert_eq!(calls[0].idempotency_key, "r1/work[0]/act[0]/run");
 }
+
+/// Of the items that fail one is told, and the others are its causes.
+#[tokio::test(start_paused = true)]
+async fn an_error_of_a_map_holds_all_that_failed() {
+    let body = "\
+vars: { parts: [one, two, three] }
+nodes:
+  - id: each
+    type: map
+    over: vars.parts
+    max_items: 3
+    body:
+      nodes:
+        - { id: ask, type: generate }
+      result: nodes.ask.completion
+  - { id: all, type: merge, from: [nodes.each.results], method: json_array, needs: each }
+  - { id: answer, type: stream, from: nodes.all.completion, needs: all }
+  - { id: no, type: fail, code: no, needs: { node: each, outcome: error },
+      message: \"${ nodes.each.error.frame } ${ nodes.each.error.causes.len() } ${ nodes.each.error.causes[0].frame }\" }
+";
+    let script = Script::new(vec![
+        ("each[0]/ask", vec![Says::Text(1, "yes")]),
+        ("each[1]/ask", vec![Says::Fail(unavailable())]),
+        ("each[2]/ask", vec![Says::Fail(unavailable())]),
+    ]);
+    let (ending, steps) = play(&workflow(body), prose(), &script).await;
+    let Ending::Failed(f) = ending else { panic!("{ending:?} {steps:?}") };
+    assert_eq!(f.message, "each[1]/ask 1 each[2]/ask");
+}

@@ -364,3 +364,26 @@ async fn an_error_says_where_and_of_whom() {
     assert_eq!(told(by_vendor, "samples: 1").await, "provider rate_limited ask ask 1 p p/a 429 2000 true");
     assert_eq!(told(Says::Never, "timeout: 1s").await, "provider timeout ask ask 1     false");
 }
+
+/// Of several calls that fail one is told, and the others are its causes; the record says how many samples are missing.
+#[tokio::test(start_paused = true)]
+async fn an_error_holds_what_failed_beside_it() {
+    let fails = |kind| Says::Fail(Failure::Provider(types::provider::Error::new(kind, &model("a", 1), "no")));
+    let says = || {
+        let (limited, away) =
+            (types::provider::ErrorKind::RateLimited, types::provider::ErrorKind::Unavailable);
+        Script::new(vec![("ask", vec![fails(limited), fails(away), Says::Text(30, "yes")])])
+    };
+    let fields = ["code", "causes.len()", "causes[0].code", "causes[0].frame"];
+    let said = fields.map(|f| format!("${{ nodes.ask.error.{f} }}")).join(" ");
+    let body = |keys: &str| asking(keys).replace("${ nodes.ask.error }", &said);
+    let (ending, _) = play(&workflow(&body("samples: 3, min_ok: 2")), prose(), &says()).await;
+    let Ending::Failed(f) = ending else { panic!("{ending:?}") };
+    assert_eq!(f.message, "unavailable 1 rate_limited ask");
+
+    let input = input(prose(), None);
+    let trace = input.trace.clone();
+    run(&workflow(&body("samples: 3")), input, &says()).await;
+    let note = trace.take().steps.first().and_then(|s| s.note.clone()).unwrap();
+    assert!(note.starts_with("2 of 3 samples failed: "), "{note}");
+}
