@@ -78,6 +78,20 @@ pub enum Kind {
         /// It counts money.
         budget: bool,
     },
+    /// The least that the request needs is more than a limit ever admits, however little of it is used.
+    #[error(
+        "request too large: it needs at least {needs}, more than the limit of {limit} ever admits; {mend}"
+    )]
+    TooLarge {
+        /// Which.
+        limit: String,
+        /// How much, with its unit.
+        needs: String,
+        /// What the client can do.
+        mend: &'static str,
+        /// It counts money.
+        budget: bool,
+    },
     /// Rates and budgets cannot be checked.
     #[error("limits cannot be checked at the moment")]
     LimitsAway,
@@ -209,7 +223,8 @@ impl Error {
             Kind::UnknownModel { .. }
             | Kind::UnknownWorkflow { .. }
             | Kind::Invalid { .. }
-            | Kind::Unfit { .. } => Blame::Client,
+            | Kind::Unfit { .. }
+            | Kind::TooLarge { .. } => Blame::Client,
             Kind::Denied { .. } => Blame::Policy,
             Kind::NoCandidates { by_policy: true, .. } => Blame::Policy,
             Kind::NoCandidates { .. }
@@ -257,8 +272,8 @@ impl Error {
             Kind::PolicyEvaluation(_) => Kind::UNEVALUATED,
             Kind::Unrecorded(_) => "unrecorded",
             Kind::Overloaded => "queue_full",
-            Kind::Limit { budget: true, .. } => "insufficient_quota",
-            Kind::Limit { .. } => "rate_limit_exceeded",
+            Kind::Limit { budget: true, .. } | Kind::TooLarge { budget: true, .. } => "insufficient_quota",
+            Kind::Limit { .. } | Kind::TooLarge { .. } => "rate_limit_exceeded",
             Kind::LimitsAway => "limits_unavailable",
             Kind::ShuttingDown => "shutting_down",
             Kind::Deadline => Kind::OUT_OF_TIME,

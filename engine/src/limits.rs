@@ -129,7 +129,7 @@ pub(crate) async fn count_tool_call(
             store.settle(counted, amount);
             Ok(())
         }
-        Err(refused) => Err(refusal(&**store, who, refused, unix_ms).await),
+        Err(refused) => Err(refusal(&**store, who, (refused, amount), unix_ms).await),
     }
 }
 
@@ -196,7 +196,7 @@ impl Held {
         let limits: Arc<[Limit]> = who.principal.limits.iter().filter(counted).cloned().collect();
         match held.take(who, limits, count.amount(), unix_ms).await {
             Ok(()) => Ok(Some(held)),
-            Err(refused) => Err(refusal(&**store, who, refused, unix_ms).await),
+            Err(refused) => Err(refusal(&**store, who, (refused, count.amount()), unix_ms).await),
         }
     }
 
@@ -362,7 +362,7 @@ impl Held {
                     if limit.metric == Metric::Usd && left >= nanos(worst.least) && left > 0 && tries < 8 =>
                 {
                     // Less is left than the tree might use: it gets what is left, on every limit alike.
-                    usd = Usd::from_nanos(i64::try_from(left).unwrap_or(i64::MAX));
+                    usd = self::usd(left);
                     self.give_back(before);
                     i = 0;
                     tries += 1;
@@ -381,8 +381,10 @@ impl Held {
                 }
                 Err(refused) => {
                     self.give_back(before);
-                    let refused = passing(refused, nanos(worst.least));
-                    return Err(refusal(&*self.store, who, refused, unix_ms).await);
+                    let least =
+                        Amount { tokens: worst.least_tokens, usd: nanos(worst.least), ..count.amount() };
+                    let refused = passing(refused, least.usd);
+                    return Err(refusal(&*self.store, who, (refused, least), unix_ms).await);
                 }
             }
         }
@@ -439,7 +441,7 @@ impl Held {
             };
             if let Some(rest) = rest {
                 let counts = |metric| rest.limits.iter().any(|l| l.metric == metric);
-                let usd = Usd::from_nanos(i64::try_from(rest.amount.usd).unwrap_or(i64::MAX));
+                let usd = usd(rest.amount.usd);
                 left.allowed =
                     left.allowed.map(|most| if counts(Metric::Usd) { most.min(usd) } else { most });
                 if counts(Metric::Tokens) {
@@ -515,13 +517,18 @@ fn labelled(quota: &Quota, who: &Who, tags: &BTreeMap<String, String>) -> bool {
     said.is_none_or(|(name, value)| label(name, who, tags) == Some(value))
 }
 
-/// What a client is told of a limit that is reached.
-async fn refusal(store: &dyn LimitStore, who: &Who, refused: Refused, unix_ms: i64) -> Error {
+/// What a client is told of a limit that has no room for the least that is needed.
+async fn refusal(
+    store: &dyn LimitStore,
+    who: &Who,
+    (refused, least): (Refused, Amount),
+    unix_ms: i64,
+) -> Error {
     let reached = match &refused {
         Refused::Reached { limit, .. } => Some(limit.clone()),
         Refused::Away(_) => None,
     };
-    let error = told(who, refused);
+    let error = told(who, refused, least);
     let Some(limit) = reached else { return error };
     let standing = store.standing(&who.tenant_id, &[limit], unix_ms).await.pop();
     Error { limit: standing.map(Box::new), ..error }
@@ -544,7 +551,31 @@ fn passing(refused: Refused, least: u64) -> Refused {
 /// When what is set aside for requests in work may have come back.
 const SOON: Duration = Duration::from_secs(1);
 
-fn told(who: &Who, refused: Refused) -> Error {
+/// Why a limit admits a request at no time, by the least that this needs; `None` = it may once more of it is free.
+fn never_fits(limit: &Limit, said: &str, least: Amount) -> Option<Error> {
+    let needs = least.of(limit.metric);
+    let (needs, mend) = match limit.metric {
+        _ if needs <= limit.ceiling => return None,
+        Metric::Tokens => (
+            format!("{needs} tokens"),
+            "shorten the input, ask for fewer `max_tokens`, or have the limit raised",
+        ),
+        Metric::Usd => (
+            format!("{} USD", usd(needs)),
+            "ask a cheaper model, shorten the input, ask for fewer `max_tokens`, or have the limit raised",
+        ),
+        // One request is the least that there is, and limits admit it.
+        Metric::Requests | Metric::Concurrency => return None,
+    };
+    let budget = limit.metric == Metric::Usd;
+    Some(Kind::TooLarge { limit: said.to_owned(), needs, mend, budget }.into())
+}
+
+fn usd(nanos: u64) -> Usd {
+    Usd::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX))
+}
+
+fn told(who: &Who, refused: Refused, least: Amount) -> Error {
     match refused {
         Refused::Reached { limit, left, free, retry_after } => {
             let passes = free > left && retry_after <= SOON;
@@ -554,11 +585,13 @@ fn told(who: &Who, refused: Refused) -> Error {
             let said = match held {
                 None => limit.to_string(),
                 Some(whole) => {
-                    let usd = |nanos: u64| Usd::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX));
                     let (all, held) = (usd(whole.ceiling), usd(whole.reserved));
                     format!("{limit} ({all} less {held} USD that are held back for premium requests)")
                 }
             };
+            if let Some(error) = never_fits(&limit, &said, least) {
+                return error;
+            }
             let said = match passes && limit.metric != Metric::Concurrency {
                 true => format!(
                     "{said} (with what is set aside for requests in work, which give back what they do not use)"

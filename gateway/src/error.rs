@@ -261,7 +261,7 @@ fn status(kind: &engine::Kind) -> StatusCode {
         Kind::NoCandidates { .. } | Kind::Overloaded | Kind::ShuttingDown | Kind::LimitsAway => {
             StatusCode::SERVICE_UNAVAILABLE
         }
-        Kind::Limit { .. } => StatusCode::TOO_MANY_REQUESTS,
+        Kind::Limit { .. } | Kind::TooLarge { .. } => StatusCode::TOO_MANY_REQUESTS,
         Kind::Budget { .. } | Kind::Validation { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::Deadline => StatusCode::GATEWAY_TIMEOUT,
         Kind::Provider(e) => upstream(e.kind, e.status),
@@ -365,6 +365,14 @@ mod tests {
             "insufficient_quota",
             false,
         );
+        let large = |budget| Kind::TooLarge {
+            limit: "5 tokens".into(),
+            needs: "6 tokens".into(),
+            mend: "ask for less",
+            budget,
+        };
+        check(large(false).into(), 429, "rate_limit_exceeded", false);
+        check(large(true).into(), 429, "insufficient_quota", false);
         check(Kind::LimitsAway.into(), 503, "limits_unavailable", true);
         check(Kind::ShuttingDown.into(), 503, "shutting_down", true);
         check(Kind::Deadline.into(), 504, "budget.wall", false);

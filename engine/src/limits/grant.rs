@@ -82,7 +82,7 @@ impl Grant {
             match self.take(&self.money, amount).await {
                 Ok(()) => return Usd::from_nanos(i64::try_from(wanted).unwrap_or(i64::MAX)),
                 Err(refused) => {
-                    let left = nanos(self.note(refused).await);
+                    let left = nanos(self.note(refused, 0).await);
                     if left == 0 || left >= wanted {
                         break;
                     }
@@ -114,12 +114,12 @@ impl Grant {
                     self.note_call(&reservation.limits);
                     share = Some(Share(Some((self.store.clone(), reservation))));
                 }
-                Err(refused) => return Err(self.note(refused).await),
+                Err(refused) => return Err(self.note(refused, tokens).await),
             }
         }
         if let Err(refused) = self.enter(door).await {
             drop(share);
-            self.note(refused).await;
+            self.note(refused, 0).await;
             return Err(Usd::ZERO);
         }
         Ok(share)
@@ -169,13 +169,15 @@ impl Grant {
         Ok(())
     }
 
-    /// Notes why something was refused; gives the money that is left, where that is what is short.
-    async fn note(&self, refused: Refused) -> Usd {
+    /// Notes why something was refused that takes no fewer `tokens`; gives the money that is left, where that is what is
+    /// short: less of it may do.
+    async fn note(&self, refused: Refused, tokens: u64) -> Usd {
         let left = match &refused {
             Refused::Reached { limit, left, .. } if limit.metric == Metric::Usd => *left,
             _ => 0,
         };
-        let error = refusal(&*self.store, &self.who, refused, unix_ms()).await;
+        let least = Amount { tokens, ..Amount::default() };
+        let error = refusal(&*self.store, &self.who, (refused, least), unix_ms()).await;
         self.refuses(error);
         Usd::from_nanos(i64::try_from(left).unwrap_or(i64::MAX))
     }

@@ -3,7 +3,7 @@
 use crate::NO_CHANCE;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tests::admin::{Admin, metered, send};
+use tests::admin::{Admin, get, metered, send};
 use tests::client::Response;
 use tests::house::{House, Model, Plan};
 use tests::vendor::{Dialect, Gate, Reply, Seen, Vendor};
@@ -426,6 +426,58 @@ async fn a_limit_on_tokens_sets_the_length_that_nobody_asked_for() {
     let mut said = ask("alpha/small");
     said["max_tokens"] = json!(800);
     assert_eq!(chat(&house, &key, &said).await.status, 429, "a length that the client set is not shortened");
+}
+
+/// What a limit never admits is told so: nobody is sent to wait for a time that does not come, no run waits for it either.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_more_than_a_limit_ever_admits_is_not_told_to_come_again() {
+    let (small, _large, house) = house().await;
+    let limits = [
+        (
+            json!([{"metric": "tokens", "amount": 1_000, "per": "minute"}]),
+            "rate_limit_exceeded",
+            "1000 tokens",
+        ),
+        (
+            json!([{"metric": "tokens", "amount": 1_000, "per": "minute", "model": "alpha/*"}]),
+            "rate_limit_exceeded",
+            "1000 tokens",
+        ),
+        (usd(0.0001), "insufficient_quota", "0.0001 USD"),
+    ];
+    for (limits, code, most) in limits {
+        let before = small.count();
+        let key = key(&house, limits).await;
+        let mut long = ask("alpha/small");
+        long["messages"][0]["content"] = json!("word ".repeat(2_000));
+        let refused = chat(&house, &key, &long).await;
+        let error = refused.error(429);
+        let (message, waits) = (error["message"].to_string(), refused.header("retry-after"));
+        assert_eq!((&error["code"], waits), (&json!(code), None), "{error}");
+        assert_eq!(refused.header("x-should-retry"), Some("false"), "{error}");
+        assert!(
+            message.contains("request too large: it needs at least") && message.contains(most),
+            "{error}"
+        );
+
+        let accepted = send(house.client(), &key, "/v1/runs", &json!({"request": long})).await;
+        assert_eq!(accepted.status, 202, "{}", accepted.text());
+        let path = format!("/v1/runs/{}", accepted.json()["id"].as_str().unwrap());
+        let mut run = Value::Null;
+        for _ in 0..400 {
+            run = get(house.client(), &key, &path).await.json();
+            if run["status"] == "failed" || !run["wake_ms"].is_null() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(run["status"], "failed", "it does not wait for what does not come: {run}");
+        assert_eq!(small.count(), before, "nobody is asked");
+
+        let mut short = ask("alpha/small");
+        short["max_tokens"] = json!(10);
+        assert_eq!(chat(&house, &key, &short).await.status, 200, "what fits is answered");
+    }
 }
 
 /// Takes the lock that whoever writes to a database takes, says so, and holds it until its input ends.

@@ -113,6 +113,7 @@ mod tests {
             Kind::Unrecorded("no".into()).into(),
             limit(true),
             limit(false),
+            Kind::TooLarge { limit: "5".into(), needs: "6".into(), mend: "no", budget: false }.into(),
             Kind::LimitsAway.into(),
             Kind::out_of_money("no".into()).into(),
             Kind::Deadline.into(),
