@@ -16,10 +16,12 @@ use crate::route;
 use crate::shadow::{Moment, Note};
 use crate::stays::Stays;
 use crate::sticky::Holder;
+use crate::turns;
 use crate::weigh::{self, Question};
 use crate::{Inner, View};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use types::Usd;
 use types::chat::ChatRequest;
 use types::directives::{Directives, LimitRule, Set};
@@ -155,15 +157,18 @@ pub(crate) async fn consider(
     let partial = reserve::of_models(view, who, &request, limits_of(&directives), premium);
     let used_up = limits::used_up(inner, view, who, (&request, &profile.facts), &partial, ts_ms).await;
     let about = Question { request: &request, profile: &profile, used_up: &used_up, ..about };
+    let latest = Instant::now() + turns::PATIENCE;
+    let until = admission.deadline.map_or(latest, |deadline| latest.min(admission.received + deadline));
     let (circuit, quota) = (|ix| view.circuit(ix), |ix| view.reach.provider.quota(ix));
     let routed = weigh::choose(
         &weigh::ground(view, &circuit, &quota),
         about,
         &scope,
         &mut directives,
-        unevaluated.or(refusal),
+        (unevaluated.or(refusal), until),
         kept.as_ref(),
-    );
+    )
+    .await;
     let (decision, routed) = match routed {
         Ok(r) => (r.decision, Ok((r.workflow, r.candidates, r.cap))),
         Err(e) => (e.0, Err(e.1)),

@@ -52,6 +52,7 @@ mod sticky;
 mod task;
 mod tools;
 mod trailer;
+mod turns;
 mod unrecorded;
 mod weigh;
 mod who;

@@ -9,8 +9,10 @@ use crate::limits::UsedUp;
 use crate::route;
 use crate::shadow::Moment;
 use crate::sticky::Kept;
+use crate::turns::{self, Turn};
 use crate::who::Who;
 use std::sync::Arc;
+use tokio::time::Instant;
 use types::chat::ChatRequest;
 use types::decision::Exclusion;
 use types::directives::Directives;
@@ -49,7 +51,8 @@ pub(crate) async fn weigh(on: &Ground<'_>, about: Question<'_>) -> (Weighed, rou
     let around =
         policies::Around { tenant: who.tenant.clone(), key: who.key.clone(), ..policies::Around::default() };
     let (scope, mut directives, unevaluated) = said(on.bundle, about, &around).await;
-    let routed = choose(on, about, &scope, &mut directives, unevaluated, None);
+    let until = Instant::now() + turns::PATIENCE;
+    let routed = choose(on, about, &scope, &mut directives, (unevaluated, until), None).await;
     ((scope, directives), routed)
 }
 
@@ -83,15 +86,25 @@ pub(crate) async fn said(
     }
 }
 
-/// Chooses. `refusal` = nothing is chosen; `kept` = what is to be kept while nothing is much better.
-pub(crate) fn choose(
+/// Chooses; where that takes a turn, by this moment. `refusal` = nothing is chosen; `kept` = what is to be kept while
+/// nothing is much better.
+pub(crate) async fn choose(
     on: &Ground<'_>,
     about: Question<'_>,
     scope: &Scope,
     directives: &mut Directives,
-    refusal: Option<Error>,
+    (refusal, until): (Option<Error>, Instant),
     kept: Option<&Kept>,
 ) -> route::Outcome {
+    let arms = if refusal.is_some() {
+        0
+    } else {
+        route::breadth(on.bundle, on.availability, (about.request, directives))
+    };
+    let (turn, refusal) = match Turn::wait(arms, until).await {
+        Ok(turn) => (turn, refusal),
+        Err(late) => (Turn::Few, Some(late)),
+    };
     let Question { request, profile, features, who, request_id, moment, used_up } = about;
     let inputs = route::Inputs {
         bundle: on.bundle,
@@ -114,5 +127,5 @@ pub(crate) fn choose(
         used_up,
         ts_ms: moment.ts_ms,
     };
-    route::decide(&inputs, directives, refusal)
+    turn.decide(|| route::decide(&inputs, directives, refusal))
 }

@@ -7,12 +7,13 @@ use crate::bound::over_limit;
 use crate::outside::Surroundings;
 use crate::route;
 use crate::tools::Registry;
+use crate::turns::MANY;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use types::diagnostic::{Diagnostic, Severity};
-use types::doc::{self, Node, Reader, SourceFile};
+use types::doc::{self, Node, Reader, SourceFile, Span};
 use types::expr::Language;
-use types::matrix::Matrix;
+use types::matrix::{Matrix, ModelIx};
 use types::privacy::Detector;
 use workflows::Library;
 
@@ -48,6 +49,7 @@ impl Bundle {
             problems.extend(undeclared(&policies, &library));
         }
         problems.extend(found);
+        problems.extend(many_arms(&files.rules, &matrix, &library));
         let pools = Arc::new(policies.pools().clone());
         problems.extend(over_limit(&matrix, &pools, with_files(&library, &sources)));
         if problems.iter().any(|d| d.severity == Severity::Error) {
@@ -198,6 +200,24 @@ fn undeclared(policies: &policies::PolicySet, library: &Library) -> Vec<Diagnost
         Diagnostic { field: format!("rules.{rule}.actions.set_var.{name}"), ..d.hint(hint) }
     });
     told.collect()
+}
+
+/// More pairs of a workflow and a model than are compared at once. Which providers have no key is not known here.
+fn many_arms(rules: &SourceFile, matrix: &Matrix, library: &Library) -> Option<Diagnostic> {
+    let on = |ix: &ModelIx| {
+        matrix.model(*ix).is_some_and(|m| m.enabled) && matrix.provider_of(*ix).is_some_and(|p| p.enabled)
+    };
+    let (models, flows) =
+        (matrix.indices().filter(on).count(), library.iter().filter(|w| w.offers()).count());
+    let arms = flows.saturating_mul(models);
+    let message = format!(
+        "a request for `auto` compares up to {arms} pairs of a workflow and a model: {flows} workflows say what they serve, \
+         {models} models are switched on; over more than {MANY} such requests are decided a few at a time"
+    );
+    let hint = "switch off models that nobody is to be given (`enabled: false`), or leave `serves` out of workflows that \
+                are asked for by name";
+    let start = Span { line: 1, column: 1, ..Span::default() };
+    (arms > MANY).then(|| Diagnostic::warning("PL220", rules, start, message).hint(hint))
 }
 
 /// What finds the values that rules name. Patterns that are faulty have been told of before.

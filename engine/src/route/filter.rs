@@ -64,6 +64,21 @@ impl Asked {
 /// Names that leave the model to the router.
 const AUTO: [&str; 4] = ["auto", "auto:cheapest", "auto:balanced", "auto:best"];
 
+/// How many arms a choice compares at most: workflows that may run, times models that can be called.
+pub(crate) fn breadth(
+    bundle: &Bundle,
+    availability: &[Availability],
+    (request, directives): (&ChatRequest, &Directives),
+) -> usize {
+    let asked = request.model.as_str();
+    let any_workflow =
+        AUTO.contains(&asked) && directives.workflow.is_none() && request.options.workflow.is_none();
+    let any_model = AUTO.contains(&asked) || asked.starts_with("workflow/");
+    let flows = if any_workflow { bundle.library.iter().filter(|w| w.offers()).count() } else { 1 };
+    let ready = availability.iter().filter(|a| **a == Availability::Ready);
+    flows.saturating_mul(if any_model { ready.count() } else { 1 })
+}
+
 /// What somebody may have meant by a name that no model has: those of several providers that have it as their bare name,
 /// or else the nearest names; nothing that the key may not use.
 fn instead(inputs: &Inputs<'_>) -> String {

@@ -22,7 +22,7 @@ pub use config::{Config, Weights};
 
 pub(crate) use budget::Explorers;
 pub(crate) use candidates::{Candidates, Estimated, Written, matches_any, resolve};
-pub(crate) use filter::{Asked, PLAIN, selected, unavailable};
+pub(crate) use filter::{Asked, PLAIN, breadth, selected, unavailable};
 pub use router::{Ask, Router};
 pub(crate) use score::detection;
 pub(crate) use session::{Sessions, Warm};
@@ -133,6 +133,12 @@ fn keep(inputs: &Inputs<'_>, arms: &[types::decision::Arm]) -> Option<choice::Dr
 /// What to run, the models for it, and the ceiling on its cost.
 pub(crate) type Chosen = (Arc<Workflow>, Candidates, Option<Usd>);
 
+/// Arms of a decision that are kept, the best first: it is in memory for as long as its request is in work.
+const ARMS: usize = 512;
+/// Beyond them, arms of the chosen workflow, whose models answer in the place of the chosen one: what is learned of them
+/// starts from their priors.
+const BESIDE: usize = 64;
+
 fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision) -> Result<Chosen, Error> {
     let asked = Asked::parse(inputs)?;
     filter::selectors(inputs)?;
@@ -177,6 +183,7 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     let away = kept_out.filter_map(|e| inputs.bundle.matrix().find(&e.model)).collect();
     let candidates =
         Candidates::new(&scored, chosen, &estimates, inputs.bundle.pools.clone()).with_away(away);
+    decision.keep_arms(ARMS, BESIDE);
     Ok((flow.clone(), candidates, limits.cap_in(flow).map(|cap| cap.most)))
 }
 

@@ -413,3 +413,38 @@ async fn an_outage_is_no_refusal_by_a_rule() {
     assert!(kept_out.header("x-turnout-bundle").is_some(), "{}", kept_out.text());
     assert_eq!(away.count(), 0, "an excluded model was called");
 }
+
+/// Very many workflows and models are told of before they cost anything, and then a request carries the best arms alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_choice_among_very_many_arms_is_told_of_and_keeps_the_best() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let mut plan = Plan::new().vendor("lab", &vendor).rules(NO_CHANCE);
+    for n in 0..70 {
+        plan = plan.model(&Model::new(&format!("lab/m{n}")).price(1.0));
+    }
+    for n in 0..60 {
+        let text = format!(
+            "version: 1\nname: way_{n}\nserves: \"true\"\nnodes:\n  - {{ id: ask, type: generate }}\n  \
+             - {{ id: out, type: stream, from: nodes.ask.completion }}\nedges:\n  - {{ from: ask, to: out }}\n"
+        );
+        plan = plan.file(&format!("workflows/way_{n}.yaml"), &text);
+    }
+    let house = plan.start().await;
+    let told = house.cli(&["check"]).await;
+    let told = [told.stdout, told.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(told.contains("PL220") && told.contains("70 models"), "{told}");
+
+    let answer = house.client().chat(&ask(&json!({}))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let record = house.decision(&answer.request_id()).await;
+    let decision = &record["decision"];
+    let arms = decision["arms"].as_array().unwrap();
+    assert!((512..=577).contains(&arms.len()), "{}", arms.len());
+    let left_out = decision["left_out"]["arms"].as_u64().unwrap();
+    assert!(left_out + arms.len() as u64 >= 4_200, "{left_out}");
+    let chosen = &arms[usize::try_from(decision["chosen"].as_u64().unwrap()).unwrap()];
+    assert_eq!(
+        (chosen["utility"].as_f64(), decision["propensity"].as_f64()),
+        (arms[0]["utility"].as_f64(), Some(1.0))
+    );
+}

@@ -1,6 +1,6 @@
 //! A record that would be too long: what says least of the choice goes first, and the record says what went.
 
-use super::{Arm, Decision};
+use super::Decision;
 use crate::directives::RuleResult;
 use crate::run::Run;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ type Leave = fn(&mut Decision, &mut Run) -> (&'static str, usize);
 /// nodes noted, actions beyond the first, nodes beyond the first, rules that were off.
 const PARTS: [Leave; 8] = [
     |d, _| ("rules", without(&mut d.rules, |rule| rule.result == RuleResult::NotMatched)),
-    |d, _| ("arms", arms(d)),
+    |d, _| ("arms", keep_arms(d, KEPT, 0)),
     |d, _| ("excluded", cut(&mut d.excluded)),
     |d, _| ("inputs", std::mem::take(&mut d.inputs).len()),
     |_, run| ("findings", run.steps.iter_mut().map(|s| std::mem::take(&mut s.findings).len()).sum()),
@@ -38,12 +38,23 @@ impl Decision {
                 break;
             }
             let (name, entries) = leave(&mut decision, &mut run);
-            if entries > 0 {
-                let all = decision.left_out.entry(name.into()).or_default();
-                *all = all.saturating_add(entries);
-            }
+            decision.leaves_out(name, entries);
         }
         (decision, run)
+    }
+
+    /// Keeps the chosen arm, so many of the best, and so many of the others of the chosen workflow; how many went stands in
+    /// [`Decision::left_out`].
+    pub fn keep_arms(&mut self, best: usize, beside: usize) {
+        let gone = keep_arms(self, best, beside);
+        self.leaves_out("arms", gone);
+    }
+
+    fn leaves_out(&mut self, name: &'static str, entries: usize) {
+        if entries > 0 {
+            let all = self.left_out.entry(name.into()).or_default();
+            *all = all.saturating_add(entries);
+        }
     }
 }
 
@@ -62,16 +73,25 @@ fn cut<T>(list: &mut Vec<T>) -> usize {
     beyond
 }
 
-/// The best arms, and the chosen one wherever it stood.
-fn arms(d: &mut Decision) -> usize {
-    let beyond = d.chosen.filter(|at| *at >= KEPT);
-    let chosen: Option<Arm> = beyond.and_then(|at| d.arms.get(at).cloned());
+/// The best arms, the chosen one wherever it stood, and as many as `beside` of its workflow's others, in their order. Gives
+/// how many went.
+fn keep_arms(d: &mut Decision, best: usize, beside: usize) -> usize {
     let before = d.arms.len();
-    cut(&mut d.arms);
-    if let Some(arm) = chosen {
-        d.chosen = Some(d.arms.len());
-        d.arms.push(arm);
+    if before <= best {
+        return 0;
     }
+    let (chosen, workflow) = (d.chosen, d.choice().map(|arm| arm.workflow.clone()));
+    let (mut left, mut kept, mut moved) = (beside, Vec::with_capacity(best), None);
+    for (at, arm) in std::mem::take(&mut d.arms).into_iter().enumerate() {
+        let is_chosen = chosen == Some(at);
+        let is_beside = at >= best && !is_chosen && left > 0 && workflow.as_ref() == Some(&arm.workflow);
+        if at < best || is_chosen || is_beside {
+            left = left.saturating_sub(usize::from(is_beside));
+            moved = if is_chosen { Some(kept.len()) } else { moved };
+            kept.push(arm);
+        }
+    }
+    (d.arms, d.chosen) = (kept, moved);
     before.saturating_sub(d.arms.len())
 }
 
@@ -80,6 +100,7 @@ mod tests {
     use super::*;
     use crate::axis::{OutputContract, TaskFamily, ToolDependence};
     use crate::begun::{Beginning, Begun, unsettled};
+    use crate::decision::Arm;
     use crate::directives::{Layer, RuleRecord};
     use crate::profile::Cell;
     use crate::profile::LengthBand;
@@ -138,5 +159,31 @@ mod tests {
             [kept(4), kept(3), kept(2), kept(0)],
             [(4, None), (3, Some(1)), (1, Some(3)), (1, Some(3))]
         );
+    }
+
+    #[test]
+    fn the_best_arms_stay_with_the_chosen_one_and_others_of_its_workflow() {
+        let of = decision();
+        let arm = |n: usize| {
+            let workflow = if n.is_multiple_of(2) { "even" } else { "odd" };
+            let fields = serde_json::json!({
+                "workflow": workflow, "model": "p/m", "utility": -(n as f64), "terms": {"success": 0.5, "bonus": 0.0, "optimistic": 0.5},
+                "expected_cost_usd": null, "outcomes": 0.0, "propensity": 0.0,
+            });
+            serde_json::from_value::<Arm>(fields).unwrap()
+        };
+        let kept = |chosen: Option<usize>, best, beside| {
+            let mut d = Decision { arms: (0..9).map(arm).collect(), chosen, ..of.clone() };
+            d.keep_arms(best, beside);
+            let left: Vec<f64> = d.arms.iter().map(|a| -a.utility).collect();
+            assert_eq!(d.choice().map(|a| -a.utility), chosen.map(|at| at as f64));
+            (left, d.left_out.get("arms").copied())
+        };
+        assert_eq!(kept(Some(0), 9, 0), ((0..9).map(f64::from).collect(), None));
+        assert_eq!(kept(Some(0), 2, 0), (vec![0.0, 1.0], Some(7)));
+        assert_eq!(kept(Some(0), 2, 2), (vec![0.0, 1.0, 2.0, 4.0], Some(5)));
+        assert_eq!(kept(Some(7), 2, 1), (vec![0.0, 1.0, 3.0, 7.0], Some(5)));
+        assert_eq!(kept(Some(7), 2, 0), (vec![0.0, 1.0, 7.0], Some(6)));
+        assert_eq!(kept(None, 1, 3), (vec![0.0], Some(8)));
     }
 }

@@ -67,7 +67,8 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     match &args.what {
         Command::List => plan::list(global, out),
         Command::Check(args) => check::run(global, args, out),
-        Command::Graph(args) => graph::run(global, args, out).await,
+        // It plans, for which it decides: that is long to hold.
+        Command::Graph(args) => Box::pin(graph::run(global, args, out)).await,
         Command::Plan(args) => plan::run(global, args, out).await,
         Command::Test(args) => test::run(global, args, out).await,
         Command::Run(args) => run::run(global, args, out).await,
