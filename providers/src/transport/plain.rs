@@ -3,7 +3,7 @@
 //! A client for every kind of connection runs each as a task of its own and passes requests and answers
 //! between tasks. Where a connection carries one call at a time that buys nothing, so here whoever waits for
 //! an answer moves the connection along. One that nobody uses lies still; whether its peer has left is found
-//! when it is taken up again.
+//! when it is taken up again. While there are such ones, a task closes those that nobody has used for long.
 
 use super::connect::{Connector, Failed, POOL_IDLE, POOL_SIZE, READ_BUFFER, Stream};
 use bytes::Bytes;
@@ -14,20 +14,31 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper::rt::Executor as _;
+use hyper_util::rt::TokioExecutor;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::time::Instant;
 use tower::{Service as _, ServiceExt as _};
 
 /// Connections, each to be used for the host alone that it was made to.
 pub(super) struct Plain {
     connector: Connector,
+    idle: Mutex<Pool>,
+}
+
+/// Connections that nobody uses.
+#[derive(Default)]
+struct Pool {
     /// The one used last at the end; at most [`POOL_SIZE`].
-    idle: Mutex<VecDeque<Idle>>,
+    links: VecDeque<Idle>,
+    /// A task closes those that are old.
+    watched: bool,
 }
 
 impl fmt::Debug for Plain {
@@ -105,25 +116,52 @@ impl Plain {
     /// The connection to a host used last that is still good. Older ones are closed by their peers, or below.
     fn take(&self, to: &Authority) -> Option<Box<Link>> {
         loop {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            let at = idle.iter().rposition(|i| i.link.to == *to)?;
-            let Idle { since, mut link } = idle.remove(at)?;
-            drop(idle);
+            let mut pool = self.pool();
+            let at = pool.links.iter().rposition(|i| i.link.to == *to)?;
+            let Idle { since, mut link } = pool.links.remove(at)?;
+            drop(pool);
             if since.elapsed() < POOL_IDLE && link.is_free() {
                 return Some(link);
             }
         }
     }
 
-    fn put(&self, link: Box<Link>) {
-        let now = Instant::now();
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = |i: &mut Idle| now.saturating_duration_since(i.since) >= POOL_IDLE;
-        let full = idle.len() >= POOL_SIZE;
-        let gone = if full { idle.pop_front() } else { idle.pop_front_if(old) };
-        idle.push_back(Idle { since: now, link });
-        drop(idle);
+    fn put(self: &Arc<Self>, link: Box<Link>) {
+        let mut pool = self.pool();
+        let full = pool.links.len() >= POOL_SIZE;
+        let gone = if full { pool.links.pop_front() } else { None };
+        pool.links.push_back(Idle { since: Instant::now(), link });
+        let watched = std::mem::replace(&mut pool.watched, true);
+        drop(pool);
         drop(gone);
+        if !watched {
+            TokioExecutor::new().execute(close_old(Arc::downgrade(self)));
+        }
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes what nobody has used for [`POOL_IDLE`]; gives when the next one is to be closed, `None` = there is none, and
+    /// nobody watches any more.
+    fn close_old(&self) -> Option<Duration> {
+        let mut gone = Vec::new();
+        let mut pool = self.pool();
+        while let Some(old) = pool.links.pop_front_if(|i| i.since.elapsed() >= POOL_IDLE) {
+            gone.push(old);
+        }
+        let next = pool.links.front().map(|i| POOL_IDLE.saturating_sub(i.since.elapsed()));
+        pool.watched = next.is_some();
+        next
+    }
+}
+
+/// Closes old connections until none is left, as the pool of the other kind does: nobody else looks while nobody asks, and
+/// the vendor's end, too, is held until then.
+async fn close_old(pool: Weak<Plain>) {
+    while let Some(wait) = pool.upgrade().and_then(|pool| pool.close_old()) {
+        tokio::time::sleep(wait).await;
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Timeouts are short and real (a paused clock runs ahead of real sockets); no test looks at the wall clock.
 
+use super::connect::POOL_IDLE;
 use crate::dialect::tests::{call, model};
 use crate::fleet::{Config, Fleet};
 use bytes::Bytes;
@@ -589,6 +590,21 @@ async fn a_connection_read_to_its_end_serves_again_even_after_a_reload() {
     assert_eq!(third.rekeyed(&second).len(), 1);
     assert!(third.call(request(&p, false)).await.is_ok());
     assert_eq!(server.connections(), 1, "another provider, another connection");
+}
+
+/// The vendor sees it end though nobody asks any more.
+#[tokio::test]
+async fn a_connection_that_nobody_uses_for_long_is_closed_though_nobody_asks() {
+    let mut server = Server::start(vec![vec![vec![whole("one")]]]).await;
+    let p = provider(&server.url, long());
+    let fleet = fleet(&p, small());
+    assert!(fleet.call(request(&p, false)).await.is_ok());
+    tokio::time::pause();
+    tokio::time::advance(POOL_IDLE).await;
+    tokio::time::resume();
+    let closed = tokio::time::timeout(Duration::from_secs(20), server.closed());
+    assert!(closed.await.is_ok(), "it is still open");
+    drop(fleet);
 }
 
 #[tokio::test]
