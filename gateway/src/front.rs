@@ -29,6 +29,7 @@ use tower::ServiceExt as _;
 use types::control::Role;
 
 const PROCESSING: HeaderName = HeaderName::from_static("openai-processing-ms");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const NO_SNIFF: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
 
@@ -64,6 +65,8 @@ impl Arrival {
 pub(crate) struct Front {
     app: Arc<App>,
     router: Router,
+    /// How long connections may idle.
+    keep_alive: HeaderValue,
 }
 
 /// All routes; one file each.
@@ -91,7 +94,10 @@ impl Handler for Front {
 
 impl Front {
     pub(crate) fn new(app: Arc<App>) -> Arc<Self> {
-        Arc::new(Front { router: router(app.clone()), app })
+        let idle = app.server.edge.idle_timeout.as_secs();
+        let keep_alive = HeaderValue::try_from(format!("timeout={idle}"));
+        let keep_alive = keep_alive.unwrap_or(HeaderValue::from_static("timeout=0"));
+        Arc::new(Front { router: router(app.clone()), app, keep_alive })
     }
 
     /// Answers one request.
@@ -134,7 +140,7 @@ impl Front {
             let decision = response.headers().get(DECISION).and_then(|id| id.to_str().ok());
             tracing::error!(request_id, decision, route, "answered with an internal error");
         }
-        finish(&mut response, &request_id, received, old);
+        finish(&mut response, &request_id, received, old.then_some(&self.keep_alive));
         self.app.metrics.http(route, response.status().as_u16());
         response
     }
@@ -226,7 +232,13 @@ fn not_allowed(allow: Option<HeaderValue>) -> Response<Body> {
     response
 }
 
-fn finish(response: &mut Response<Payload>, request_id: &str, received: Instant, old: bool) {
+/// `keep_alive`: how long the connection may idle after this; `None` = HTTP/2, which has no such header.
+fn finish(
+    response: &mut Response<Payload>,
+    request_id: &str,
+    received: Instant,
+    keep_alive: Option<&HeaderValue>,
+) {
     let refused = response.status() == StatusCode::METHOD_NOT_ALLOWED;
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(request_id) {
@@ -238,8 +250,14 @@ fn finish(response: &mut Response<Payload>, request_id: &str, received: Instant,
     if refused && !headers.contains_key(ALLOW) {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
     }
-    if !old {
-        // HTTP/2 has no such header; the stream alone ends.
-        headers.remove(CONNECTION);
+    match keep_alive {
+        Some(_) if headers.contains_key(CONNECTION) => {}
+        Some(idle) => {
+            headers.insert(KEEP_ALIVE, idle.clone());
+        }
+        // The stream alone ends.
+        None => {
+            headers.remove(CONNECTION);
+        }
     }
 }

@@ -52,8 +52,10 @@ pub enum Cut {
     MaxConnectionsPerIp,
     /// Nothing came.
     FirstByteTimeout,
-    /// A head came too slowly, or the connection idled.
+    /// A head came too slowly, or no request at all.
     HeaderTimeout,
+    /// No other request came.
+    IdleTimeout,
     /// A body came too slowly.
     BodyTimeout,
     /// The client takes nothing.
@@ -65,12 +67,14 @@ pub enum Cut {
 }
 
 impl Cut {
-    const fn as_str(self) -> &'static str {
+    /// The reason in series, which is also the setting of that name where there is one.
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Cut::MaxConnections => "max_connections",
             Cut::MaxConnectionsPerIp => "max_connections_per_ip",
             Cut::FirstByteTimeout => "first_byte_timeout",
             Cut::HeaderTimeout => "header_timeout",
+            Cut::IdleTimeout => "idle_timeout",
             Cut::BodyTimeout => "body_timeout",
             Cut::WriteStall => "write_stall",
             Cut::Framing => "framing",

@@ -8,6 +8,7 @@ use crate::config::Source;
 use crate::control::spent::Keeper;
 use crate::control::tripwire::Trips;
 use crate::edge::accept::{Acceptor, Handler, Seats};
+use crate::edge::turned_away::TurnedAway;
 use crate::front::Front;
 use crate::notices::{Notices, Told};
 use std::sync::Arc;
@@ -108,6 +109,7 @@ fn accept<H: Handler>(
         stop: stop.clone(),
         kill: app.kill.clone(),
         seats,
+        turned_away: TurnedAway::default(),
     });
     app.tasks.spawn("accept", acceptor.run(listener));
 }

@@ -107,8 +107,10 @@ pub struct Edge {
     pub trusted_proxies: Vec<Net>,
     /// From accept to the first byte, and to the end of the protocol's preface.
     pub first_byte_timeout: Duration,
-    /// From the first byte of a head to its end; also how long a connection may idle.
+    /// From the first byte of a head to its end; also until the first head.
     pub header_timeout: Duration,
+    /// How long a connection may idle between two requests.
+    pub idle_timeout: Duration,
     /// From the head to the end of the body.
     pub body_timeout: Duration,
     /// Least rate of a body, bytes per second; 0 = none.
@@ -148,10 +150,11 @@ impl Default for Edge {
         let requests = types::chat::Limits::default();
         Edge {
             max_connections: 4_096,
-            max_connections_per_ip: 512,
+            max_connections_per_ip: 1_024,
             trusted_proxies: Vec::new(),
             first_byte_timeout: secs(10),
             header_timeout: secs(10),
+            idle_timeout: secs(75),
             body_timeout: secs(30),
             body_rate: 4 * KIB,
             body_rate_after: secs(10),

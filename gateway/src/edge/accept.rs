@@ -3,6 +3,7 @@
 use super::connection;
 use super::payload::Payload;
 use super::peer::{self, Peer};
+use super::turned_away::{self, TurnedAway};
 use crate::config::server::{Edge, Stream};
 use crate::metrics::{Cut, Metrics};
 use crate::tasks::Tasks;
@@ -33,6 +34,7 @@ pub(crate) struct Acceptor<H> {
     /// Fires when every connection must be gone.
     pub(crate) kill: CancellationToken,
     pub(crate) seats: Arc<Seats>,
+    pub(crate) turned_away: TurnedAway,
 }
 
 /// Open connections, in all and per address.
@@ -119,7 +121,21 @@ impl<H: Handler> Acceptor<H> {
                     drop(seat);
                 });
             }
-            Err(cut) => self.metrics.cut(cut),
+            Err(cut) => self.turn_away(stream, cut),
+        }
+    }
+
+    fn turn_away(self: &Arc<Self>, stream: TcpStream, cut: Cut) {
+        self.metrics.cut(cut);
+        let edge = &self.edge;
+        let most =
+            if cut == Cut::MaxConnections { edge.max_connections } else { edge.max_connections_per_ip };
+        if let Some(place) = self.turned_away.one_more(cut, most) {
+            let stop = self.stop.clone();
+            self.tasks.spawn("turned_away", async move {
+                let _ = stop.run_until_cancelled(turned_away::tell(stream, cut, most)).await;
+                drop(place);
+            });
         }
     }
 }

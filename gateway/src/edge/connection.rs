@@ -3,7 +3,7 @@
 use super::accept::{Acceptor, Handler};
 use super::beside::beside;
 use super::framing::{Framing, Limits, Violation};
-use super::io::{Busy, Io, Shared};
+use super::io::{Busy, Io, Late, Patience, Shared};
 use super::payload::Payload;
 use super::peer::Peer;
 use super::request_id;
@@ -12,7 +12,8 @@ use crate::metrics::Cut;
 use crate::tasks::Executor;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::Either;
-use http::{Request, Response};
+use http::header::{CONTENT_LENGTH, HeaderValue};
+use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -41,28 +42,35 @@ pub(super) async fn serve<H: Handler>(acceptor: Arc<Acceptor<H>>, mut stream: Tc
     let patience = acceptor.edge.first_byte_timeout;
     let first = tokio::select! {
         () = acceptor.stop.cancelled() => return,
-        first = tokio::time::timeout(patience, preface(&mut stream)) => first,
+        first = tokio::time::timeout(patience, opening(&mut stream)) => first,
     };
     match first {
         Err(_) => acceptor.metrics.cut(Cut::FirstByteTimeout),
         Ok(None) => {}
-        Ok(Some((prefix, true))) => two(&acceptor, stream, prefix, peer).await,
-        Ok(Some((prefix, false))) => one(&acceptor, stream, prefix, peer).await,
+        Ok(Some(Opening { read, two: true })) => two(&acceptor, stream, read, peer).await,
+        Ok(Some(Opening { read, two: false })) => one(&acceptor, stream, read, peer).await,
     }
 }
 
-/// Reads until the protocol is plain: what was read, and whether it is HTTP/2. `None`: the client left.
-async fn preface(stream: &mut TcpStream) -> Option<(Bytes, bool)> {
+/// The first bytes of a connection.
+pub(super) struct Opening {
+    pub(super) read: Bytes,
+    /// They are of HTTP/2.
+    pub(super) two: bool,
+}
+
+/// Reads until the protocol is plain. `None`: the client left.
+pub(super) async fn opening(stream: &mut TcpStream) -> Option<Opening> {
     let mut read = BytesMut::with_capacity(1024);
     loop {
         if stream.read_buf(&mut read).await.ok()? == 0 {
             return None;
         }
         if read.starts_with(PREFACE) {
-            return Some((read.freeze(), true));
+            return Some(Opening { read: read.freeze(), two: true });
         }
         if !PREFACE.starts_with(&read) {
-            return Some((read.freeze(), false));
+            return Some(Opening { read: read.freeze(), two: false });
         }
     }
 }
@@ -88,7 +96,7 @@ async fn one<H: Handler>(acceptor: &Arc<Acceptor<H>>, stream: TcpStream, prefix:
             // Whatever follows a violation cannot be trusted to be a request: one answer, and the end.
             acceptor.metrics.cut(Cut::Framing);
             if let Some(violation) = shared.violation.get() {
-                conn.into_parts().io.into_inner().refuse(&answer(*violation)).await;
+                conn.into_parts().io.into_inner().refuse(&answer(&refusal(*violation))).await;
             }
         }
         ended => note(acceptor, &shared, ended),
@@ -119,7 +127,7 @@ enum Ended {
     /// By itself.
     Itself(Result<(), hyper::Error>),
     /// It idled, or a head came too slowly.
-    Idle,
+    Idle(Late),
     /// The grace of a shutdown ran out.
     Cut,
     /// Bytes came that are no request.
@@ -129,7 +137,7 @@ enum Ended {
 /// Why it ended, for the counters.
 fn note<H>(acceptor: &Acceptor<H>, shared: &Shared, ended: Ended) {
     let cut = match ended {
-        Ended::Idle => Some(Cut::HeaderTimeout),
+        Ended::Idle(late) => Some(cut_for(late)),
         Ended::Cut => acceptor.kill.is_cancelled().then_some(Cut::Shutdown),
         Ended::Violation => Some(Cut::Framing),
         Ended::Itself(Ok(())) => None,
@@ -143,14 +151,21 @@ fn note<H>(acceptor: &Acceptor<H>, shared: &Shared, ended: Ended) {
     }
 }
 
+const fn cut_for(late: Late) -> Cut {
+    match late {
+        Late::Head => Cut::HeaderTimeout,
+        Late::Request => Cut::IdleTimeout,
+    }
+}
+
 /// What happens to a connection from outside of it.
 enum Signal {
     /// The server stops: what is in work may end.
     Stop,
     /// Nothing may be in work any more.
     Cut,
-    /// It has had nothing to do for as long as a head may take.
-    Idle,
+    /// It has had nothing to do for too long.
+    Idle(Late),
     Violation,
 }
 
@@ -176,9 +191,9 @@ where
                 stopping = true;
             }
             Signal::Cut => return Ended::Cut,
-            Signal::Idle if shared.framed || stopping => return Ended::Idle,
-            Signal::Idle => {
-                acceptor.metrics.cut(Cut::HeaderTimeout);
+            Signal::Idle(late) if shared.framed || stopping => return Ended::Idle(late),
+            Signal::Idle(late) => {
+                acceptor.metrics.cut(cut_for(late));
                 graceful(conn.as_mut());
                 // The goodbye needs a moment; a client that says nothing to it is left.
                 (stopping, last) = (true, true);
@@ -196,12 +211,13 @@ async fn signal<H>(acceptor: &Acceptor<H>, shared: &Shared, stopping: bool, last
         }
         tokio::time::sleep(LAST_WORDS).await;
     };
+    let patience = Patience { head: acceptor.edge.header_timeout, idle: acceptor.edge.idle_timeout };
     tokio::select! {
         biased;
         () = shared.violated.notified() => Signal::Violation,
         () = acceptor.stop.cancelled(), if !stopping => Signal::Stop,
         () = over => Signal::Cut,
-        () = shared.idle_for(acceptor.edge.header_timeout) => Signal::Idle,
+        late = shared.idle_for(patience) => Signal::Idle(late),
     }
 }
 
@@ -253,16 +269,29 @@ impl HttpBody for Guarded {
     }
 }
 
-/// The answer to bytes that never became a request.
-fn answer(v: Violation) -> Vec<u8> {
-    let failure = Failure::new(v.status, v.code, v.message);
+/// What bytes are told that never became a request.
+fn refusal(v: Violation) -> Failure {
+    Failure::new(v.status, v.code, v.message).closing()
+}
+
+/// The answer to a connection that is closed after it.
+pub(super) fn answer(failure: &Failure) -> Vec<u8> {
     let body = failure.body().to_string();
-    format!(
-        "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nx-request-id: {}\r\nx-should-retry: false\r\nconnection: close\r\n\r\n{body}",
-        v.status.as_u16(),
-        v.status.canonical_reason().unwrap_or("Error"),
-        body.len(),
-        request_id::fresh(),
-    )
-    .into_bytes()
+    let mut headers = HeaderMap::new();
+    failure.headers(&mut headers);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    if let Ok(id) = HeaderValue::from_str(&request_id::fresh()) {
+        headers.insert(request_id::HEADER, id);
+    }
+    let (code, reason) = (failure.status.as_u16(), failure.status.canonical_reason().unwrap_or("Error"));
+    let mut answer = format!("HTTP/1.1 {code} {reason}\r\n").into_bytes();
+    for (name, value) in &headers {
+        answer.extend_from_slice(name.as_str().as_bytes());
+        answer.extend_from_slice(b": ");
+        answer.extend_from_slice(value.as_bytes());
+        answer.extend_from_slice(b"\r\n");
+    }
+    answer.extend_from_slice(b"\r\n");
+    answer.extend_from_slice(body.as_bytes());
+    answer
 }

@@ -107,6 +107,11 @@ impl Framing {
         Framing { limits, state: State::Head, line: Vec::new(), head: Head::default() }
     }
 
+    /// A head has begun and not ended.
+    pub(crate) fn in_head(&self) -> bool {
+        self.state == State::Head && (self.head.request_line || !self.line.is_empty())
+    }
+
     /// Takes bytes as they were read.
     pub(crate) fn push(&mut self, mut bytes: &[u8]) -> Result<(), Violation> {
         while !bytes.is_empty() {

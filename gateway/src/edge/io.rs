@@ -7,7 +7,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -33,8 +33,36 @@ pub(super) struct Shared {
     active: AtomicUsize,
     /// The client does not take what it was sent.
     waits: AtomicBool,
+    quiet: Mutex<Quiet>,
+}
+
+/// Since when a connection has nothing to do, and what of a request there is.
+#[derive(Debug)]
+struct Quiet {
     /// When the last request ended, or the connection began.
-    idle_since: Mutex<Instant>,
+    since: Instant,
+    /// When the head began that is being read.
+    head: Option<Instant>,
+    /// A request has come.
+    asked: bool,
+}
+
+/// How long a connection may have nothing to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// From the beginning of a head to its end, and until the first request.
+    pub(super) head: Duration,
+    /// Between two requests.
+    pub(super) idle: Duration,
+}
+
+/// What a connection was waited for in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Late {
+    /// The end of a head.
+    Head,
+    /// Another request.
+    Request,
 }
 
 impl Shared {
@@ -46,13 +74,14 @@ impl Shared {
             stalled: AtomicBool::new(false),
             active: AtomicUsize::new(0),
             waits: AtomicBool::new(false),
-            idle_since: Mutex::new(Instant::now()),
+            quiet: Mutex::new(Quiet { since: Instant::now(), head: None, asked: false }),
         })
     }
 
     /// A request begins; it ends when the guard is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Busy {
         self.active.fetch_add(1, Ordering::SeqCst);
+        self.quiet().asked = true;
         Busy(self.clone())
     }
 
@@ -60,24 +89,42 @@ impl Shared {
         self.active.load(Ordering::SeqCst) > 0
     }
 
-    /// Waits until nothing has been in work, and nothing on its way to the client, for so long.
-    pub(super) async fn idle_for(&self, patience: Duration) {
+    /// Waits until nothing has been in work, and nothing on its way to the client, for too long.
+    pub(super) async fn idle_for(&self, patience: Patience) -> Late {
         loop {
-            let idle = self.idle_since().elapsed();
+            let (late, left) = self.waits_for(patience);
             let working = self.is_busy() || self.waits.load(Ordering::SeqCst);
-            if !working && idle >= patience {
-                return;
+            if !working && left.is_zero() {
+                return late;
             }
-            tokio::time::sleep(if working { patience } else { patience.saturating_sub(idle) }).await;
+            // A head may begin at any time, and has its own time then.
+            tokio::time::sleep(if working { patience.head } else { left.min(patience.head) }).await;
         }
     }
 
-    fn idle_since(&self) -> Instant {
-        *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is waited for, and for how long still.
+    fn waits_for(&self, patience: Patience) -> (Late, Duration) {
+        let quiet = self.quiet();
+        let (late, since, most) = match quiet.head {
+            Some(begun) => (Late::Head, begun.max(quiet.since), patience.head),
+            None if quiet.asked => (Late::Request, quiet.since, patience.idle),
+            None => (Late::Head, quiet.since, patience.head),
+        };
+        (late, most.saturating_sub(since.elapsed()))
+    }
+
+    /// Notes whether a head is being read.
+    fn reads_head(&self, reading: bool) {
+        let mut quiet = self.quiet();
+        quiet.head = reading.then(|| quiet.head.unwrap_or_else(Instant::now));
+    }
+
+    fn quiet(&self) -> MutexGuard<'_, Quiet> {
+        self.quiet.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn idles_from_now(&self) {
-        *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.quiet().since = Instant::now();
     }
 }
 
@@ -182,6 +229,7 @@ impl AsyncRead for Io {
                 // Within a body: whoever reads it is told, and answers.
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation.message)));
             }
+            me.shared.reads_head(framing.in_head());
         }
         Poll::Ready(Ok(()))
     }

@@ -13,3 +13,4 @@ pub(crate) mod json;
 pub(crate) mod payload;
 pub(crate) mod peer;
 pub(crate) mod request_id;
+pub(crate) mod turned_away;

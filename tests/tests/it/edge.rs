@@ -13,6 +13,7 @@ const SETTINGS: &str = "
 edge:
   first_byte_timeout: 3s
   header_timeout: 4s
+  idle_timeout: 4s
   body_timeout: 7s
   body_rate: 4KiB
   body_rate_after: 2s
@@ -74,6 +75,61 @@ async fn silent_and_slow_clients_are_cut() {
     assert!(idle.closed().await, "an idle connection");
     assert_eq!(vendor.count(), 1);
     lives(&house).await;
+}
+
+/// How long a connection may idle is not how long a head may take.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_may_idle_for_longer_than_a_head_may_take() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let settings = "edge: { header_timeout: 2s, idle_timeout: 1m }\n";
+    let house = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).settings(settings);
+    let house = house.start().await;
+    let (first, mut idle) = say(&house, plain(&chat())).await;
+    let first = first.unwrap();
+    assert_eq!((first.status, first.header("keep-alive")), (200, Some("timeout=60")));
+    let half = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n";
+    let mut late = Socket::open(house.addr()).await;
+    late.send(half).await;
+    assert!(late.response().await.is_none_or(|r| r.status == 408), "a head that began later is over");
+
+    idle.send(plain(&chat())).await;
+    assert_eq!(idle.response().await.map(|r| r.status), Some(200), "its connection is still there");
+    // Now that a head has begun, it has to end in time on this one, too.
+    idle.send(half).await;
+    assert!(idle.response().await.is_none_or(|r| r.status == 408));
+    let metrics = house.client().get("/metrics").await.text();
+    assert!(metrics.contains("turnout_connections_cut_total{reason=\"header_timeout\"} 2"), "{metrics}");
+    assert!(!metrics.contains("reason=\"idle_timeout\""), "{metrics}");
+}
+
+/// Who finds no place is told which bound that is, and the log tells whoever runs the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_too_many_is_told_so() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let settings = "edge: { max_connections_per_ip: 4 }\n";
+    let house = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).settings(settings);
+    let house = house.start().await;
+    let mut held = Vec::new();
+    // Connections that the start-up made may still count at first.
+    let refused = loop {
+        let (answer, socket) = say(&house, plain(&chat())).await;
+        match answer {
+            Some(answer) if answer.status == 200 => held.push(socket),
+            refused => break (refused, socket),
+        }
+        assert!(held.len() <= 4, "more are served than may be open");
+    };
+    let (Some(answer), mut socket) = refused else { panic!("it was closed without a word") };
+    let error = answer.error(503);
+    assert_eq!(error["code"], "too_many_connections", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("edge.max_connections_per_ip"), "{error}");
+    let told = (answer.header("retry-after"), answer.header("x-should-retry"), answer.header("connection"));
+    assert_eq!(told, (Some("1"), Some("true"), Some("close")));
+    assert!(socket.closed().await);
+    assert!(house.log().contains("edge.max_connections_per_ip"), "{}", house.log());
+    held.clear();
+    let served = async || say(&house, plain(&chat())).await.0.is_some_and(|r| r.status == 200);
+    while !served().await {}
 }
 
 /// One byte of a head at a time, for ever: each byte is in time, the head is not.
