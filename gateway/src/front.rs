@@ -4,6 +4,7 @@ use crate::admin::bearer;
 use crate::app::App;
 use crate::control::refusals::Refusal;
 use crate::control::{Actor, Need};
+use crate::cors;
 use crate::edge::accept::Handler;
 use crate::edge::payload::Payload;
 use crate::edge::peer::{self, Peer};
@@ -110,8 +111,12 @@ impl Front {
         let request_id = request_id::of(&parts.headers);
         let route = routes::of(parts.uri.path());
         let old = parts.version <= Version::HTTP_11;
+        let origins = &self.app.server.origins;
+        let allowed = cors::allowed(origins, &parts.headers);
         let mut response = match gate::check(&parts, self.app.server.edge.uri_bytes) {
             Err(refused) => refused.into_response().map(Payload::from),
+            // A browser asks without the key.
+            Ok(()) if let Some(told) = cors::preflight(allowed.as_ref(), &parts) => told.map(Payload::from),
             Ok(()) => {
                 let asks_upgrade = parts.headers.contains_key(http::header::UPGRADE);
                 let given = parts.headers.contains_key(request_id::HEADER);
@@ -141,6 +146,7 @@ impl Front {
             tracing::error!(request_id, decision, route, "answered with an internal error");
         }
         finish(&mut response, &request_id, received, old.then_some(&self.keep_alive));
+        cors::tell(origins, allowed, response.headers_mut());
         self.app.metrics.http(route, response.status().as_u16());
         response
     }

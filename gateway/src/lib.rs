@@ -10,6 +10,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 mod control;
+mod cors;
 pub mod disk;
 mod edge;
 pub mod error;

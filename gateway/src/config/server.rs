@@ -9,6 +9,7 @@ mod address;
 mod keys;
 mod read;
 
+pub use crate::cors::Origin;
 pub use crate::edge::peer::Net;
 pub use crate::signing::PublicKey;
 pub use address::{NOT_SERVED, address};
@@ -65,6 +66,8 @@ pub struct Server {
     pub tripwire: TripwireAction,
     /// `/metrics` asks for a key of the control API.
     pub metrics_key: bool,
+    /// Whose pages may ask in a browser.
+    pub origins: Vec<Origin>,
 }
 
 impl Default for Server {
@@ -92,6 +95,7 @@ impl Default for Server {
             default_budget: 10.0,
             tripwire: TripwireAction::default(),
             metrics_key: false,
+            origins: Vec::new(),
         }
     }
 }

@@ -132,6 +132,55 @@ async fn a_connection_too_many_is_told_so() {
     while !served().await {}
 }
 
+/// A browser asks before a page of another origin may: the same questions as a real one sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_origins_that_are_named_may_ask() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let plan = || Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one"));
+    let named = plan().settings("cors: { origins: [\"https://chat.example.com\"] }\n").start().await;
+    let (any, none) = (plan().settings("cors: { origins: [\"*\"] }\n").start().await, plan().start().await);
+    let preflight = |origin: &str| {
+        format!(
+            "OPTIONS /v1/chat/completions HTTP/1.1\r\nhost: x\r\norigin: {origin}\r\naccess-control-request-method: POST\r\n\
+             access-control-request-headers: authorization,content-type,x-stainless-lang\r\n\
+             access-control-request-private-network: true\r\nsec-fetch-mode: cors\r\n\r\n"
+        )
+    };
+    let ask = |origin: &str| {
+        let body = chat();
+        let head = format!("host: x\r\norigin: {origin}\r\ncontent-type: application/json\r\n");
+        post(&format!("{head}content-length: {}\r\n", body.len()), &body)
+    };
+    let (page, other) = ("https://chat.example.com", "https://evil.example.com");
+    for (house, origin, allowed) in
+        [(&named, page, Some(page)), (&named, other, None), (&any, other, Some("*")), (&none, page, None)]
+    {
+        let asked = say(house, preflight(origin)).await.0.unwrap();
+        let header = |name| asked.header(name).unwrap_or("-").to_owned();
+        assert_eq!(asked.header("access-control-allow-origin"), allowed, "{origin}: {asked:?}");
+        if allowed.is_some() {
+            assert_eq!((asked.status, asked.text().as_str()), (204, ""), "{asked:?}");
+            assert!(header("access-control-allow-methods").contains("POST"));
+            let names = "authorization,content-type,x-stainless-lang";
+            assert_eq!(header("access-control-allow-headers"), names, "`*` does not stand for authorization");
+            assert_eq!(header("access-control-allow-private-network"), "true");
+        } else {
+            assert_eq!(asked.status, 405, "{asked:?}");
+        }
+        let answer = say(house, ask(origin)).await.0.unwrap();
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, allowed), "{origin}");
+        let shown = answer.header("access-control-expose-headers");
+        assert_eq!(shown, allowed.map(|_| "*"), "headers such as retry-after are there to be read");
+    }
+    // A refusal can be read, too; and who has no origin, no browser that is, is told nothing of all this.
+    let refused =
+        say(&named, format!("GET /v1/none HTTP/1.1\r\nhost: x\r\norigin: {page}\r\n\r\n")).await.0.unwrap();
+    assert_eq!((refused.status, refused.header("access-control-allow-origin")), (404, Some(page)));
+    assert_eq!(refused.header("vary"), Some("origin"));
+    let plain = say(&named, plain(&chat())).await.0.unwrap();
+    assert_eq!((plain.status, plain.header("access-control-allow-origin")), (200, None));
+}
+
 /// One byte of a head at a time, for ever: each byte is in time, the head is not.
 async fn drip(addr: std::net::SocketAddr) {
     let mut socket = Socket::open(addr).await;

@@ -1,6 +1,6 @@
 //! Every key of the settings, its place, and what may stand there: the ranges and caps of `reliability.md` §2.
 
-use super::{KIB, MIB, Net, PublicKey, Server, secs};
+use super::{KIB, MIB, Net, Origin, PublicKey, Server, secs};
 use crate::control::tripwire::TripwireAction;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -27,6 +27,7 @@ pub(super) enum Slot<'a> {
     Headers(&'a mut Vec<String>),
     Nets(&'a mut Vec<Net>),
     PublicKeys(&'a mut Vec<PublicKey>),
+    Origins(&'a mut Vec<Origin>),
 }
 
 /// Every key, as in the file; in the environment `edge.max_headers` is `TURNOUT_EDGE__MAX_HEADERS`.
@@ -123,6 +124,7 @@ pub const KEYS: &[&str] = &[
     "keys.tripwire_action",
     "limits.patience",
     "metrics.require_key",
+    "cors.origins",
     "shadow.usd_per_day",
 ];
 
@@ -221,6 +223,7 @@ pub(super) fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
         "limits.patience" => Slot::Time(&mut n.patience, Duration::ZERO..=secs(60)),
         "shadow.usd_per_day" => Slot::Dollars(&mut n.shadow_usd, 0.0..=1_000_000.0),
         "metrics.require_key" => Slot::Flag(&mut s.metrics_key),
+        "cors.origins" => Slot::Origins(&mut s.origins),
         "keys.default_budget" => Slot::Dollars(&mut s.default_budget, 0.01..=1_000_000.0),
         "keys.tripwire_action" => Slot::Tripwire(&mut s.tripwire),
         "reload.debounce" => Slot::Time(&mut s.reload.debounce, least..=secs(60)),
@@ -300,6 +303,7 @@ mod tests {
             Slot::Headers(names) => list(names.is_empty(), "names of headers"),
             Slot::Nets(nets) => list(nets.is_empty(), "addresses and nets"),
             Slot::PublicKeys(keys) => list(keys.is_empty(), "public keys"),
+            Slot::Origins(origins) => list(origins.is_empty(), "origins"),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Reading settings from the file and from the environment, with every problem at its place.
 
 use super::keys::{KEYS, Slot, groups, siblings, slot};
-use super::{GIB, KIB, MIB, Net, PREFIX, PublicKey, Server, address};
+use super::{GIB, KIB, MIB, Net, Origin, PREFIX, PublicKey, Server, address};
 use crate::control::tripwire::TripwireAction;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -152,6 +152,13 @@ fn apply(server: &mut Server, r: &mut Reader<'_>, key: &str, at: types::doc::Spa
                 *place = nets;
             }
         }
+        Slot::Origins(place) => {
+            let Some(list) = r.list(node, key) else { return };
+            let origins: Option<Vec<Origin>> = list.iter().map(|n| origin(r, n, key)).collect();
+            if let Some(origins) = origins {
+                *place = origins;
+            }
+        }
         Slot::PublicKeys(place) => {
             let Some(list) = r.list(node, key) else { return };
             // Of several keys one that cannot be read must not leave the others to decide alone.
@@ -194,6 +201,18 @@ fn net(r: &mut Reader<'_>, node: &Node, key: &str) -> Option<Net> {
         key.clone_into(&mut d.field);
     }
     net
+}
+
+/// Where pages come from.
+fn origin(r: &mut Reader<'_>, node: &Node, key: &str) -> Option<Origin> {
+    let text = r.string(node, key)?;
+    let origin = Origin::parse(&text);
+    if origin.is_none() {
+        let d = r.error("104", node.span, format!("`{text}` is no origin"));
+        d.expected = Some(Origin::EXPECTED.to_owned());
+        key.clone_into(&mut d.field);
+    }
+    origin
 }
 
 /// A public key.
