@@ -146,8 +146,7 @@ impl Runs {
         is_kept(&row)?;
         let entries = self.whole_journal(id).await?;
         version::check(id, &entries).map_err(refused)?;
-        let resolved = |e: &&Entry| matches!(&e.record, Record::NodeResolved { frame, .. } if frame == after);
-        let Some(up_to) = entries.iter().rev().find(resolved).map(|e| e.seq) else {
+        let Some(up_to) = end_of(after, &entries) else {
             let message =
                 format!("`{after}` has not resolved in run `{id}`; GET /v1/runs/{id}/trace lists what has");
             return Err(Failure::Invalid { param: "after".to_owned(), message });
@@ -336,6 +335,58 @@ fn not_recorded(id: &str, why: &str) -> Failure {
     Failure::Conflict { code: "not_recorded", message, details: Value::Null }
 }
 
+/// The record with which what a fork begins with ends, for one that goes on after a node instance: the last time that this
+/// resolved, or an earlier one where forks since then have only repeated what had led to it, for that is in what they
+/// copied. `None` = it has not resolved.
+fn end_of(after: &str, entries: &[Entry]) -> Option<u64> {
+    let last = |entries: &[Entry]| {
+        let resolved = |e: &Entry| matches!(&e.record, Record::NodeResolved { frame, .. } if frame == after);
+        entries.iter().rposition(resolved)
+    };
+    let mut end = last(entries)?;
+    loop {
+        let walked = entries.get(..end)?;
+        let repetition = last_anew(walked).and_then(|anew| {
+            let (before, again) = walked.split_at_checked(anew)?;
+            let ((fork, again), earlier) = (again.split_first()?, last(before)?);
+            let seq = entries.get(earlier)?.seq;
+            (is_plain_fork(&fork.record) && again.iter().all(|e| repeats(&e.record, seq))).then_some(earlier)
+        });
+        match repetition {
+            Some(earlier) => end = earlier,
+            None => return entries.get(end).map(|e| e.seq),
+        }
+    }
+}
+
+/// A fork that goes on under the plan of the run it comes from.
+fn is_plain_fork(record: &Record) -> bool {
+    matches!(record, Record::Resumed { why, plan: PlanChoice::Pinned, .. } if why == account::FORKED)
+}
+
+/// Whether a record of a walk adds nothing to those up to `end`: no decision, no answer but one from there.
+fn repeats(record: &Record, end: u64) -> bool {
+    match record {
+        Record::CallResult { result, .. } => {
+            result.get("from").and_then(Value::as_u64).is_some_and(|from| from <= end)
+        }
+        Record::NodeStarted { .. }
+        | Record::CallIntent { maybe_billed_twice: false, .. }
+        | Record::Time { .. }
+        | Record::ValidatorResult { .. }
+        | Record::Edge { .. }
+        | Record::NodeResolved { .. }
+        | Record::Stream { .. } => true,
+        Record::CallIntent { .. }
+        | Record::RunStarted { .. }
+        | Record::Decision { .. }
+        | Record::Suspended { .. }
+        | Record::Resumed { .. }
+        | Record::Budget { .. }
+        | Record::RunFinished { .. } => false,
+    }
+}
+
 /// Where in a journal its run was last walked anew, if it was.
 pub(super) fn last_anew(entries: &[Entry]) -> Option<usize> {
     entries.iter().rposition(|e| matches!(e.record, Record::Resumed { anew: true, .. }))
@@ -409,6 +460,50 @@ mod tests {
         // A wrong one is for whoever reads it to refuse.
         check(r#"{"model":null}"#, r#"{"model":null}"#);
         check("[]", "[]");
+    }
+
+    #[test]
+    fn a_fork_of_a_fork_begins_with_no_repetition() {
+        let node = |outcome: &str| {
+            let (frame, node) = ("each".to_owned(), "map".to_owned());
+            Record::NodeResolved { frame, node, outcome: outcome.to_owned(), note: None }
+        };
+        let answer = |from: Option<u64>| {
+            let result = from.map_or_else(|| json!({"calls": []}), |from| json!({"from": from}));
+            Record::CallResult { effect: "each[0]/one#0.1:model".into(), result, cost: None, tokens: 0 }
+        };
+        let resumed = |why: &str, plan| Record::Resumed {
+            why: why.to_owned(),
+            plan,
+            posts: Vec::new(),
+            anew: true,
+            retry: Vec::new(),
+        };
+        let forked = || resumed(account::FORKED, PlanChoice::Pinned);
+        let check = |records: &[Record], want: Option<u64>| {
+            let entries = (1..).zip(records.iter().cloned());
+            let entries: Vec<Entry> =
+                entries.map(|(seq, record)| Entry { seq, ts_ms: 0, epoch: 1, record }).collect();
+            assert_eq!(end_of("each", &entries), want, "{records:?}");
+        };
+        check(&[answer(None)], None);
+        check(&[answer(None), node("ok"), answer(None)], Some(2));
+        let first = [answer(None), node("ok"), forked(), answer(Some(1)), node("ok")];
+        check(&first, Some(2));
+        check(&[&first[..], &[forked(), answer(Some(4)), node("ok")]].concat(), Some(2));
+        let second =
+            [&first[..2], &[forked(), answer(Some(1)), node("ok"), forked(), answer(Some(1)), node("ok")]];
+        check(&second.concat(), Some(2));
+        // What was asked anew, or came after that, is not in what was copied; nor is another decision, plan or resumption.
+        check(&[answer(None), node("ok"), forked(), answer(None), node("ok")], Some(5));
+        check(&[answer(None), node("ok"), answer(None), forked(), answer(Some(3)), node("ok")], Some(6));
+        for other in [resumed("asked", PlanChoice::Pinned), resumed(account::FORKED, PlanChoice::Latest)] {
+            check(&[answer(None), node("ok"), other, answer(Some(1)), node("ok")], Some(5));
+        }
+        check(
+            &[answer(None), node("ok"), forked(), Record::Budget { budget: "usd".into() }, node("ok")],
+            Some(5),
+        );
     }
 
     #[test]
