@@ -186,7 +186,7 @@ pub fn parameters(name: &str) -> Vec<String> {
 #[must_use]
 pub fn impossible(request: &ChatRequest) -> Option<(String, String)> {
     let why = schema::compiled(json_schema::asked(request)?).err()?;
-    Some(("response_format.json_schema.schema".to_owned(), format!("the schema cannot be used: {why}")))
+    Some(("response_format.json_schema.schema".to_owned(), why.to_string()))
 }
 
 /// The checks that a request implies by the form of answer it asks for; none for prose.

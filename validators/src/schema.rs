@@ -111,7 +111,7 @@ fn compile(schema: &Value, draft: Option<Draft>) -> Compiled {
             let why = format!("the schema refers to what it does not hold, and nothing is fetched: {e}");
             return Err(cut(&why, crate::MAX_EXCERPT).into());
         }
-        Ok(Err(e)) => return Err(cut(&format!("the schema is not usable: {e}"), crate::MAX_EXCERPT).into()),
+        Ok(Err(e)) => return Err(unusable(&e)),
         Err(_) => return Err("the schema engine cannot take this schema".into()),
     };
     let known = draft.unwrap_or_else(|| Draft::default().detect(schema));
@@ -119,6 +119,15 @@ fn compile(schema: &Value, draft: Option<Draft>) -> Compiled {
     let own = Draft::default().detect(schema) != Draft::Unknown;
     let nodes = Arc::new(Nodes::new(schema, own.then_some(known)));
     Ok(Arc::new(Schema { validator, nodes }))
+}
+
+/// What in a schema is wrong, by its place: whoever wrote it by program has hundreds of lines to search.
+fn unusable(e: &ValidationError<'_>) -> Arc<str> {
+    let place = match e.instance_path().as_str() {
+        "" => String::new(),
+        place => format!(" at `{place}`"),
+    };
+    cut(&format!("the schema is not usable{place}: {e}"), crate::MAX_EXCERPT).into()
 }
 
 /// Refuses what is nested too deep, too large, or points outside of itself.
@@ -252,7 +261,17 @@ mod tests {
             refused(&json!({"properties": {"a": {"items": {"$ref": "x.json"}}}}))
                 .contains("nothing is fetched")
         );
-        assert!(refused(&json!({"type": "nonsense"})).contains("not usable"));
+        assert!(refused(&json!({"type": "nonsense"})).contains("not usable at `/type`"));
+        // Its place, for one of hundreds of lines.
+        let marked = |mark: Value| json!({"type": "object", "properties": {"a": {"type": "object", "properties": {"b": mark}}}});
+        for (mark, place) in [
+            (json!({"type": "string", "required": true}), "required"),
+            (json!({"type": "None"}), "type"),
+            (json!({"type": "string", "pattern": "^v.*\\Z"}), "pattern"),
+        ] {
+            let told = refused(&marked(mark));
+            assert!(told.contains(&format!("at `/properties/a/properties/b/{place}`: ")), "{told}");
+        }
         let mut deep = json!({"type": "string"});
         for _ in 0..70 {
             deep = json!({"not": deep});
