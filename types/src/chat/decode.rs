@@ -216,6 +216,7 @@ fn read(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error> {
             "messages" => {
                 seen_messages = true;
                 request.messages = messages::read(json, limits)?;
+                results::place(&mut request.messages);
             }
             "stream" => request.stream = optional(json, pointer, BOOLEAN)?.unwrap_or(false),
             "stream_options" => {
