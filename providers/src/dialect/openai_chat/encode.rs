@@ -70,6 +70,7 @@ pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
         // What the client demands is of tools of its own.
         plan.drop.extend(["tool_choice", "functions", "function_call"]);
     }
+    plan.no_tools(call);
     if let Some(choice) = call.edits.tool_choice.as_ref().filter(|_| !call.edits.without_tools) {
         plan.set.extend(tool_choice(choice).map(|json| ("tool_choice", New::Json(json.into()))));
     }
@@ -96,6 +97,20 @@ impl<'a> Plan<'a> {
             options.insert("include_usage".into(), Value::Bool(true));
             self.set.push(("stream_options", New::Json(Value::Object(options).to_string().into())));
         }
+    }
+
+    /// Vendors refuse an empty list of tools, and a word on how tools are used where there are none; libraries send both for
+    /// agents without tools. That one must be used stays: it cannot be, which the vendor says.
+    fn no_tools(&mut self, call: &'a Call) {
+        let request = &call.request;
+        if !request.tools.is_empty() || call.edits.tools.is_some() || call.edits.without_tools {
+            return;
+        }
+        let mut leave_out = vec!["tools", "functions", "parallel_tool_calls"];
+        if matches!(request.tool_choice, ToolChoice::Auto | ToolChoice::None) {
+            leave_out.extend(["tool_choice", "function_call"]);
+        }
+        self.drop.extend(leave_out.into_iter().filter(|name| request.raw(name).is_some()));
     }
 
     /// Lists of labels and checks in the form of LiteLLM are meant for us, and no vendor takes them.
