@@ -387,6 +387,28 @@ fn a_model_that_changes_is_noticed_and_what_was_learned_of_it_forgotten() {
 }
 
 #[test]
+fn a_few_milliseconds_are_no_change_of_a_model_and_a_slower_one_is() {
+    let check = |quick: f64, slow: f64| {
+        let (mut l, stats) = saving();
+        for i in 0..600_u64 {
+            let mut o = outcome(i, "p/a", 1.0);
+            let call = &mut o.observations[0];
+            // Scatter of a tenth, the same every time.
+            let scatter = 0.95 + (i % 11) as f64 / 100.0;
+            let writes = if i < 300 { quick } else { slow } * scatter;
+            (call.ttft_ms, call.total_ms, call.output_tokens) = (Some(1.0), 1.0 + writes, 40);
+            l.outcome(i, &o);
+        }
+        l.batch_done();
+        stats.load().changes.iter().map(|c| (c.aspect, c.way)).collect::<Vec<_>>()
+    };
+    // As where ten more are served at once on the same processors.
+    assert_eq!(check(1.0, 4.0), []);
+    assert_eq!(check(5.0, 2.0), []);
+    assert_eq!(check(400.0, 1_200.0), [(Aspect::Latency, Way::Up)]);
+}
+
+#[test]
 fn a_model_that_is_likened_to_another_is_doubted_no_more_than_that_one() {
     let (mut l, stats) = taught(600);
     l.liken("p/a", "p/b");

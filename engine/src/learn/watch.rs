@@ -14,6 +14,9 @@ use types::profile::Cell;
 
 /// Time to the first token of a model that has never streamed, milliseconds: the matrix' default.
 const TTFT_MS: f64 = 800.0;
+/// Milliseconds of an answer that say nothing of its model: what waits for a processor or a packet here. A change by a few of
+/// them is none, however much it is of an answer that takes as many; of one that takes a second it is hardly a part.
+const NOISE_MS: f64 = 50.0;
 /// What remains of what was learned of a model that has changed, and of the trust in its prior.
 const KEPT: f64 = 0.2;
 /// Trust in the prior of a model that is known to be another. With none at all, outcomes could not be told from the prior
@@ -130,9 +133,9 @@ impl Learner {
         }
         m.output_tokens.add(f64::from(seen.output_tokens), discount);
         let begun = seen.ttft_ms.unwrap_or_else(|| m.ttft.median(TTFT_MS).min(seen.total_ms * 0.9));
-        let per_token = (seen.total_ms - begun) / f64::from(seen.output_tokens);
-        m.per_token.add(per_token, discount);
-        if let Some(way) = watched.latency.see(point.kind(), per_token, discount) {
+        let (writes, tokens) = (seen.total_ms - begun, f64::from(seen.output_tokens));
+        m.per_token.add(writes / tokens, discount);
+        if let Some(way) = watched.latency.see(point.kind(), (writes + NOISE_MS) / tokens, discount) {
             self.changed(&seen.model, Aspect::Latency, way, family);
         }
     }
