@@ -89,7 +89,7 @@ pub(super) fn assemble(
     let mut calls = calls((inner, view), &made, &admission, (&ledger, &after), reach, &trace);
     // What no journal keeps word of.
     let begins = || Begins::of(&inner.store, &admission.who, &made.decision, (None, held.as_ref()));
-    calls.begins = (keep == Keep::Live).then(begins);
+    calls.begins = matches!(keep, Keep::Live { .. }).then(begins);
     let after = Arc::new(calls.clone());
     let out = Arc::new(Out { calls: calls.clone() });
     let profile = profiler::profile(&made.request);

@@ -21,8 +21,8 @@ use types::doc::SourceFile;
 
 impl Runs {
     /// Repeats a run as [`Runs::replay`] does, and where that asks for what is not on record, repeats it once more with
-    /// calls: of models, and of tools and checks that change nothing, for at most `usd`. That is a request of `who`, on
-    /// record under `record`, and teaches nobody.
+    /// calls: of models, and of tools and checks that change nothing, for at most `usd`. Under a file that is not the
+    /// workflow in force models alone are called. That is a request of `who`, on record under `record`, and teaches nobody.
     ///
     /// # Errors
     /// As for [`Runs::replay`]; a key that did not ask for the run, a limit that is reached, or too much in flight.
@@ -60,9 +60,16 @@ impl Runs {
         let Some((started, decision)) = known else {
             return Ok(dry);
         };
-        let workflow = match file {
-            Some(file) => self.instead(&file)?,
-            None => made::pinned(service, &view, &row.head, started).await?,
+        let (workflow, outside) = match file {
+            Some(file) => {
+                let workflow = self.instead(&file)?;
+                // Tools and checks outside take the operator's credentials along, and run code: what they are asked is
+                // the operator's to say.
+                let in_force = view.bundle.library.get(file.stem());
+                let is_known = in_force.is_some_and(|w| w.plan_hash == workflow.plan_hash);
+                (workflow, is_known)
+            }
+            None => (made::pinned(service, &view, &row.head, started).await?, true),
         };
         let mut made = made::again(&row.head, workflow, submission, started, decision)?;
         // Beside what was paid then: a model of unknown price fits under no ceiling.
@@ -75,7 +82,8 @@ impl Runs {
         made.decision.request_id.clone_from(&record);
         let admission = Admission::new(row.head.id.clone(), who.clone(), Instant::now());
         let admitted = Admitted { admission, permit, held };
-        let walk = assemble(service, &view, made, entries, admitted, (Keep::Live, Some(usd)), None);
+        let walk =
+            assemble(service, &view, made, entries, admitted, (Keep::Live { outside }, Some(usd)), None);
         let (shared, mut tree) = (walk.shared, walk.tree);
         // It ends here, whoever leaves meanwhile, under a name of its own; what was called before is on record.
         (tree.goes_on, tree.before) = (false, Ledger::default());

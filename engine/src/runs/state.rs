@@ -293,7 +293,8 @@ impl Shared {
         if let Some(key) = s.next_done() {
             return s.write_and_give(key, self.keep);
         }
-        let stands_still = self.keep == Keep::Repeat || self.keep == Keep::Live && !s.is_under_way();
+        let stands_still =
+            self.keep == Keep::Repeat || matches!(self.keep, Keep::Live { .. }) && !s.is_under_way();
         if !s.missing.is_empty() && stands_still {
             return Turn::Missing;
         }

@@ -656,19 +656,23 @@ edges:
         retry: Vec::new(),
     });
     let named = |effects: &[&str]| effects.iter().map(|e| (*e).to_owned()).collect::<Vec<_>>();
-    let check = async |tool: &str, temperature: &str, called: &[&str], would_call: &[&str]| {
-        let script = Script::new(2);
-        let walk = begin(&text(tool, temperature), &journal, Keep::Live, &script, "hi");
-        let shared = walk.shared.clone();
-        let stop = repeat(walk.run, &shared).await;
-        assert_eq!((shared.called(), shared.missing()), (named(called), named(would_call)));
-        let went_out: u32 = script.out.lock().unwrap().values().sum();
-        assert_eq!(went_out as usize, called.len(), "what is on record is given");
-        assert_eq!(matches!(stop, Stop::Ended(_)), would_call.is_empty(), "{stop:?}");
-    };
+    let check =
+        async |(tool, temperature, outside): (&str, &str, bool), called: &[&str], would_call: &[&str]| {
+            let script = Script::new(2);
+            let walk = begin(&text(tool, temperature), &journal, Keep::Live { outside }, &script, "hi");
+            let shared = walk.shared.clone();
+            let stop = repeat(walk.run, &shared).await;
+            assert_eq!((shared.called(), shared.missing()), (named(called), named(would_call)));
+            let went_out: u32 = script.out.lock().unwrap().values().sum();
+            assert_eq!(went_out as usize, called.len(), "what is on record is given");
+            assert_eq!(matches!(stop, Stop::Ended(_)), would_call.is_empty(), "{stop:?}");
+        };
     let (model, tool) = ("right#0.1:model", "act#0.1:tool");
-    check("look", "0.5", &[], &[]).await;
-    check("look", "0.7", &[model], &[]).await;
-    check("send", "0.5", &[], &[tool]).await;
-    check("send", "0.7", &[model], &[tool]).await;
+    check(("look", "0.5", true), &[], &[]).await;
+    check(("look", "0.7", true), &[model], &[]).await;
+    check(("send", "0.5", true), &[], &[tool]).await;
+    check(("send", "0.7", true), &[model], &[tool]).await;
+    // A tool that changes nothing, and was never asked: under what is nobody's but the asker's it is named alone.
+    check(("find", "0.5", true), &[tool], &[]).await;
+    check(("find", "0.7", false), &[model], &[tool]).await;
 }

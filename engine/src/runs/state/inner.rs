@@ -76,12 +76,15 @@ impl State {
         let (asked, again) = (open.asked.clone(), open.again);
         let durability = match keep {
             Keep::Record(durability) => durability,
-            Keep::Live if asked.id.kind == EffectKind::Wait => return true,
-            Keep::Live if changes_nothing(&asked) => {
+            Keep::Live { .. } if asked.id.kind == EffectKind::Wait => return true,
+            Keep::Live { outside }
+                if changes_nothing(&asked)
+                    && (outside || !matches!(asked.id.kind, EffectKind::Tool | EffectKind::Check)) =>
+            {
                 self.called.push(key.to_owned());
                 return true;
             }
-            Keep::Repeat | Keep::Live => {
+            Keep::Repeat | Keep::Live { .. } => {
                 if asked.id.kind != EffectKind::Wait && !self.missing.iter().any(|m| m == key) {
                     self.missing.push(key.to_owned());
                 }

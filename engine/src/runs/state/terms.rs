@@ -75,8 +75,9 @@ pub(crate) enum Keep {
     Repeat,
     /// As the durability says.
     Record(Durability),
-    /// Nothing is either; what is not on record is asked for where that changes nothing.
-    Live,
+    /// Nothing is either; what is not on record is asked for where that changes nothing: of models, and of tools and
+    /// checks outside the process too where `outside`.
+    Live { outside: bool },
 }
 
 impl Keep {
@@ -85,7 +86,7 @@ impl Keep {
         match self {
             Keep::Repeat => None,
             Keep::Record(d) => Some(d),
-            Keep::Live => Some(Durability::None),
+            Keep::Live { .. } => Some(Durability::None),
         }
     }
 }

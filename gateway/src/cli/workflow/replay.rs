@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// Repeat a recorded run, without a call or within a budget
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout workflow replay run_0192f3a1…\n  turnout workflow replay run_0192f3a1… --workflow workflows/invoices.yaml   would the edited one do the same?\n  turnout workflow replay run_0192f3a1… --workflow workflows/invoices.yaml --live --usd 0.05   and what would it answer?\n  turnout --data ./runs workflow replay run_0192f3a1…\n\nThe server that uses the data folder is asked first, then the one at --listen, then the folder itself. Recorded\nanswers are given to whoever asks the same; what is not on record is named, not called. With --live models are\ncalled, and tools that change nothing, as a request of whoever asked for the run.\nExit code: 0 the same to the byte, 2 something differs."
+    after_help = "Examples:\n  turnout workflow replay run_0192f3a1…\n  turnout workflow replay run_0192f3a1… --workflow workflows/invoices.yaml   would the edited one do the same?\n  turnout workflow replay run_0192f3a1… --workflow workflows/invoices.yaml --live --usd 0.05   and what would it answer?\n  turnout --data ./runs workflow replay run_0192f3a1…\n\nThe server that uses the data folder is asked first, then the one at --listen, then the folder itself. Recorded\nanswers are given to whoever asks the same; what is not on record is named, not called. With --live models are\ncalled, and tools that change nothing (not under a file that the server has not in force), as a request of whoever asked for the run.\nExit code: 0 the same to the byte, 2 something differs."
 )]
 pub(super) struct Args {
     /// The run
