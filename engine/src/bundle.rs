@@ -100,6 +100,12 @@ impl Bundle {
         self.tools.specs()
     }
 
+    /// The tools, by name, that would send a variable of the environment elsewhere, or otherwise, than `now` does.
+    pub fn credentials_beyond<'a>(&'a self, now: &'a Bundle) -> impl Iterator<Item = &'a str> {
+        let goes = move |url: &str, auth| now.tools.credentials().any(|(_, u, a)| (u, a) == (url, auth));
+        self.tools.credentials().filter(move |(_, url, auth)| !goes(url, auth)).map(|(name, ..)| name)
+    }
+
     /// A workflow made from files of its own time, with the names of today.
     pub(crate) fn compile(&self, files: &[SourceFile], name: &str) -> Option<Arc<workflows::Workflow>> {
         // A group that is gone has nobody who could agree; the run itself need not end over it.

@@ -19,6 +19,8 @@ const MAX_DESCRIPTION: usize = 4 << 10;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that a file may set.
 const LONGEST: Duration = Duration::from_secs(600);
+/// What variables of the server itself begin with: its secrets are among them.
+const OWN: &str = "TURNOUT_";
 /// Words that stand for several tools, or for none.
 const RESERVED: &[&str] = &["inherit", "none", "registered"];
 
@@ -72,6 +74,11 @@ impl Registry {
     }
 
     /// The tool of that name.
+    /// Where credentials of tools go: an address, and what it is sent.
+    pub(crate) fn credentials(&self) -> impl Iterator<Item = (&str, &str, &Auth)> {
+        self.0.iter().filter_map(|t| Some((&*t.spec.name, &*t.url, t.auth.as_ref()?)))
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Tool> {
         self.0.iter().find(|t| *t.spec.name == *name)
     }
@@ -199,8 +206,15 @@ fn auth(r: &mut Reader<'_>, n: &Node, field: &str, around: Option<&dyn Surroundi
     });
     let given = f.take("prefix").map(|n| r.string(n, &f.at("prefix")).unwrap_or_default());
     let env = f.require(r, "env").map(|n| (r.string(n, &f.at("env")), n.span));
+    let at = f.at("env");
     f.finish(r);
     let (env, span) = env?;
+    if env.as_ref().is_some_and(|name| name.starts_with(OWN)) {
+        let d = r.error("103", span, "the server's own variables go to no tool");
+        d.expected = Some(format!("a variable whose name does not begin with {OWN}"));
+        d.field = at;
+        return None;
+    }
     let (header, env) = (header?, env?);
     if around.is_some_and(|a| !a.has_secret(&env)) {
         r.warning("411", span, format!("the environment has no variable `{env}`")).hint =

@@ -8,24 +8,20 @@ use types::matrix::Provider;
 
 /// Whether who asks may put `next` in the place of `now`: an admin may always. Everybody else only where each
 /// provider that is asked over the network is there now, at the same address, with headers and names of keys that it
-/// has now: its address and headers may hold values of the environment, and stored keys go by its name.
+/// has now: its address and headers may hold values of the environment, and stored keys go by its name. Likewise each
+/// tool that takes a variable of the environment along.
 ///
 /// # Errors
-/// 403, with the providers that differ.
+/// 403, with the providers and tools that differ.
 pub(super) fn may_put(actor: &Actor, now: &Bundle, next: &Bundle) -> Result<(), Failure> {
     if actor.may(Need::Admin).is_ok() {
         return Ok(());
     }
     let known = now.matrix().providers();
     let differs = |p: &&Provider| p.dialect.is_remote() && !known.iter().any(|k| reaches_no_further(p, k));
-    let names: Vec<String> = next
-        .matrix()
-        .providers()
-        .iter()
-        .map(AsRef::as_ref)
-        .filter(differs)
-        .map(|p| format!("`{}`", p.id))
-        .collect();
+    let providers = next.matrix().providers().iter().map(AsRef::as_ref).filter(differs).map(|p| &*p.id);
+    let names: Vec<String> =
+        providers.chain(next.credentials_beyond(now)).map(|name| format!("`{name}`")).collect();
     if names.is_empty() {
         return Ok(());
     }
