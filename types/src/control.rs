@@ -271,6 +271,9 @@ pub struct Key {
     /// `None` = it is the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts_as: Option<String>,
+    /// An admin gave it its name and its labels: who holds it may answer approvals under them.
+    #[serde(default)]
+    pub vouched: bool,
     /// Unix milliseconds.
     #[serde(default)]
     pub created_ms: i64,
@@ -284,6 +287,22 @@ impl Key {
     #[must_use]
     pub fn counted(&self) -> &str {
         self.counts_as.as_deref().unwrap_or(&self.id)
+    }
+
+    /// The names by which rules know its holder: `key:<id>`, `user:<name>` and `user:<its label user>`.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let user = |name: &String| (!name.is_empty()).then(|| format!("user:{name}"));
+        let own =
+            [Some(format!("key:{}", self.id)), user(&self.name), self.labels.get("user").and_then(user)];
+        own.into_iter().flatten().collect()
+    }
+
+    /// Those of them under which its holder may answer for somebody: anybody who may make keys can name one as they like.
+    #[must_use]
+    pub fn voices(&self) -> Vec<String> {
+        let most = if self.vouched { usize::MAX } else { 1 };
+        self.names().into_iter().take(most).collect()
     }
 
     /// A key of a tenant with nothing set.
@@ -302,6 +321,7 @@ impl Key {
             revoked_ms: None,
             rotated_to: None,
             counts_as: None,
+            vouched: false,
             created_ms: 0,
             created_by: String::new(),
         }

@@ -1,7 +1,7 @@
 //! What people and clients say to a run that waits: decisions, results of tools, settled doubts.
 
 use super::consent::for_clients;
-use super::gates::{Names, names_of};
+use super::gates::Names;
 use super::service::{Failure, Runs, list, text};
 use crate::who::Who;
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ impl Runs {
     /// # Errors
     /// The run does not wait there; what was shown has changed; somebody else has to decide.
     pub async fn decide(&self, who: &Who, id: &str, frame: &str, said: Decided) -> Result<Head, Failure> {
-        let names = who.principal.key.as_ref().map(|_| names_of(&who.principal));
+        let names = who.principal.key.as_ref().map(|key| key.voices());
         self.decided(&who.principal.tenant.id, names.as_deref(), id, frame, said).await
     }
 

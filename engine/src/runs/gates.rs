@@ -204,11 +204,7 @@ fn own_groups(gate: &ApprovalStanding, names: &[String]) -> Result<Vec<String>, 
     )))
 }
 
-/// The names under which rules know the holder of a key: `key:<its id>`, `user:<its name>` and `user:<its label
-/// user>`.
+/// The names by which rules know whoever a request is of.
 pub(crate) fn names_of(principal: &Principal) -> Vec<String> {
-    let Some(key) = &principal.key else { return Vec::new() };
-    let user = |name: &String| (!name.is_empty()).then(|| format!("user:{name}"));
-    let own = [Some(format!("key:{}", key.id)), user(&key.name), key.labels.get("user").and_then(user)];
-    own.into_iter().flatten().collect()
+    principal.key.as_ref().map(|key| key.names()).unwrap_or_default()
 }

@@ -135,11 +135,9 @@ fn names(c: &Call<'_>, given: Option<String>) -> Result<Vec<String>, Failure> {
         }
         None if local => Ok(vec!["local".to_owned()]),
         None => {
-            let key = format!("key:{}", c.actor.id);
             let principals = c.app.plane.directory().principals();
-            let own = principals.iter().find_map(|p| p.key.as_ref().filter(|k| k.id == c.actor.id).cloned());
-            let named = own.filter(|k| !k.name.is_empty()).map(|k| format!("user:{}", k.name));
-            Ok(std::iter::once(key).chain(named).collect())
+            let own = principals.iter().find_map(|p| p.key.as_ref().filter(|k| k.id == c.actor.id));
+            Ok(own.map_or_else(|| vec![format!("key:{}", c.actor.id)], |key| key.voices()))
         }
     }
 }

@@ -274,7 +274,7 @@ fn schemas() -> Value {
     let of_key = json!({
         "id": { "type": "string" }, "version": { "type": "integer" }, "created_ms": { "type": "integer" },
         "created_by": { "type": "string" }, "revoked_ms": { "type": "integer" }, "rotated_to": { "type": "string" },
-        "counts_as": { "type": "string" },
+        "counts_as": { "type": "string" }, "vouched": { "type": "boolean" },
     });
     let minted =
         with(of_key.clone(), json!({ "key": { "type": "string", "description": "shown this once" } }));

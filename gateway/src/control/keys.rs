@@ -1,6 +1,6 @@
 //! Virtual keys: made, changed, rotated, revoked.
 
-use super::actor::Actor;
+use super::actor::{Actor, Need};
 use super::directory::{KEY, TENANT};
 use super::fields::{self, Patch};
 use super::key::Minted;
@@ -228,6 +228,7 @@ impl Plane {
             counts_as: None,
             suspended: false,
             created_ms: now_ms,
+            vouched: actor.may(Need::Admin).is_ok(),
             created_by: actor.id.clone(),
         };
         spec.apply(&mut key, known, now_ms)?;
@@ -265,6 +266,9 @@ impl Plane {
             return Err(Failure::bad_request("immutable", text).param("role"));
         }
         still_changes(&key, &spec)?;
+        if spec.name.is_some() || spec.labels.is_some() {
+            key.vouched = actor.may(Need::Admin).is_ok();
+        }
         spec.apply(&mut key, known, clock::unix_ms())?;
         let after = kept(KEY, &key.id, before.version, &key, before.sealed.clone())?;
         self.change(actor, "key.change", Some(&before), after, Map::new()).await.map(shown)
@@ -318,7 +322,9 @@ impl Plane {
             return Err(Failure::new(StatusCode::CONFLICT, "not_active", text));
         }
         let counts_as = Some(old.counted().to_owned());
-        let next = Key { created_ms: now, created_by: actor.id.clone(), counts_as, ..old.clone() };
+        // Whoever rotates a key holds the next one.
+        let vouched = old.vouched && actor.may(Need::Admin).is_ok();
+        let next = Key { created_ms: now, created_by: actor.id.clone(), counts_as, vouched, ..old.clone() };
         let made = self.mint(actor, "key.create", next).await?;
         let until = now.saturating_add_unsigned(grace.saturating_mul(1_000));
         old.expires_ms = Some(old.expires_ms.map_or(until, |t| t.min(until)));

@@ -137,3 +137,36 @@ async fn a_refusal_ends_a_run_before_it_begins_and_so_does_silence() {
     assert!(run["error"]["message"].as_str().unwrap().contains("in time"), "{run:#}");
     assert_eq!((vendor.count(), standing(&admin).await.0.len()), (0, 0));
 }
+
+/// Whoever may make keys can name one as they like: a name speaks for somebody only where an admin gave it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_no_admin_gave_speaks_for_nobody() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("done")).await;
+    let (house, key) = house(&vendor).await;
+    let admin = Admin::of(&house);
+    let (_, operator) = admin.key(json!({"role": "operator", "tenant": "acme"})).await;
+    let dana = json!({"role": "viewer", "tenant": "acme", "name": "dana"});
+    let as_operator = async |path: &str, body: &Value| {
+        let made = admin.call_as(&operator, "POST", path, body).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        made.json()["key"].as_str().unwrap().to_owned()
+    };
+    let forged = as_operator("/keys", &dana).await;
+    let (id, genuine) = admin.key(dana.clone()).await;
+    let rotated = as_operator(&format!("/keys/{id}/rotate"), &json!({})).await;
+    let (other, renamed) = admin.key(json!({"role": "viewer", "tenant": "acme", "name": "somebody"})).await;
+    let change = json!({"name": "dana"});
+    assert_eq!(admin.call_as(&operator, "PATCH", &format!("/keys/{other}"), &change).await.status, 200);
+    let run = submit(&house, &key, "a costly matter").await;
+    until(&house, &key, &run, "suspended").await;
+    let (_, path) = standing(&admin).await;
+    let approve = json!({"decision": "approve"});
+    for stranger in [&forged, &rotated, &renamed] {
+        let refused = admin.call_as(stranger, "POST", &path, &approve).await;
+        assert_eq!(refused.status, 403, "{}", refused.text());
+    }
+    assert_eq!(vendor.count(), 0);
+    let agreed = admin.call_as(&genuine, "POST", &path, &approve).await;
+    assert_eq!(agreed.status, 200, "{}", agreed.text());
+    until(&house, &key, &run, "succeeded").await;
+}
