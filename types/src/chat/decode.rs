@@ -1,5 +1,6 @@
 //! Body to [`ChatRequest`]: one reading, with limits and a JSON pointer for whatever is wrong.
 
+mod disguise;
 mod messages;
 mod one_pass;
 mod place;
@@ -72,7 +73,8 @@ impl Error {
 /// What a flag is expected to be.
 const BOOLEAN: &str = "true or false";
 
-/// Members that name a destination, a proxy or a credential: a caller may not send them.
+/// Members that name a destination, a proxy or a credential, or by which a gateway or a vendor behind this server is told
+/// to ask another model: a caller may not send them, for what they lead to is beyond scopes, rules and prices.
 const FORBIDDEN: &[&str] = &[
     "api_base",
     "base_url",
@@ -93,6 +95,25 @@ const FORBIDDEN: &[&str] = &[
     "aws_web_identity_token",
     "vertex_credentials",
     "azure_ad_token",
+    "azure_endpoint",
+    "vertex_project",
+    "vertex_location",
+    "region_name",
+    "endpoint",
+    "deployment_id",
+    "data_sources",
+    "kv_transfer_params",
+    "lora_request",
+    "extra_body",
+    "extra_query",
+    "fallbacks",
+    "context_window_fallbacks",
+    "content_policy_fallbacks",
+    "model_list",
+    "preset",
+    "route",
+    "mock_response",
+    "guardrail_config",
 ];
 
 struct Top<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
@@ -208,9 +229,11 @@ fn read(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error> {
             return Err(Error::new(
                 "forbidden_field",
                 pointer(),
-                "destinations and credentials are the operator's; remove this member",
+                "destinations, credentials and what a vendor falls back on are the operator's; remove this member \
+                 (further models stand in `models`)",
             ));
         }
+        disguise::refuse(key, disguise::REQUEST, pointer)?;
         match key.as_ref() {
             "model" => request.model = model(json)?,
             "messages" => {

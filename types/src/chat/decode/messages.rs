@@ -1,8 +1,8 @@
 //! The messages of a body, member by member, with a pointer for whatever is wrong.
 
 use super::{
-    Error, Limits, Top, identifier_text, is_given, objects, old_form, one_pass, optional, parse, place,
-    shorten,
+    Error, Limits, Top, disguise, identifier_text, is_given, objects, old_form, one_pass, optional, parse,
+    place, shorten,
 };
 use crate::chat::{Content, Message, Part, PartKind, Role, ToolCall, UniqueValue};
 use serde_json::value::RawValue;
@@ -52,6 +52,7 @@ pub(super) fn message(json: &str, i: usize, limits: &Limits) -> Result<Message, 
             "function_call" if is_given(json) => return Err(old_form(at("/function_call"))),
             "refusal" => m.refusal = optional(json, || at("/refusal"), "a string")?,
             _ => {
+                disguise::refuse(key, disguise::MESSAGE, || at(&format!("/{}", shorten(key))))?;
                 m.extra.insert(
                     key.clone().into_owned(),
                     parse::<UniqueValue>(json, || at(&format!("/{}", shorten(key))), "a JSON value")?.0,

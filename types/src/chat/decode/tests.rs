@@ -46,6 +46,21 @@ fn a_wrong_body_names_the_place() {
         "invalid_option",
     );
     check(&format!(r#"{{"model":"auto",{m},"api_base":"http://x"}}"#), "/api_base", "forbidden_field");
+    check(&format!(r#"{{"model":"auto",{m},"fallbacks":["dear"]}}"#), "/fallbacks", "forbidden_field");
+    check(&format!(r#"{{"model":"auto",{m},"Model":"dear"}}"#), "/Model", "ambiguous_field");
+    check(&format!(r#"{{"model":"auto",{m},"MAX_TOKENS":9}}"#), "/MAX_TOKENS", "ambiguous_field");
+    check(
+        r#"{"model":"auto","messages":[{"role":"user","content":"x","Content":"y"}]}"#,
+        "/messages/0/Content",
+        "ambiguous_field",
+    );
+    check(
+        &format!(
+            r#"{{"model":"auto",{m},"tools":[{{"type":"function","function":{{"name":"f","Name":"g"}}}}]}}"#
+        ),
+        "/tools/0/function/Name",
+        "ambiguous_field",
+    );
     check(
         &format!(
             r#"{{"model":"auto",{m},"tools":[{{"type":"function","function":{{"name":"f","name":"g"}}}}]}}"#

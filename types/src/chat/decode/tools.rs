@@ -1,6 +1,6 @@
 //! What a body offers and asks for beside its messages: tools, the choice among them, the form of the answer.
 
-use super::{Error, Limits, optional, parse};
+use super::{Error, Limits, disguise, optional, parse, shorten};
 use crate::chat::{ResponseFormat, Tool, ToolChoice, UniqueMap, UniqueValue};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -18,6 +18,11 @@ pub(super) fn tools(json: &str, limits: &Limits) -> Result<Vec<Tool>, Error> {
         .map(|(i, raw)| {
             let pointer = format!("/tools/{i}");
             let mut whole: UniqueMap = parse(raw.get(), || pointer.clone(), "an object")?;
+            let plain = |at: &str, map: &Map<String, Value>| {
+                let place = |key: &str| format!("{at}/{}", shorten(key));
+                map.keys().try_for_each(|key| disguise::refuse(key, disguise::TOOL, || place(key)))
+            };
+            plain(&pointer, &whole.0)?;
             let raw = (*raw).to_owned();
             let kind = whole.0.get("type").and_then(Value::as_str);
             if kind != Some("function") {
@@ -40,6 +45,7 @@ pub(super) fn tools(json: &str, limits: &Limits) -> Result<Vec<Tool>, Error> {
                     "a function tool needs `function`",
                 ));
             };
+            plain(&format!("{pointer}/function"), &f)?;
             let name = f
                 .get("name")
                 .and_then(Value::as_str)
