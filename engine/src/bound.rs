@@ -119,8 +119,12 @@ impl Bundle {
 pub(crate) async fn dry(inner: &Inner, admission: Admission, request: ChatRequest) -> Result<Dry, Error> {
     let view = inner.view.load_full();
     let request = Arc::new(request);
+    let by_key = admission.who.principal.key.is_some();
     let decided = decide::consider(inner, &view, &admission, request, settle::unix_ms(), Ask::Nobody).await;
-    let Decided { request, profile, decision, routed, directives, .. } = decided;
+    let Decided { request, profile, mut decision, routed, directives, .. } = decided;
+    if by_key {
+        decision.leave_out_setup();
+    }
     let (workflow, candidates, cap) = routed?;
     let output = request.params.max_tokens.unwrap_or(USUAL.1).saturating_mul(request.params.n.max(1));
     let (input, image) = (profile.facts.most_input_tokens, profile.facts.most_image_tokens);
