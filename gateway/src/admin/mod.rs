@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::control::{Actor, Need};
 use crate::edge::accept::Handler;
 use crate::edge::payload::Payload;
+use crate::edge::peer::Peer;
 use crate::edge::{body, gate, json, request_id};
 use crate::error::{Failure, Internal};
 use axum::body::Body;
@@ -171,7 +172,10 @@ async fn answer(app: &Arc<App>, parts: &Parts, body: Incoming, id: &str) -> Resu
             format!("no such path; the control API lies under {ROOT}, its document is {ROOT}/openapi.json");
         return Err(Failure::not_found(text));
     };
-    let actor = app.plane.actor(bearer(&parts.headers))?;
+    let actor = app.plane.actor(bearer(&parts.headers)).map_err(|refused| {
+        app.plane.refused("admin", &refused, parts.extensions.get::<Peer>().map(|p| p.0));
+        refused.failure
+    })?;
     let (route, names) = find(&parts.method, rest)?;
     let answer = perform(app, &actor, (route, names), parts, body).await;
     if let Err(refused) = answer.as_ref()

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use types::control::{ControlStore, Error, Object};
+use types::control::{ControlStore, Error, Key, Object};
 use types::diagnostic::suggestion;
 use types::directives::RuleResult;
 use types::outcome::Status;
@@ -202,25 +202,27 @@ impl Plane {
     ///
     /// # Errors
     /// 401 without a key, and with one that is not for it.
-    pub(crate) fn actor(&self, presented: Option<&str>) -> Result<Actor, Failure> {
-        let refuse = |text: &str| {
-            Failure::new(StatusCode::UNAUTHORIZED, "invalid_admin_key", text).param("authorization")
+    pub(crate) fn actor(&self, presented: Option<&str>) -> Result<Actor, Refused> {
+        let refuse = |key: Option<Arc<Key>>, text: &str| {
+            let failure = Failure::new(StatusCode::UNAUTHORIZED, "invalid_admin_key", text);
+            Refused { failure: failure.param("authorization"), key }
         };
         let Some(text) = presented else {
-            return Err(refuse(
-                "the control API asks for a key with a role: make one with `turnout key create --role admin`",
-            ));
+            let text =
+                "the control API asks for a key with a role: make one with `turnout key create --role admin`";
+            return Err(refuse(None, text));
         };
         if self.is_local(text) {
             return Ok(Actor::local());
         }
-        let who = self.authenticate(Some(text)).map_err(|_| refuse("the key is not known here"))?;
-        match who.principal.key.as_deref() {
+        let who = self.authenticate(Some(text)).map_err(|r| refuse(r.key, "the key is not known here"))?;
+        match &who.principal.key {
             Some(key) => Actor::of_key(key).ok_or_else(|| {
                 let text = "this key asks models; the control API asks for a key with another role";
-                Failure::new(StatusCode::FORBIDDEN, "role_missing", text)
+                let failure = Failure::new(StatusCode::FORBIDDEN, "role_missing", text);
+                Refused { failure, key: Some(key.clone()) }
             }),
-            None => Err(refuse("the key is not known here")),
+            None => Err(refuse(None, "the key is not known here")),
         }
     }
 

@@ -150,3 +150,21 @@ async fn a_limit_on_what_is_in_work_has_no_window() {
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(said.contains("concurrency") && !said.contains("0 s") && !said.contains("1 ms"), "{said}");
 }
+
+/// Whoever found a key, or guesses one, is seen to try it.
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_that_the_control_api_refuses_are_on_the_trail() {
+    let vendor = hello().await;
+    let house = house(&vendor).await;
+    let admin = Admin::of(&house);
+    admin.tenant(json!({"id": "acme"})).await;
+    let (id, asks) = admin.key(json!({"tenant": "acme", "name": "asks"})).await;
+    let unknown = admin.call_as("sk-to-made-up", "GET", "/keys", &Value::Null).await;
+    assert_eq!(unknown.status, 401, "{}", unknown.text());
+    let line = refused(&admin, "invalid_admin_key").await;
+    assert_eq!((&line["target"], &line["actor"]["id"]), (&json!("admin"), &json!("")), "{line}");
+    let wrong = admin.call_as(&asks, "DELETE", &format!("/keys/{id}"), &Value::Null).await;
+    assert_eq!(wrong.error(403)["code"], "role_missing");
+    let line = refused(&admin, "role_missing").await;
+    assert_eq!((&line["target"], &line["actor"]["id"]), (&json!("admin"), &json!(id)), "{line}");
+}
