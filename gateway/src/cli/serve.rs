@@ -31,6 +31,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     let mut settings = global.settings(simulated);
     settings.insecure_open = args.insecure_open;
     no_core_dumps();
+    closed_files();
     let mut stop = Stop::new()?;
     let mut hup = signal(SignalKind::hangup())?;
     let running = tokio::select! {
@@ -88,6 +89,12 @@ fn no_core_dumps() {
     if let Err(e) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
         tracing::warn!(error = %e, "core dumps could not be switched off");
     }
+}
+
+/// What is written holds who asked what: it is for the user who runs the server, in whatever folder it lies.
+fn closed_files() {
+    use rustix::fs::Mode;
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
 }
 
 async fn reload(running: &Running) {
