@@ -8,7 +8,7 @@ use crate::cors;
 use crate::edge::accept::Handler;
 use crate::edge::payload::Payload;
 use crate::edge::peer::{self, Peer};
-use crate::edge::{gate, request_id};
+use crate::edge::{gate, host, request_id};
 use crate::error::{Failure, Internal};
 use crate::openai::headers::{DECISION, number};
 use crate::routes;
@@ -176,7 +176,7 @@ fn admit(
 ) -> Result<(Arc<Who>, Option<Actor>), Failure> {
     let presented = bearer(&parts.headers);
     if route == routes::METRICS && app.server.metrics_key {
-        app.plane.actor(presented)?.may(Need::ViewAll)?;
+        app.plane.actor(presented).map_err(|refused| refused.failure)?.may(Need::ViewAll)?;
     }
     let Some(endpoint) = routes::endpoint(route) else { return Ok((app.nobody.clone(), None)) };
     let peer = parts.extensions.get::<Peer>();
@@ -188,6 +188,16 @@ fn admit(
         app.plane.refused(endpoint, &refused, from);
         refused.failure
     })?;
+    if who.principal.key.is_none()
+        && !app.settings.insecure_open
+        && let Some(name) = host::foreign(parts)
+    {
+        let text = format!(
+            "while no key exists this server answers to its address and to `localhost`: `{name}` may be the name of any \
+             web page; make a key (turnout key create), or start with --insecure-open"
+        );
+        return Err(Failure::new(StatusCode::FORBIDDEN, "foreign_host", text).param("host"));
+    }
     let lists_runs = route == routes::RUNS && parts.method == Method::GET;
     let over = who.principal.key.as_deref().filter(|_| lists_runs).and_then(Actor::of_key);
     if over.is_none() {

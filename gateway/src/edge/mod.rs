@@ -8,6 +8,7 @@ pub(crate) mod body;
 mod connection;
 pub(crate) mod framing;
 pub(crate) mod gate;
+pub(crate) mod host;
 mod io;
 pub(crate) mod json;
 pub(crate) mod payload;

@@ -578,3 +578,25 @@ async fn every_malformed_head_is_told_and_counted() {
     assert_eq!(vendor.count(), 0);
     lives(&house).await;
 }
+
+/// A page whose owner has its name point to this machine is one site with it for a browser.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_no_key_exists_a_name_that_a_page_may_have_is_not_served() {
+    let (vendor, house) = start().await;
+    let body = chat();
+    let of = |host: &str| {
+        let length = body.len();
+        post(
+            &format!("host: {host}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n"),
+            &body,
+        )
+    };
+    for host in ["evil.example:8080", "127.0.0.1.evil.example"] {
+        let (refused, _) = say(&house, of(host)).await;
+        assert_eq!(refused.unwrap().error(403)["code"], "foreign_host", "{host}");
+    }
+    assert_eq!(vendor.count(), 0);
+    for host in ["localhost:8080", "127.0.0.1", "[::1]:8080", "turnout:8080"] {
+        assert_eq!(say(&house, of(host)).await.0.unwrap().status, 200, "{host}");
+    }
+}
