@@ -3,8 +3,8 @@
 
 use crate::calls::Calls;
 use crate::tools::Toolbox;
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use cache::{Bounds, Key, Shelf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use types::axis::DeterminismNeeds;
@@ -12,68 +12,32 @@ use types::directives::Caching;
 use types::options::CacheMode;
 use workflows::{CacheAsk, Cached};
 
-/// Most results that are kept at once; of more, the oldest are forgotten.
-const MAX_RESULTS: usize = 10_000;
-/// Most bytes of all of them, about.
-const MAX_BYTES: usize = 64 << 20;
-/// Most bytes of one, about; a larger one is not kept.
-const MAX_ONE: usize = 1 << 20;
-
-/// A hash of everything that a result depends on.
-type Key = [u8; 32];
+/// Most results that are kept at once, and bytes of all of them and of one, about.
+const BOUNDS: Bounds = Bounds { results: 10_000, bytes: 64 << 20, one: 1 << 20 };
 
 /// All that is kept.
-#[derive(Default)]
-pub(crate) struct Results(Mutex<Shelf>);
+pub(crate) struct Results(Mutex<Shelf<Cached>>);
 
-#[derive(Default)]
-struct Shelf {
-    by_key: HashMap<Key, Entry>,
-    /// The same keys, oldest first.
-    order: VecDeque<Key>,
-    bytes: usize,
-}
-
-struct Entry {
-    cached: Cached,
-    until: Instant,
-    bytes: usize,
-}
-
-impl Shelf {
-    fn remove(&mut self, key: &Key) {
-        if let Some(entry) = self.by_key.remove(key) {
-            self.bytes = self.bytes.saturating_sub(entry.bytes);
-            self.order.retain(|k| k != key);
-        }
+impl Default for Results {
+    fn default() -> Self {
+        Results(Mutex::new(Shelf::new(BOUNDS)))
     }
 }
 
 impl Results {
-    fn get(&self, key: &Key) -> Option<Cached> {
-        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if shelf.by_key.get(key)?.until <= Instant::now() {
-            shelf.remove(key);
-            return None;
-        }
-        shelf.by_key.get(key).map(|e| e.cached.clone())
+    /// The lock is short and never held across a wait.
+    fn shelf(&self) -> MutexGuard<'_, Shelf<Cached>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, key: Key, cached: Cached, ttl: Duration) {
-        let bytes = size(&cached);
-        let until = Instant::now().checked_add(ttl);
-        let Some(until) = until.filter(|_| bytes <= MAX_ONE) else { return };
-        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        shelf.remove(&key);
-        shelf.by_key.insert(key, Entry { cached, until, bytes });
-        shelf.order.push_back(key);
-        shelf.bytes = shelf.bytes.saturating_add(bytes);
-        while shelf.order.len() > MAX_RESULTS || shelf.bytes > MAX_BYTES {
-            let Some(oldest) = shelf.order.pop_front() else { return };
-            if let Some(entry) = shelf.by_key.remove(&oldest) {
-                shelf.bytes = shelf.bytes.saturating_sub(entry.bytes);
-            }
-        }
+    fn get(&self, key: &Key) -> Option<Cached> {
+        self.shelf().exact(key, Instant::now().into_std())
+    }
+
+    fn put(&self, key: Key, value: Cached, ttl: Duration) {
+        let Some(until) = Instant::now().into_std().checked_add(ttl) else { return };
+        let bytes = size(&value);
+        self.shelf().put(key, cache::Kept { value, until, bytes, asked: None });
     }
 }
 
@@ -168,35 +132,17 @@ mod tests {
         Cached { outcome: "ok".to_owned(), outputs: json!({"text": text}), completions: Vec::new() }
     }
 
-    fn key(n: usize) -> Key {
-        *blake3::hash(&n.to_le_bytes()).as_bytes()
-    }
-
     #[tokio::test(start_paused = true)]
-    async fn results_are_kept_for_their_time() {
+    async fn results_are_kept_for_their_time_and_by_their_size() {
         let results = Results::default();
-        results.put(key(1), cached("a"), Duration::from_secs(60));
-        results.put(key(1), cached("b"), Duration::from_secs(60));
-        assert_eq!(results.get(&key(1)), Some(cached("b")));
-        assert_eq!(results.get(&key(2)), None);
+        let key: Key = *blake3::hash(b"one").as_bytes();
+        results.put(key, cached("a"), Duration::from_secs(60));
+        assert_eq!(results.get(&key), Some(cached("a")));
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert_eq!(results.get(&key(1)), None);
-        let shelf = results.0.lock().unwrap();
-        assert_eq!((shelf.order.len(), shelf.bytes), (0, 0), "what is over is gone");
-    }
-
-    #[test]
-    fn what_is_kept_is_bounded() {
-        let results = Results::default();
-        results.put(key(0), cached(&"x".repeat(MAX_ONE)), Duration::from_secs(60));
-        assert_eq!(results.get(&key(0)), None, "too large");
-        let half = "x".repeat(MAX_ONE / 2);
-        let fit = MAX_BYTES / (MAX_ONE / 2);
-        (0..=fit).for_each(|n| results.put(key(n), cached(&half), Duration::from_secs(60)));
-        assert!(results.0.lock().unwrap().bytes <= MAX_BYTES);
-        assert!(results.get(&key(0)).is_none() && results.get(&key(fit)).is_some(), "the oldest goes first");
-        (0..=MAX_RESULTS).for_each(|n| results.put(key(n), cached("x"), Duration::from_secs(60)));
-        let shelf = results.0.lock().unwrap();
-        assert_eq!((shelf.order.len(), shelf.by_key.len()), (MAX_RESULTS, MAX_RESULTS));
+        assert_eq!(results.get(&key), None);
+        results.put(key, cached(&"x".repeat(BOUNDS.one)), Duration::from_secs(60));
+        assert_eq!(results.get(&key), None, "too large");
+        results.put(key, cached("a"), Duration::MAX);
+        assert_eq!(results.get(&key), None, "no clock goes so far");
     }
 }

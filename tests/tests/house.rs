@@ -20,8 +20,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("validators", &["types"]),
     ("providers", &["types"]),
     ("stores", &["types"]),
+    ("cache", &[]),
     ("workflows", &["validators", "types"]),
-    ("engine", &["profiler", "policies", "workflows", "types"]),
+    ("engine", &["profiler", "policies", "workflows", "cache", "types"]),
     ("gateway", &["engine", "providers", "stores", "types"]),
     ("tests", &["gateway", "types"]),
     ("bench", &["gateway", "validators", "types"]),
@@ -42,8 +43,14 @@ const NOWHERE: &[&str] =
     &["reqwest", "ureq", "isahc", "openssl", "native-tls", "openssl-sys", "sqlx", "diesel", "warp"];
 
 /// Rooms in which nothing looks at a clock, a network or a generator of its own.
-const PURE: &[&str] =
-    &["profiler/src", "policies/src", "validators/src", "engine/src/route", "engine/src/outcome.rs"];
+const PURE: &[&str] = &[
+    "profiler/src",
+    "policies/src",
+    "validators/src",
+    "cache/src",
+    "engine/src/route",
+    "engine/src/outcome.rs",
+];
 
 /// What such a look would be called.
 const IMPURE: &[&str] = &[
