@@ -88,9 +88,10 @@ pub(crate) fn pieces(text: &str) -> Option<Vec<Piece>> {
     Some(out)
 }
 
-/// `US` is not `us`, `IT` not `it`, `MB` not `Mb`, and the `WHO` is nobody's question.
+/// `US` is not `us`, `IT` not `it`, `MB` not `Mb`, `X` may stand beside `x`, and the `WHO` is nobody's question.
 fn abbreviates(word: &str) -> bool {
-    word == "WHO" || word.chars().count() == 2 && word.chars().all(char::is_uppercase)
+    let short = word.chars().count() <= 2 && word.chars().all(char::is_uppercase);
+    word == "WHO" || short && !matches!(word, "A" | "I")
 }
 
 /// `what's` and `don't` as the two words that they are.

@@ -1,5 +1,11 @@
 //! Words with which a question is opened and closed, and which are no part of it.
 
+use crate::pieces::Piece;
+
+/// What may stand before a question with a mark behind it: the price of Hello Kitty is another than that of Kitty.
+const GREETINGS: &[&[&str]] =
+    &[&["good", "morning"], &["hi", "there"], &["excuse", "me"], &["hello"], &["hey"], &["hi"]];
+
 /// What may stand before a question. Longer ones first: the first that fits is taken.
 const OPENINGS: &[&[&str]] = &[
     &["could", "you", "please", "tell", "me"],
@@ -9,16 +15,10 @@ const OPENINGS: &[&[&str]] = &[
     &["could", "you", "please"],
     &["would", "you", "please"],
     &["can", "you", "please"],
-    &["good", "morning"],
-    &["hi", "there"],
-    &["excuse", "me"],
     &["please", "tell", "me"],
     &["tell", "me"],
     &["please"],
     &["kindly"],
-    &["hello"],
-    &["hey"],
-    &["hi"],
 ];
 
 /// What may stand behind it.
@@ -33,10 +33,15 @@ const CLOSINGS: &[&[&str]] = &[
 ];
 
 /// How many words of a question's beginning and of its end are no part of it, and which they are. At least one is left.
-pub(crate) fn around(words: &[&str]) -> (usize, usize, Vec<&'static [&'static str]>) {
+pub(crate) fn around(pieces: &[Piece]) -> (usize, usize, Vec<&'static [&'static str]>) {
+    let words: Vec<&str> = pieces.iter().map(|p| p.text.as_str()).collect();
     let (mut from, mut to) = (0_usize, words.len());
     let mut said = Vec::new();
-    while let Some(found) = OPENINGS.iter().find(|o| words.get(from..to).is_some_and(|w| w.starts_with(o))) {
+    let parted = |at: usize| at.checked_sub(1).and_then(|i| pieces.get(i)).is_some_and(|p| p.ends.is_some());
+    while let Some(found) = words.get(from..to).and_then(|rest| {
+        let greets = |g: &&&[&str]| rest.starts_with(g) && parted(from.saturating_add(g.len()));
+        GREETINGS.iter().find(greets).or_else(|| OPENINGS.iter().find(|o| rest.starts_with(o)))
+    }) {
         from = from.saturating_add(found.len());
         said.push(*found);
     }
@@ -55,19 +60,22 @@ pub(crate) fn around(words: &[&str]) -> (usize, usize, Vec<&'static [&'static st
 #[cfg(test)]
 mod tests {
     use super::around;
+    use crate::pieces::pieces;
 
     #[test]
     fn what_opens_and_closes_a_question_is_no_part_of_it() {
         for (text, left) in [
-            ("hi could you please tell me why", "why"),
+            ("hi, could you please tell me why", "why"),
+            ("hello kitty price", "hello kitty price"),
             ("why thank you very much", "why"),
             ("how do you say please in french", "how do you say please in french"),
             ("hello", "hello"),
-            ("hi thanks", "hi thanks"),
+            ("hi, thanks", "hi thanks"),
         ] {
-            let words: Vec<&str> = text.split(' ').collect();
-            let (from, to, _) = around(&words);
-            assert_eq!(words[from..to].join(" "), left, "{text}");
+            let all = pieces(text).unwrap_or_default();
+            let (from, to, _) = around(&all);
+            let words: Vec<&str> = all[from..to].iter().map(|p| p.text.as_str()).collect();
+            assert_eq!(words.join(" "), left, "{text}");
         }
     }
 }

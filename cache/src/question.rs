@@ -89,8 +89,7 @@ impl Question {
             true => Some(true),
             false => all.last().and_then(|p| p.ends).map(|_| false),
         };
-        let texts: Vec<&str> = all.iter().map(|p| p.text.as_str()).collect();
-        let (from, to, polite) = polite::around(&texts);
+        let (from, to, polite) = polite::around(&all);
         let core = all.get(from..to).unwrap_or_default();
         let mut words: Vec<&Piece> = Vec::new();
         let mut articles = Vec::new();
@@ -116,6 +115,14 @@ impl Question {
             count: words.len(),
             words: *blake3::hash(sorted.join("\n").as_bytes()).as_bytes(),
         })
+    }
+
+    /// What it takes in memory, in bytes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let articles: usize = self.articles.iter().map(String::len).sum();
+        let order = self.plain.len().saturating_add(self.moved.as_ref().map_or(0, String::len));
+        size_of::<Self>().saturating_add(order).saturating_add(articles)
     }
 
     /// A hash of its words, whatever their order, without articles and polite phrases: similar questions have the same.

@@ -23,7 +23,8 @@ use types::profile::WorkloadProfile;
 use types::provider::{ChatProvider, Error, ErrorKind};
 use types::{Report, Usd};
 use workflows::{
-    Ask, CacheAsk, Cached, CheckAsk, Failure, Generated, ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
+    Ask, CacheAsk, Cached, CheckAsk, Failure, Generated, Recalled, ToolAsk, ToolFailure, ToolReply, ToolSpec,
+    World,
 };
 
 mod again;
@@ -119,7 +120,7 @@ impl World for Calls {
         Box::pin(tools::call(self, ask))
     }
 
-    fn recall(&self, ask: CacheAsk) -> BoxFuture<'_, Option<Cached>> {
+    fn recall(&self, ask: CacheAsk) -> BoxFuture<'_, Option<Recalled>> {
         Box::pin(std::future::ready(self.recalled(&ask)))
     }
 

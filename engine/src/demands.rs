@@ -259,6 +259,7 @@ mod tests {
             calls: Vec::new(),
             findings: vec![finding],
             note: Some("see ada@analytical.co.uk".into()),
+            cached: None,
         };
         Run { steps: vec![step], ..Run::default() }
     }

@@ -3,20 +3,27 @@
 
 use crate::calls::Calls;
 use crate::tools::Toolbox;
-use cache::{Bounds, Key, Shelf};
+use cache::{Asked, Bounds, Key, Question, Shelf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use types::axis::DeterminismNeeds;
 use types::directives::Caching;
 use types::options::CacheMode;
-use workflows::{CacheAsk, Cached};
+use workflows::{CacheAsk, Cached, Recalled};
 
 /// Most results that are kept at once, and bytes of all of them and of one, about.
 const BOUNDS: Bounds = Bounds { results: 10_000, bytes: 64 << 20, one: 1 << 20 };
 
+/// What is kept, and the request that made it; `None` = it is for all tenants, whose requests are not each other's business.
+#[derive(Clone)]
+struct Made {
+    cached: Cached,
+    by: Option<String>,
+}
+
 /// All that is kept.
-pub(crate) struct Results(Mutex<Shelf<Cached>>);
+pub(crate) struct Results(Mutex<Shelf<Made>>);
 
 impl Default for Results {
     fn default() -> Self {
@@ -26,18 +33,29 @@ impl Default for Results {
 
 impl Results {
     /// The lock is short and never held across a wait.
-    fn shelf(&self) -> MutexGuard<'_, Shelf<Cached>> {
+    fn shelf(&self) -> MutexGuard<'_, Shelf<Made>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, key: &Key) -> Option<Cached> {
-        self.shelf().exact(key, Instant::now().into_std())
+    /// What is kept under a key, else for the most similar question.
+    fn get(&self, key: &Key, similar: Option<(&Asked, f64)>) -> Option<Recalled> {
+        let now = Instant::now().into_std();
+        let mut shelf = self.shelf();
+        let (Made { cached, by: of }, similarity) = match shelf.exact(key, now) {
+            Some(made) => (made, None),
+            None => {
+                let (asked, least) = similar?;
+                let (made, similarity) = shelf.similar(asked, least, now)?;
+                (made, Some(similarity))
+            }
+        };
+        Some(Recalled { cached, of, similarity })
     }
 
-    fn put(&self, key: Key, value: Cached, ttl: Duration) {
+    fn put(&self, key: Key, value: Made, asked: Option<Asked>, ttl: Duration) {
         let Some(until) = Instant::now().into_std().checked_add(ttl) else { return };
-        let bytes = size(&value);
-        self.shelf().put(key, cache::Kept { value, until, bytes, asked: None });
+        let bytes = size(&value.cached).saturating_add(asked.as_ref().map_or(0, |a| a.question.bytes()));
+        self.shelf().put(key, cache::Kept { value, until, bytes, asked });
     }
 }
 
@@ -63,25 +81,28 @@ pub(crate) struct Kept {
 
 impl Calls {
     /// What a node put out earlier, where this request may have it.
-    pub(crate) fn recalled(&self, ask: &CacheAsk) -> Option<Cached> {
+    pub(crate) fn recalled(&self, ask: &CacheAsk) -> Option<Recalled> {
         // Who needs the same for the same asks for it with a seed, and not whatever another request was given.
         let strict = self.profile.determinism_needs.value == DeterminismNeeds::Strict;
         if strict || !self.allowed().0 || !self.may_keep(ask) {
             return None;
         }
-        let found = self.kept.as_ref()?.results.get(&self.key(ask)?)?;
+        let asked = self.asked(ask);
+        let similar = asked.as_ref().zip(ask.similar.as_ref().map(|s| s.least));
+        let found = self.kept.as_ref()?.results.get(&self.key(ask, &ask.key)?, similar)?;
         let may =
             |id: &str| self.reach.matrix.find(id).is_some_and(|ix| self.candidates.all().any(|c| c == ix));
-        found.completions.iter().all(|(_, model, _)| may(&model.id)).then_some(found)
+        found.cached.completions.iter().all(|(_, model, _)| may(&model.id)).then_some(found)
     }
 
     /// Keeps what a node has put out.
     pub(crate) fn keep_result(&self, ask: &CacheAsk, cached: Cached) {
         let may = self.allowed().1 && self.may_keep(ask);
-        if let (true, Some(kept), Some(key)) = (may, &self.kept, self.key(ask)) {
+        if let (true, Some(kept), Some(key)) = (may, &self.kept, self.key(ask, &ask.key)) {
             let most =
                 self.ceilings.cache.and_then(|c| c.ttl_ms).map_or(Duration::MAX, Duration::from_millis);
-            kept.results.put(key, cached, ask.ttl.min(most));
+            let by = (!self.is_shared(ask)).then(|| self.request_id.clone());
+            kept.results.put(key, Made { cached, by }, self.asked(ask), ask.ttl.min(most));
         }
     }
 
@@ -92,12 +113,27 @@ impl Calls {
             Some(CacheMode::Off) => (false, false),
             Some(CacheMode::Refresh) => (false, true),
         };
-        let ruled = match self.ceilings.cache.map(|c| c.mode) {
-            None | Some(Caching::Exact) => (true, true),
-            Some(Caching::ReadOnly) => (true, false),
-            Some(Caching::None) => (false, false),
+        let ruled = match self.caching() {
+            Caching::Exact | Caching::Semantic => (true, true),
+            Caching::ReadOnly => (true, false),
+            Caching::None => (false, false),
         };
         (asked.0 && ruled.0, asked.1 && ruled.1)
+    }
+
+    /// What rules leave of what nodes say.
+    fn caching(&self) -> Caching {
+        self.ceilings.cache.map_or(Caching::Semantic, |c| c.mode)
+    }
+
+    /// The question by which what the node puts out may be found, where rules allow that.
+    fn asked(&self, ask: &CacheAsk) -> Option<Asked> {
+        let similar = ask.similar.as_ref().filter(|_| self.caching() == Caching::Semantic)?;
+        Some(Asked { space: self.key(ask, &similar.space)?, question: Question::of(&similar.question)? })
+    }
+
+    fn is_shared(&self, ask: &CacheAsk) -> bool {
+        ask.shared && self.ceilings.cache.is_none_or(|c| !c.own)
     }
 
     /// What rules say of a call of a tool they say of each one: a kept result would pass them by.
@@ -105,17 +141,16 @@ impl Calls {
         &*ask.kind != "tool" || !self.tools.guard.as_ref().is_some_and(|g| g.is_busy())
     }
 
-    /// The workflow's own key with what the request brings that it does not see: whose it is, under which
+    /// One of the workflow's own keys with what the request brings that it does not see: whose it is, under which
     /// configuration, what rules allow in every call, and which model is to serve.
-    fn key(&self, ask: &CacheAsk) -> Option<Key> {
+    fn key(&self, ask: &CacheAsk, own: &str) -> Option<Key> {
         let Toolbox { tenant, .. } = &self.tools;
         let first = self.candidates.first().and_then(|ix| self.reach.matrix.model(ix));
-        let shared = ask.shared && self.ceilings.cache.is_none_or(|c| !c.own);
-        let tenant = if shared { String::new() } else { format!("tenant {tenant}") };
+        let tenant = if self.is_shared(ask) { String::new() } else { format!("tenant {tenant}") };
         let caps = format!("{:?} {:?}", self.ceilings.max_tokens, self.ceilings.temperature);
         let bundle = &self.kept.as_ref()?.bundle;
         let mut h = blake3::Hasher::new();
-        for part in [ask.key.as_str(), &tenant, bundle, first.map_or("", |m| &*m.id), &caps] {
+        for part in [own, &tenant, bundle, first.map_or("", |m| &*m.id), &caps] {
             h.update(&part.len().to_le_bytes());
             h.update(part.as_bytes());
         }
@@ -136,13 +171,15 @@ mod tests {
     async fn results_are_kept_for_their_time_and_by_their_size() {
         let results = Results::default();
         let key: Key = *blake3::hash(b"one").as_bytes();
-        results.put(key, cached("a"), Duration::from_secs(60));
-        assert_eq!(results.get(&key), Some(cached("a")));
+        let made = |text: &str| Made { cached: cached(text), by: Some("r".to_owned()) };
+        results.put(key, made("a"), None, Duration::from_secs(60));
+        let found = Recalled { cached: cached("a"), of: Some("r".to_owned()), similarity: None };
+        assert_eq!(results.get(&key, None), Some(found));
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert_eq!(results.get(&key), None);
-        results.put(key, cached(&"x".repeat(BOUNDS.one)), Duration::from_secs(60));
-        assert_eq!(results.get(&key), None, "too large");
-        results.put(key, cached("a"), Duration::MAX);
-        assert_eq!(results.get(&key), None, "no clock goes so far");
+        assert_eq!(results.get(&key, None), None);
+        results.put(key, made(&"x".repeat(BOUNDS.one)), None, Duration::from_secs(60));
+        assert_eq!(results.get(&key, None), None, "too large");
+        results.put(key, made("a"), None, Duration::MAX);
+        assert_eq!(results.get(&key, None), None, "no clock goes so far");
     }
 }

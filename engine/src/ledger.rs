@@ -350,6 +350,7 @@ impl Ledger {
                     calls: vec![call],
                     findings: Vec::new(),
                     note: None,
+                    cached: None,
                 }),
             }
         }

@@ -137,6 +137,7 @@ pub struct Metrics {
     verdicts: Counts<1>,
     calls: Counts<2>,
     repairs: Counter,
+    recalls: Counts<1>,
     tokens: Counts<2>,
     discarded: Counts<2>,
     cost: Sums<1>,
@@ -269,6 +270,7 @@ impl Default for Metrics {
             verdicts: counts(r, "turnout_verdicts", "Answers by what their checks said"),
             calls: counts(r, "turnout_model_calls", "Calls of models by how they ended"),
             repairs: Counter::default(),
+            recalls: counts(r, "turnout_cache_hits", "Nodes that put out what was kept, by how it was found"),
             tokens: counts(r, "turnout_tokens", "Tokens used by model and kind"),
             discarded: counts(
                 r,
@@ -547,6 +549,10 @@ impl Metrics {
             self.redactions.get_or_create(&[("entity", entity.to_string())]).inc_by(u64::from(*n));
         }
         self.repairs.inc_by(u64::from(o.repairs));
+        for recall in record.run.steps.iter().filter_map(|s| s.cached.as_ref()) {
+            let by = if recall.similarity.is_some() { "semantic" } else { "exact" };
+            self.recalls.get_or_create(&[("match", by.to_owned())]).inc();
+        }
         self.overhead.observe(o.overhead_ms / 1e3);
         let served =
             self.found.served.get_with(o.served_by.clone(), |m| Arc::new(self.by_model(m.as_deref())));

@@ -130,6 +130,7 @@ fn run(of: &Beginning, calls: &[Begun]) -> Run {
         calls: calls.iter().zip(1..).map(call).collect(),
         findings: Vec::new(),
         note: Some(WHY.to_owned()),
+        cached: None,
     };
     Run { workflow: of.workflow.to_string(), steps: vec![step], ..Run::default() }
 }

@@ -331,8 +331,10 @@ pub enum Caching {
     None,
     /// What is there; nothing of it is kept.
     ReadOnly,
-    /// As the nodes of the workflow say.
+    /// What was asked to the letter, where the nodes of the workflow say so.
     Exact,
+    /// As the nodes of the workflow say, similar questions included.
+    Semantic,
 }
 
 /// Bounds of what nodes of a workflow say of their cache.

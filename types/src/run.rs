@@ -242,6 +242,22 @@ pub struct Step {
     /// Anything else worth reading, such as the strategy that repaired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// What it put out is what an earlier run had put out, which cost nothing this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached: Option<Recall>,
+}
+
+/// Where a node's outputs come from that an earlier run had put out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Recall {
+    /// What they cost when they were made, in dollars.
+    pub cost_usd: f64,
+    /// The request that made them; `None` = it may have been another tenant's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
+    /// How similar its question was, where it was not the same to the letter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub similarity: Option<crate::units::UnitInterval>,
 }
 
 /// A workflow's run, finished or not.

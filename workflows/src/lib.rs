@@ -42,7 +42,7 @@ mod world;
 
 pub use budget::{Amounts, Purse, Used};
 pub use callers::{Caller, Sure};
-pub use codes::{CODES, LATER};
+pub use codes::CODES;
 pub use differ::{Change, Difference, difference};
 pub use draw::{Format as DrawFormat, Mark, Marks};
 pub use editor::schema as editor_schema;
@@ -66,8 +66,8 @@ pub use validators::{
 };
 pub use world::{
     Ask, CacheAsk, Cached, CheckAsk, ClientAsk, Consent, Distinct, EffectId, EffectKind, Failure, GateAsk,
-    GateReply, Generated, Moment, Own, Served, Spread, ToolAsk, ToolFailure, ToolReply, ToolSpec, Turns,
-    World,
+    GateReply, Generated, Moment, Own, Recalled, Served, Similar, Spread, ToolAsk, ToolFailure, ToolReply,
+    ToolSpec, Turns, World,
 };
 
 /// Names of the validators that workflows and directives may use.

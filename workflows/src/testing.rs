@@ -1,8 +1,8 @@
 //! For tests: a small expression language, a matrix of three models, and models that answer by script.
 
 use crate::world::{
-    Ask, CacheAsk, Cached, CheckAsk, Failure, GateAsk, GateReply, Generated, Served, ToolAsk, ToolFailure,
-    ToolReply, ToolSpec, World,
+    Ask, CacheAsk, Cached, CheckAsk, Failure, GateAsk, GateReply, Generated, Recalled, Served, ToolAsk,
+    ToolFailure, ToolReply, ToolSpec, World,
 };
 use crate::{Ending, Input, Library, Names, Workflow, load};
 use futures_util::future::BoxFuture;
@@ -407,9 +407,10 @@ impl World for Script {
         Box::pin(async move { decision })
     }
 
-    fn recall(&self, ask: CacheAsk) -> BoxFuture<'_, Option<Cached>> {
+    fn recall(&self, ask: CacheAsk) -> BoxFuture<'_, Option<Recalled>> {
         let kept = self.kept.lock().unwrap();
         let found = kept.iter().find(|(k, _)| k.key == ask.key).map(|(_, c)| c.clone());
+        let found = found.map(|cached| Recalled { cached, of: None, similarity: None });
         Box::pin(async move { found })
     }
 

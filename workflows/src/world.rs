@@ -16,8 +16,8 @@ mod ask;
 mod model;
 
 pub use ask::{
-    CacheAsk, Cached, CheckAsk, ClientAsk, Consent, GateAsk, GateReply, Own, ToolAsk, ToolFailure, ToolReply,
-    ToolSpec,
+    CacheAsk, Cached, CheckAsk, ClientAsk, Consent, GateAsk, GateReply, Own, Recalled, Similar, ToolAsk,
+    ToolFailure, ToolReply, ToolSpec,
 };
 pub use model::{Ask, Distinct, Failure, Generated, Served, Spread};
 
@@ -145,8 +145,8 @@ pub trait World: Send + Sync {
         Box::pin(async { None })
     }
 
-    /// What a node put out earlier under the same key, if it is kept.
-    fn recall(&self, ask: CacheAsk) -> BoxFuture<'_, Option<Cached>> {
+    /// What a node put out earlier under the same key, or for a similar question, if it is kept.
+    fn recall(&self, ask: CacheAsk) -> BoxFuture<'_, Option<Recalled>> {
         let _ = ask;
         Box::pin(async { None })
     }

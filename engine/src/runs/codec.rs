@@ -8,7 +8,7 @@ use types::matrix::Model;
 use types::provider::{self, ErrorKind};
 use types::run::CallRecord;
 use types::{Completion, Report};
-use workflows::{Cached, Consent, Failure, GateReply, Generated, ToolFailure, ToolReply};
+use workflows::{Cached, Consent, Failure, GateReply, Generated, Recalled, ToolFailure, ToolReply};
 
 /// Finds a model by its name; `None` = the configuration has it no longer.
 pub(super) type Models = dyn Fn(&str) -> Option<Arc<Model>> + Send + Sync;
@@ -246,11 +246,17 @@ struct Kept {
     outcome: String,
     outputs: Value,
     completions: Vec<Answer>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    similarity: Option<f64>,
 }
 
 /// Writes down what was found in a store.
-pub(super) fn write_cached(cached: Option<&Cached>) -> Value {
-    let kept = cached.map(|c| Kept {
+pub(super) fn write_recalled(found: Option<&Recalled>) -> Value {
+    let kept = found.map(|Recalled { cached: c, of, similarity }| Kept {
+        of: of.clone(),
+        similarity: *similarity,
         outcome: c.outcome.clone(),
         outputs: c.outputs.clone(),
         completions: c
@@ -262,18 +268,18 @@ pub(super) fn write_cached(cached: Option<&Cached>) -> Value {
     to_json(&kept)
 }
 
-/// Reads what [`write_cached`] wrote.
+/// Reads what [`write_recalled`] wrote.
 ///
 /// # Errors
 /// It is something else, or a model is gone.
-pub(super) fn read_cached(value: Value, models: &Models) -> Result<Option<Cached>, Unreadable> {
-    let Some(Kept { outcome, outputs, completions }) = read(value)? else { return Ok(None) };
+pub(super) fn read_recalled(value: Value, models: &Models) -> Result<Option<Recalled>, Unreadable> {
+    let Some(Kept { outcome, outputs, completions, of, similarity }) = read(value)? else { return Ok(None) };
     let with_model = |Answer { completion, model, served }: Answer| {
         let found = models(&model).ok_or_else(|| format!("model `{model}` is no longer in the matrix"))?;
         Ok((completion, found, served))
     };
     let completions = completions.into_iter().map(with_model).collect::<Result<_, Unreadable>>()?;
-    Ok(Some(Cached { outcome, outputs, completions }))
+    Ok(Some(Recalled { cached: Cached { outcome, outputs, completions }, of, similarity }))
 }
 
 fn read<T: serde::de::DeserializeOwned>(mut value: Value) -> Result<T, Unreadable> {
@@ -341,6 +347,11 @@ mod tests {
         }
         let report = Report { verdict: Verdict::Failed, reason: Some("why".into()), findings: Vec::new() };
         assert_eq!(read_report(write_report(&report)).unwrap(), report);
-        assert_eq!(read_cached(write_cached(None), &|_| None).unwrap(), None);
+        let cached =
+            Cached { outcome: "ok".to_owned(), outputs: json!({"text": "a"}), completions: Vec::new() };
+        let found = Recalled { cached, of: Some("r".to_owned()), similarity: Some(0.98) };
+        for found in [None, Some(found)] {
+            assert_eq!(read_recalled(write_recalled(found.as_ref()), &|_| None).unwrap(), found);
+        }
     }
 }

@@ -17,7 +17,7 @@ use types::runs::SideEffect;
 use types::{Report, Usd};
 use workflows::{
     Ask, CacheAsk, Cached, CheckAsk, ClientAsk, EffectId, Failure, GateAsk, GateReply, Generated, Moment,
-    Purse, Served, ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
+    Purse, Recalled, Served, ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
 };
 
 /// What lies outside, without a record: the world of a request that is not durable.
@@ -238,15 +238,15 @@ impl Recorder {
         }
     }
 
-    async fn recall_one(&self, ask: CacheAsk) -> Option<Cached> {
+    async fn recall_one(&self, ask: CacheAsk) -> Option<Recalled> {
         let asked = asked(&ask.id, "recall".to_owned(), ask.key.clone(), SideEffect::None);
         let (id, again) = (ask.id.clone(), ask.clone());
-        let out = || async { codec::write_cached(self.outside.world().recall(ask).await.as_ref()) };
+        let out = || async { codec::write_recalled(self.outside.world().recall(ask).await.as_ref()) };
         let Some(came) = self.pass(asked, Paid::default(), out).await else {
             return self.outside.world().recall(again).await;
         };
-        match codec::read_cached(came.value, &*self.models) {
-            Ok(cached) => cached,
+        match codec::read_recalled(came.value, &*self.models) {
+            Ok(found) => found,
             Err(why) => self.unreadable(&id, &why).await,
         }
     }
@@ -338,7 +338,7 @@ impl World for Recorder {
         Box::pin(self.client_one(ask))
     }
 
-    fn recall(&self, ask: CacheAsk) -> BoxFuture<'_, Option<Cached>> {
+    fn recall(&self, ask: CacheAsk) -> BoxFuture<'_, Option<Recalled>> {
         Box::pin(self.recall_one(ask))
     }
 

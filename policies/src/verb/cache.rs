@@ -1,4 +1,4 @@
-//! `cache: none`, `read_only`, `exact`, or `{mode, ttl, scope}` — what a run may have of what nodes put out before, and
+//! `cache: none`, `read_only`, `exact`, `semantic`, or `{mode, ttl, scope}` — what a run may have of what nodes put out before, and
 //! what of it is kept: the least counts, the shortest time, the narrowest circle.
 
 use super::{Kind, REQUEST_RESPONSE, Single, Verb, millis, put};
@@ -16,7 +16,7 @@ pub(super) const VERB: Verb = Verb {
             Some(_) => CacheRule { mode: mode(r, node, field)?, ttl_ms: None, own: false },
             None => {
                 let mut f = r.fields(node, field)?;
-                let mode = f.take("mode").map_or(Some(Caching::Exact), |n| mode(r, n, &f.at("mode")));
+                let mode = f.take("mode").map_or(Some(Caching::Semantic), |n| mode(r, n, &f.at("mode")));
                 let ttl = f.take("ttl").map(|n| millis(r, n, &f.at("ttl")));
                 let own = f.take("scope").map(|n| scope(r, n, &f.at("scope")));
                 f.finish(r);
@@ -44,10 +44,7 @@ fn mode(r: &mut Reader<'_>, node: &Node, field: &str) -> Option<Caching> {
         "none" => Caching::None,
         "read_only" => Caching::ReadOnly,
         "exact" => Caching::Exact,
-        _ => {
-            later(r, node, field, "`semantic` is not supported yet: it needs the cache of answers");
-            return None;
-        }
+        _ => Caching::Semantic,
     })
 }
 
@@ -58,16 +55,12 @@ fn scope(r: &mut Reader<'_>, node: &Node, field: &str) -> Option<bool> {
         "engine" => false,
         narrower => {
             let text = format!("`scope: {narrower}` is not supported yet: it needs the cache of answers");
-            later(r, node, field, &text);
+            let d = r.error("109", node.span, text);
+            d.expected = Some("the scope tenant or engine".to_owned());
+            field.clone_into(&mut d.field);
             return None;
         }
     })
-}
-
-fn later(r: &mut Reader<'_>, node: &Node, field: &str, message: &str) {
-    let d = r.error("109", node.span, message);
-    d.expected = Some("none, read_only or exact, in the scope tenant or engine".to_owned());
-    field.clone_into(&mut d.field);
 }
 
 #[cfg(test)]
@@ -83,18 +76,20 @@ mod tests {
         );
         let want = CacheRule { mode: Caching::ReadOnly, ttl_ms: Some(300_000), own: true };
         assert_eq!(d.further.unwrap().cache.unwrap().value, want);
-        let d = check_verb(&["cache: exact", "cache: none"], &["applied"; 2]);
-        assert_eq!(d.further.unwrap().cache.unwrap().value.mode, Caching::None);
+        for (rules, want) in [
+            (["cache: exact", "cache: none"], Caching::None),
+            (["cache: semantic", "cache: { ttl: 1h }"], Caching::Semantic),
+            (["cache: semantic", "cache: exact"], Caching::Exact),
+            (["cache: { mode: exact, ttl: 1h }", "cache: read_only"], Caching::ReadOnly),
+        ] {
+            let d = check_verb(&rules, &["applied"; 2]);
+            assert_eq!(d.further.unwrap().cache.unwrap().value.mode, want, "{rules:?}");
+        }
     }
 
     #[test]
     fn what_needs_the_cache_of_answers_says_so() {
-        for (phase, argument) in [
-            ("request", "semantic"),
-            ("request", "{ mode: semantic, ttl: 1h }"),
-            ("request", "{ mode: exact, scope: user }"),
-            ("response", "none"),
-        ] {
+        for (phase, argument) in [("request", "{ mode: exact, scope: user }"), ("response", "none")] {
             let rule = format!("rules: [{{ id: a, phase: {phase}, actions: {{ cache: {argument} }} }}]");
             let (_, problems) = load_text(&rule, &[]);
             let told =

@@ -116,6 +116,7 @@ fn run(usage: Usage) -> Run {
         calls: vec![call],
         findings: Vec::new(),
         note: None,
+        cached: None,
     };
     Run {
         workflow: "default".to_owned(),

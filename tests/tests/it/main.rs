@@ -12,6 +12,7 @@
 
 mod accounts;
 mod admin_input;
+mod alike;
 mod authoring;
 mod bad_input;
 mod beside;

@@ -40,7 +40,7 @@ impl Reply {
     /// It takes values of this kind here, whatever else is wrong with the one that was tried: it does not say
     /// that the key is unknown, the type wrong, the feature absent or the unit missing.
     pub(super) fn taken(&self) -> bool {
-        !self.codes.iter().any(|c| matches!(c.as_str(), "WF101" | "WF103" | "WF105" | "WF111"))
+        !self.codes.iter().any(|c| matches!(c.as_str(), "WF101" | "WF103" | "WF111"))
     }
 
     /// It takes this very value.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use types::Usd;
 use types::diagnostic::{Severity, suggestion};
-use types::doc::{self, Fields, Node, Reader, SourceFile, Span};
+use types::doc::{self, Node, Reader, SourceFile, Span};
 use types::expr::{Type, Variables};
 use types::matrix::Model;
 
@@ -215,12 +215,6 @@ impl Cx<'_> {
         self.r.strings(n, path).unwrap_or_default()
     }
 
-    /// Notes what the format has and this version has not.
-    pub(crate) fn unsupported(&mut self, span: Span, what: &str) {
-        self.r.error("105", span, format!("`{what}` is not supported yet")).hint =
-            Some("remove it".to_owned());
-    }
-
     /// The tools that there are.
     pub(crate) fn tools(&self) -> &[Arc<ToolSpec>] {
         self.names.tools
@@ -359,14 +353,5 @@ impl Cx<'_> {
             }
         }
         found
-    }
-}
-
-/// Takes keys of the format that this version does not support, noting each that is there.
-pub(crate) fn later(cx: &mut Cx<'_>, f: &mut Fields<'_>, keys: &[&'static str]) {
-    for key in keys {
-        if let Some(n) = f.take(key) {
-            cx.unsupported(n.span, key);
-        }
     }
 }

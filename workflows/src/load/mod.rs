@@ -37,7 +37,7 @@ mod wrong;
 pub(crate) use body::body;
 pub(crate) use checks::{Checks, Timed, of_directive};
 pub use checks::{Misfit, misfit};
-pub(crate) use cx::{Cx, Named, later};
+pub(crate) use cx::{Cx, Named};
 pub(crate) use expr::{Expr, Reads, Unguarded};
 pub(crate) use file::{Head, Loaded, watch, workflow};
 pub(crate) use outside::{Outside, What};

@@ -119,12 +119,34 @@ fn editors_are_shown_all_that_loads() {
 fn what_comes_later_says_so() {
     check(&with("[contract]", "[contract, { use: json, timeout: 1s }]"), &[]);
     check(&with("[contract]", "[contract, { use: json, timeout: 1 }]"), &[("WF111", 5, 79)]);
-    generate("cache: { match: semantic }", "WF105", "semantic");
     generate("cache: { match: exact, ttl: 1m }", "", "");
+    generate("cache: { match: semantic }", "", "");
+    generate("cache: { match: semantic, min_similarity: 0.9, scope: tenant }", "", "");
     check(&with("from: nodes.check.best", "from: nodes.check.best, pace: burst"), &[]);
     check(&format!("prompts: {{}}\n{GOOD}"), &[]);
     check(&with("nodes.check.best }", "'nodes.check.best[0]' }"), &[("WF301", 6, 39)]);
     check(&with("nodes.check.best }", "'nodes.check.completions[0]' }"), &[]);
+}
+
+/// Only of prose that answers the request's last message a question can be similar.
+#[test]
+fn answers_to_similar_questions_are_found_only_where_words_are_all_there_is() {
+    generate("cache: { match: alike }", "WF104", "alike");
+    generate("cache: { match: semantic, min_similarity: 2 }", "WF104", "2");
+    generate("cache: { min_similarity: 0.9 }", "WF104", "0.9");
+    generate("cache: { match: semantic, scope: engine }", "WF104", "engine");
+    generate("cache: { match: semantic, key: [] }", "WF104", "[]");
+    generate("cache: { match: semantic }, response: { format: text }", "", "");
+    generate("cache: { match: semantic }, messages: { system: Be brief. }", "", "");
+    for keys in ["response: { format: json }", "response: { format: code }", "messages: { append: Why? }"] {
+        generate(&format!("{keys}, cache: {{ match: semantic }}"), "WF104", "match");
+    }
+    let other = "{ id: kind, type: classify, labels: [a, b], cache: { match: semantic } }";
+    located(
+        &format!("nodes:\n  - {other}\n  - {{ id: no, type: fail, code: n, message: x, needs: kind }}\n"),
+        "WF104",
+        "match",
+    );
 }
 
 /// Keys of the generate node of the good file, and the value of theirs that is wrong; empty: nothing is.

@@ -1,14 +1,12 @@
 //! Keys that every node may have, whatever its type (`workflow-format.md` §6).
 
-use super::{NodeType, Out, Outcome};
+use super::{Cache, NodeType, Out, Outcome};
 use crate::budget::Amounts;
-use crate::load::{Cx, later};
-use crate::reference::Ref;
+use crate::load::Cx;
 use crate::retry::Retry;
 use crate::value::Value;
 use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
-use std::time::Duration;
 use types::diagnostic::suggestion;
 use types::doc::{self, Fields};
 
@@ -22,25 +20,6 @@ pub(crate) enum OnError {
     Skip,
     /// The node counts as completed, with these outputs by name.
     Value(Map<String, Json>),
-}
-
-/// Which stored results a node may use (`workflow-format.md` §16).
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Cache {
-    pub(crate) read: bool,
-    pub(crate) write: bool,
-    /// Shared by all tenants.
-    pub(crate) shared: bool,
-    pub(crate) ttl: Duration,
-    /// What the key is made of; empty: everything that the node reads.
-    pub(crate) key: Vec<Ref>,
-}
-
-impl Cache {
-    /// Whether anything is kept or found.
-    pub(crate) const fn is_used(&self) -> bool {
-        self.read || self.write
-    }
 }
 
 /// The common keys that say how a node runs.
@@ -91,7 +70,7 @@ impl Common {
         }
         if let Some(n) = f.take("cache") {
             if kind.cacheable {
-                common.cache = cache(cx, n, &f.at("cache"));
+                common.cache = Cache::lower(cx, n, &f.at("cache"));
             } else {
                 meaningless(cx, n, "cache", kind, "generate, classify, tool and merge");
             }
@@ -131,10 +110,7 @@ impl Common {
             OnError::Skip => json!("skip"),
             OnError::Value(v) => json!(v),
         };
-        let cache = self.cache.as_ref().map(|c| {
-            let key: Vec<&str> = c.key.iter().map(Ref::canonical).collect();
-            json!([c.read, c.write, c.shared, c.ttl.as_secs_f64(), key])
-        });
+        let cache = self.cache.as_ref().map(Cache::canonical);
         json!({
             "on_error": on_error, "budget": self.budget.as_ref().map(Amounts::canonical),
             "retry": self.retry.as_ref().map(Retry::canonical), "cache": cache, "later": self.later,
@@ -193,44 +169,4 @@ impl OnError {
             }
         }
     }
-}
-
-fn cache(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<Cache> {
-    let mut f = cx.r.fields(n, path)?;
-    let mode = f
-        .take("mode")
-        .and_then(|n| cx.r.one_of(n, &f.at("mode"), &["none", "read", "write", "read_write"]))
-        .unwrap_or("read_write");
-    let scope = f.take("scope").and_then(|n| cx.r.one_of(n, &f.at("scope"), &["tenant", "engine"]));
-    let ttl = f.take("ttl").and_then(|n| cx.r.duration(n, &f.at("ttl")));
-    let key = match f.take("key") {
-        None => Vec::new(),
-        Some(n) => {
-            let at = f.at("key");
-            let list = cx.r.list(n, &at).unwrap_or(&[]);
-            list.iter().filter_map(|n| Ref::lower(cx, n, &at)).collect()
-        }
-    };
-    if let Some(n) = f.take("match") {
-        if n.as_str() == Some("semantic") {
-            let d = cx.r.error(
-                "105",
-                n.span,
-                "`match: semantic` is not supported yet: nothing here tells which questions mean the same",
-            );
-            d.hint = Some("leave `match` out: what is asked again to the letter is found".to_owned());
-            d.field = f.at("match");
-        } else {
-            cx.r.one_of(n, &f.at("match"), &["exact"]);
-        }
-    }
-    later(cx, &mut f, &["min_similarity"]);
-    f.finish(&mut cx.r);
-    Some(Cache {
-        read: mode.starts_with("read"),
-        write: mode.ends_with("write"),
-        shared: scope == Some("engine"),
-        ttl: ttl.unwrap_or(Duration::from_secs(3600)),
-        key,
-    })
 }

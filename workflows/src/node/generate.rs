@@ -23,6 +23,7 @@ mod form;
 mod hedge;
 mod offer;
 mod opening;
+mod prose;
 mod samples;
 
 use conversation::Conversation;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use types::diagnostic::Severity;
 use types::doc::{self, Fields, Span};
 
+mod cache;
 pub(crate) mod call;
 pub(crate) mod classify;
 mod common;
@@ -33,7 +34,8 @@ pub(crate) mod stream;
 pub(crate) mod tool;
 pub(crate) mod validate;
 
-pub(crate) use common::{Cache, Common, OnError};
+pub(crate) use cache::Cache;
+pub(crate) use common::{Common, OnError};
 pub(crate) use kind::{NodeType, Out, no_labels, outcomes};
 pub(crate) use spec::{Begun, Fault, NodeResult, Read, Resolved, Spec};
 
@@ -243,12 +245,8 @@ impl Node {
         let lint = f.take("lint").map(|n| lint(cx, n, &f.at("lint"))).unwrap_or_default();
         let told_of_cache = f.take("cache").map(|n| n.span);
         let spec = (kind.lower)(cx, &mut f);
-        let spoils = (&*spec as &dyn Any).downcast_ref::<tool::Tool>().and_then(tool::Tool::spoils);
-        if let (Some(at), Some(tool)) = (told_of_cache, spoils.filter(|_| common.caches())) {
-            let message = format!("a call of `{tool}` changes something, and would not be made");
-            let d = cx.r.error("104", at, message);
-            d.expected = Some("`cache` at tools with `side_effect: none` alone".to_owned());
-            d.field = f.at("cache");
+        if let (Some(at), Some(cache)) = (told_of_cache, &common.cache) {
+            cache.fits(cx, (at, f.at("cache")), &*spec);
         }
         let span = f.span;
         f.finish(&mut cx.r);

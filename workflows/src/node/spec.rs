@@ -16,6 +16,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::time::Duration;
 use types::Finding;
+use types::run::Recall;
 
 /// A reference that a node reads.
 pub(crate) struct Read<'a> {
@@ -186,17 +187,19 @@ pub(crate) struct Resolved {
     pub(crate) outputs: Vec<Value>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) note: Option<String>,
+    /// Its outputs are those of an earlier run.
+    pub(crate) cached: Option<Recall>,
     /// It ends the run, or the graph instance it stands in.
     pub(crate) end: Option<Box<End>>,
 }
 
 impl Resolved {
     pub(crate) const fn plain(outcome: Outcome) -> Self {
-        Resolved { outcome, outputs: Vec::new(), findings: Vec::new(), note: None, end: None }
+        Resolved { outcome, outputs: Vec::new(), findings: Vec::new(), note: None, cached: None, end: None }
     }
 
     pub(crate) const fn with(outcome: Outcome, outputs: Vec<Value>) -> Self {
-        Resolved { outcome, outputs, findings: Vec::new(), note: None, end: None }
+        Resolved { outcome, outputs, findings: Vec::new(), note: None, cached: None, end: None }
     }
 
     pub(crate) fn note(self, note: impl Into<String>) -> Self {

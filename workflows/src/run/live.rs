@@ -394,5 +394,6 @@ fn record_stop(at: &At<'_>, outcome: &str, note: String) {
         calls: Vec::new(),
         findings: Vec::new(),
         note: Some(note),
+        cached: None,
     });
 }

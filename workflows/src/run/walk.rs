@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use types::Verdict;
 
+mod asked;
 mod chain;
 mod lines;
 mod record;

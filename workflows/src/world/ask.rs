@@ -230,6 +230,19 @@ pub struct CacheAsk {
     pub shared: bool,
     /// How long it is kept.
     pub ttl: Duration,
+    /// What else it may be found under.
+    pub similar: Option<Similar>,
+}
+
+/// A question whose answer may also be given to a similar one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Similar {
+    /// BLAKE3 of everything that the outputs depend on beside the question, 64 hex digits.
+    pub space: String,
+    /// The question.
+    pub question: String,
+    /// How similar another one has to be, 0..=1.
+    pub least: f64,
 }
 
 /// What a node put out.
@@ -241,4 +254,15 @@ pub struct Cached {
     pub outputs: Value,
     /// The completions, each with the model that gave it, and how.
     pub completions: Vec<(Completion, Arc<Model>, Served)>,
+}
+
+/// What is kept of a node, with where it comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recalled {
+    /// What it put out.
+    pub cached: Cached,
+    /// The request that made it; `None` = it may have been another tenant's.
+    pub of: Option<String>,
+    /// How similar its question was, 0..=1; `None` = everything is the same to the letter.
+    pub similarity: Option<f64>,
 }

@@ -122,6 +122,11 @@ impl Conversation {
         ])
     }
 
+    /// Whether it goes on from the messages of the request to their last.
+    pub(super) fn ends_as_asked(&self) -> bool {
+        self.base.is_none() && self.append.is_empty()
+    }
+
     pub(super) fn reads(&self) -> impl Iterator<Item = Read<'_>> {
         let pieces = self.prepend.iter().chain(&self.append).filter_map(|p| match p {
             Piece::Taken(from) => Some(from),

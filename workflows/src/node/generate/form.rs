@@ -107,6 +107,11 @@ impl Form {
         matches!(self.format, Format::Inherit) && self.enforce == Enforce::Auto
     }
 
+    /// Whether answers are free text, as far as the node says.
+    pub(super) const fn is_prose(&self) -> bool {
+        matches!(self.format, Format::Inherit | Format::Given(ResponseFormat::Text))
+    }
+
     /// For the hash of the plan.
     pub(super) fn canonical(&self) -> Json {
         if self.is_plain() {

@@ -32,6 +32,7 @@ impl Drop for Walk<'_> {
                 calls: Vec::new(),
                 findings: Vec::new(),
                 note: Some(note.to_owned()),
+                cached: None,
             });
         }
     }
@@ -68,6 +69,7 @@ impl Walk<'_> {
             calls: Vec::new(),
             findings: resolved.findings.clone(),
             note: resolved.note.clone(),
+            cached: resolved.cached.clone(),
         });
     }
 }

@@ -1,13 +1,15 @@
 //! A node's work: from the store if it is kept there, within a free slot and the node's own time.
 
+use super::asked;
 use crate::node::{Begun, Cache, Fault, NodeResult, Resolved};
 use crate::outcome::Outcome;
 use crate::run::{Answer, At, Kept, Origin, RowId};
 use crate::value::Value;
-use crate::world::{CacheAsk, Cached, EffectId, EffectKind};
+use crate::world::{Cached, EffectId, EffectKind, Recalled};
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value as Json, json};
-use types::{ChatRequest, Completion, Usd, Verdict};
+use types::run::Recall;
+use types::{Completion, UnitInterval, Usd, Verdict};
 
 /// Begins a node.
 pub(super) fn begin(at: At<'_>) -> Begun<'_> {
@@ -43,13 +45,7 @@ async fn within(at: At<'_>, work: BoxFuture<'_, NodeResult>) -> NodeResult {
 
 /// What the node put out earlier, else what it puts out now.
 async fn stored<'a>(at: At<'a>, cache: &'a Cache) -> NodeResult {
-    let ask = CacheAsk {
-        id: EffectId::new(&at.path, EffectKind::Cache, 0, 1),
-        kind: at.node.kind_name.clone(),
-        key: key(&at, cache),
-        shared: cache.shared,
-        ttl: cache.ttl,
-    };
+    let ask = asked::ask(&at, cache);
     if cache.read
         && let Some(found) = at.host.world.recall(ask.clone()).await
         && let Some(resolved) = recalled(&at, found)
@@ -69,52 +65,9 @@ async fn stored<'a>(at: At<'a>, cache: &'a Cache) -> NodeResult {
     result
 }
 
-/// Members of a request that say how it is answered, recorded and kept, and nothing of the question.
-const BESIDE: &[&str] = &["routing", "metadata", "stream", "stream_options"];
-
-/// What stands for the question of a request: BLAKE3 of its other members, 64 hex digits.
-fn asked(request: &ChatRequest) -> String {
-    let mut hash = blake3::Hasher::new();
-    for member in request.members().iter().filter(|m| !BESIDE.contains(&m.key.as_str())) {
-        for part in [&member.key, request.raw(&member.key).unwrap_or_default()] {
-            hash.update(&part.len().to_le_bytes());
-            hash.update(part.as_bytes());
-        }
-    }
-    hash.finalize().to_hex().to_string()
-}
-
-/// What stands for the node and everything it depends on.
-fn key(at: &At<'_>, cache: &Cache) -> String {
-    let spec = &at.node.spec;
-    let value = |r: &crate::reference::Ref| {
-        let value = at.value(r);
-        json!([r.canonical(), value.json(&at.host.table())])
-    };
-    if !cache.key.is_empty() {
-        let listed: Vec<Json> = cache.key.iter().map(value).collect();
-        return crate::world::digest(&json!([&*at.node.id, at.host.workflow.name, listed]));
-    }
-    let reads: Vec<Json> = spec.reads().iter().map(|r| value(r.reference)).collect();
-    let exprs: Vec<Json> = spec
-        .exprs()
-        .iter()
-        // What cannot be evaluated fails again when the node runs.
-        .map(|e| at.eval(e).map_or(Json::Null, |v| v.json(&at.host.table())))
-        .collect();
-    let request = asked(&at.host.input.request);
-    crate::world::digest(&json!([
-        at.node.canonical(),
-        reads,
-        exprs,
-        // What the node asks of a model is made of the request as well.
-        (spec.max_calls() > 0).then_some(request),
-        (spec.max_calls() > 0).then(|| format!("{:?}", at.host.input.edits)),
-    ]))
-}
-
 /// Outputs from the store become those of the node.
-fn recalled(at: &At<'_>, found: Cached) -> Option<Resolved> {
+fn recalled(at: &At<'_>, found: Recalled) -> Option<Resolved> {
+    let Recalled { cached: found, of, similarity } = found;
     let outcome = (0_u8..32)
         .map(Outcome::Label)
         .take(at.node.labels.len())
@@ -147,10 +100,17 @@ fn recalled(at: &At<'_>, found: Cached) -> Option<Resolved> {
     let outputs = at.node.outputs.iter().map(|o| found.outputs.get(&*o.name).map(value).unwrap_or_default());
     let resolved = Resolved::with(outcome, outputs.collect());
     at.host.input.trace.with(|run| run.recalled = run.recalled.saturating_add(1));
-    Some(resolved.note(match saved {
+    let mut note = match saved {
         Usd::ZERO => "cached".to_owned(),
         saved => format!("cached: {saved} USD when it was made"),
-    }))
+    };
+    if let Some(s) = similarity {
+        let whose = of.as_deref().unwrap_or("another request");
+        note.push_str(&format!("; the question of {whose} is {s:.3} similar"));
+    }
+    let similarity = similarity.map(UnitInterval::clamped);
+    let cached = Recall { cost_usd: saved.dollars(), of, similarity };
+    Some(Resolved { cached: Some(cached), ..resolved.note(note) })
 }
 
 /// What may be kept, and the completions in it: completed outcomes, without completions that failed or are not whole.
