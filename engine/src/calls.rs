@@ -132,10 +132,11 @@ impl World for Calls {
 
 impl Calls {
     async fn generate_one(&self, ask: Ask) -> Result<Generated, Failure> {
-        if search::is_company(&ask) && !self.reach.extra.hedge(Instant::now()) {
+        let hedge = search::is_company(&ask).then(|| self.reach.extra.hedge(Instant::now()));
+        if matches!(hedge, Some(None)) {
             return Err(Failure::nobody("too many calls have company already"));
         }
-        Search::new(self, &ask).run().await
+        Search::new(self, &ask, hedge.flatten()).run().await
     }
 
     /// The moment before which an ask must have come to something.

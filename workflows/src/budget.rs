@@ -77,6 +77,26 @@ impl State {
     }
 }
 
+/// One of the calls that may be made: given back when it is dropped, unless the call was made.
+#[derive(Debug)]
+#[must_use = "a call that is dropped is given back"]
+pub struct Taken<'a>(Option<&'a Purse>);
+
+impl Taken<'_> {
+    /// The call is made: it stays taken.
+    pub fn made(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some(purse) = self.0.take() {
+            purse.unmade();
+        }
+    }
+}
+
 /// What a run, a node or a call may use and has used. Whatever is taken from it is taken from those around
 /// it in the same step, or from none of them.
 #[derive(Debug, Default)]
@@ -259,7 +279,15 @@ impl Purse {
         Ok(())
     }
 
-    /// Takes back a call that was never made, for nobody was left to make it.
+    /// Takes one call, for as long as it may still be made.
+    ///
+    /// # Errors
+    /// As [`Purse::call`].
+    pub fn take(&self) -> Result<Taken<'_>, &'static str> {
+        self.call().map(|()| Taken(Some(self)))
+    }
+
+    /// Takes back a call that was never made, for nobody was left to make it, or no money.
     pub(crate) fn unmade(&self) {
         let mut state = self.lock();
         state.used.calls = state.used.calls.saturating_sub(1);
@@ -329,6 +357,18 @@ mod tests {
             other.settle(Usd::ZERO, Usd::ZERO, 10);
             assert_eq!(other.call(), Err("tokens"));
         }
+    }
+
+    #[test]
+    fn a_call_that_is_not_made_is_given_back_everywhere() {
+        let run = Purse::new(Amounts { calls: Some(2), ..Amounts::default() }, None);
+        let node = Purse::new(Amounts::default(), Some(run.clone()));
+        let first = node.take().unwrap();
+        let second = node.take().unwrap();
+        assert_eq!(node.take().err(), Some("calls"));
+        first.made();
+        drop(second);
+        assert_eq!((node.used().calls, run.used().calls), (1, 1));
     }
 
     #[test]

@@ -58,15 +58,59 @@ pub(crate) struct Extra {
 #[derive(Debug, Default)]
 struct Shared {
     window: Window,
-    made: [AtomicU64; 2],
-    refused: [AtomicU64; 2],
+    made: [AtomicU64; 3],
+    refused: [AtomicU64; 3],
 }
 
-/// Which further call is meant; its place among the counts.
-#[derive(Clone, Copy)]
+/// Which call is meant; its place among the counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
+    First,
     Retry,
     Hedge,
+}
+
+/// A call that is counted before it is made, so that calls beside it find no room twice. Dropped without having been made,
+/// it counts no more.
+#[derive(Debug)]
+#[must_use = "a call that is dropped is counted no more"]
+pub(super) struct Counted<'a> {
+    extra: &'a Extra,
+    /// `None` = any: a hedge goes where it finds somebody.
+    provider: Option<usize>,
+    second: u64,
+    what: What,
+    made: bool,
+}
+
+impl Counted<'_> {
+    /// Whether it is a call beside a slow one.
+    pub(super) fn is_hedge(&self) -> bool {
+        self.what == What::Hedge
+    }
+
+    /// The call is made: it stays counted.
+    pub(super) const fn made(&mut self) {
+        self.made = true;
+    }
+
+    /// The vendor was not asked after all.
+    pub(super) const fn unmade(&mut self) {
+        self.made = false;
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if self.made {
+            count(&self.extra.all.made, self.what);
+            return;
+        }
+        self.extra.all.window.give_back(self.second, self.what);
+        if let Some(own) = self.provider.and_then(|p| self.extra.providers.get(p)) {
+            own.give_back(self.second, self.what);
+        }
+    }
 }
 
 impl Extra {
@@ -86,30 +130,32 @@ impl Extra {
     }
 
     /// A question is put to a provider for the first time.
-    pub(super) fn first(&self, provider: usize, now: Instant) {
+    pub(super) fn first(&self, provider: usize, now: Instant) -> Counted<'_> {
         let second = self.second(now);
-        if let Some(p) = self.providers.get(provider) {
-            p.first(second);
+        if let Some(own) = self.providers.get(provider) {
+            own.take(second, What::First, |_| true);
         }
-        self.all.window.first(second);
+        self.all.window.take(second, What::First, |_| true);
+        Counted { extra: self, provider: Some(provider), second, what: What::First, made: false }
     }
 
     /// Room to put a question to a provider once more.
-    pub(super) fn again(&self, provider: usize, now: Instant) -> bool {
+    pub(super) fn again(&self, provider: usize, now: Instant) -> Option<Counted<'_>> {
         let (second, floor) = (self.second(now), self.floor());
-        let Some(own) = self.providers.get(provider) else { return false };
+        let own = self.providers.get(provider)?;
         let mut room = own.take(second, What::Retry, |s| s.retries <= self.retry.budget * s.first + floor);
         if room && !self.together(second, What::Retry) {
             own.give_back(second, What::Retry);
             room = false;
         }
-        self.count(What::Retry, room)
+        self.granted(room, second, What::Retry, Some(provider))
     }
 
     /// Room to put a question to somebody else beside one that is slow.
-    pub(super) fn hedge(&self, now: Instant) -> bool {
-        let room = !self.gate.in_brownout() && self.together(self.second(now), What::Hedge);
-        self.count(What::Hedge, room)
+    pub(super) fn hedge(&self, now: Instant) -> Option<Counted<'_>> {
+        let second = self.second(now);
+        let room = !self.gate.in_brownout() && self.together(second, What::Hedge);
+        self.granted(room, second, What::Hedge, None)
     }
 
     /// Room among the further calls of all providers.
@@ -117,23 +163,24 @@ impl Extra {
         let floor = self.floor();
         self.all.window.take(second, what, |s| {
             let hedges = s.hedges <= self.retry.hedges * s.first + HEDGES_AT_FIRST;
-            (hedges || matches!(what, What::Retry)) && s.retries + s.hedges <= TOGETHER * s.first + floor
+            (hedges || what == What::Retry) && s.retries + s.hedges <= TOGETHER * s.first + floor
         })
     }
 
     /// What came of it so far.
     pub(crate) fn counts(&self) -> Counts {
-        let [retries, hedges] = self.all.made.each_ref().map(|n| n.load(Relaxed));
-        let [retries_refused, hedges_refused] = self.all.refused.each_ref().map(|n| n.load(Relaxed));
+        let [_, retries, hedges] = self.all.made.each_ref().map(|n| n.load(Relaxed));
+        let [_, retries_refused, hedges_refused] = self.all.refused.each_ref().map(|n| n.load(Relaxed));
         Counts { retries, retries_refused, hedges, hedges_refused }
     }
 
-    fn count(&self, what: What, room: bool) -> bool {
-        let counts = if room { &self.all.made } else { &self.all.refused };
-        if let Some(n) = counts.get(what as usize) {
-            n.fetch_add(1, Relaxed);
+    /// A further call, if there was room for it; that there was none is counted.
+    fn granted(&self, room: bool, second: u64, what: What, provider: Option<usize>) -> Option<Counted<'_>> {
+        if !room {
+            count(&self.all.refused, what);
+            return None;
         }
-        room
+        Some(Counted { extra: self, provider, second, what, made: false })
     }
 
     fn floor(&self) -> f64 {
@@ -142,6 +189,12 @@ impl Extra {
 
     fn second(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.since).as_secs()
+    }
+}
+
+fn count(counts: &[AtomicU64; 3], what: What) {
+    if let Some(n) = counts.get(what as usize) {
+        n.fetch_add(1, Relaxed);
     }
 }
 
@@ -155,8 +208,7 @@ type Slots = [Slot; SECONDS];
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
     second: u64,
-    first: u32,
-    further: [u32; 2],
+    calls: [u32; 3],
 }
 
 /// Calls of the last seconds.
@@ -168,33 +220,27 @@ struct Sums {
 }
 
 impl Window {
-    fn first(&self, second: u64) {
-        let mut slots = self.lock();
-        if let Some(s) = slot(&mut slots, second) {
-            s.first = s.first.saturating_add(1);
-        }
-    }
-
-    /// Takes one further call if the sums, with it, are allowed: check and act are one step.
+    /// Counts one more call if the sums, with it, are allowed: check and act are one step.
     fn take(&self, second: u64, what: What, allowed: impl FnOnce(Sums) -> bool) -> bool {
         let mut slots = self.lock();
         let mut sums = sums(&slots, second);
         match what {
+            What::First => sums.first += 1.0,
             What::Retry => sums.retries += 1.0,
             What::Hedge => sums.hedges += 1.0,
         }
         let room = allowed(sums);
-        let slot = slot(&mut slots, second).and_then(|s| s.further.get_mut(what as usize));
-        if let (true, Some(n)) = (room, slot) {
+        if room && let Some(n) = slot(&mut slots, second).and_then(|s| s.calls.get_mut(what as usize)) {
             *n = n.saturating_add(1);
         }
         room
     }
 
-    /// What was taken was not made after all.
+    /// What was counted in a second was not made after all. One so long ago that it counts no more has left its place.
     fn give_back(&self, second: u64, what: What) {
         let mut slots = self.lock();
-        if let Some(n) = slot(&mut slots, second).and_then(|s| s.further.get_mut(what as usize)) {
+        let slot = slots.iter_mut().find(|s| s.second == second);
+        if let Some(n) = slot.and_then(|s| s.calls.get_mut(what as usize)) {
             *n = n.saturating_sub(1);
         }
     }
@@ -217,12 +263,8 @@ fn slot(slots: &mut Slots, second: u64) -> Option<&mut Slot> {
 fn sums(slots: &Slots, second: u64) -> Sums {
     let young = slots.iter().filter(|s| s.second.saturating_add(SECONDS as u64) > second);
     young.fold(Sums::default(), |all, s| {
-        let [retries, hedges] = s.further.map(f64::from);
-        Sums {
-            first: all.first + f64::from(s.first),
-            retries: all.retries + retries,
-            hedges: all.hedges + hedges,
-        }
+        let [first, retries, hedges] = s.calls.map(f64::from);
+        Sums { first: all.first + first, retries: all.retries + retries, hedges: all.hedges + hedges }
     })
 }
 
@@ -239,15 +281,19 @@ mod tests {
         Extra::new(&Matrix::new(providers, Vec::new()), retry, Gate::new(10, (0, Duration::ZERO)), None)
     }
 
-    fn granted(n: usize, mut take: impl FnMut() -> bool) -> usize {
-        (0..n).filter(|_| take()).count()
+    fn granted<'a>(n: usize, mut take: impl FnMut() -> Option<Counted<'a>>) -> usize {
+        (0..n).filter_map(|_| take()).map(made).count()
+    }
+
+    fn made(mut call: Counted<'_>) {
+        call.made();
     }
 
     #[tokio::test(start_paused = true)]
     async fn retries_are_a_tenth_of_the_calls_to_their_provider() {
         let e = extra(0);
         let now = Instant::now();
-        (0..1_000).for_each(|_| e.first(0, now));
+        (0..1_000).for_each(|_| made(e.first(0, now)));
         assert_eq!(granted(1_000, || e.again(0, now)), 100);
         assert_eq!(granted(10, || e.again(1, now)), 0, "nobody called it");
         assert_eq!((e.counts().retries, e.counts().retries_refused), (100, 910));
@@ -268,18 +314,39 @@ mod tests {
         let e = extra(0);
         let now = Instant::now();
         for provider in [0, 1] {
-            (0..400).for_each(|_| e.first(provider, now));
+            (0..400).for_each(|_| made(e.first(provider, now)));
         }
         let hedges = granted(1_000, || e.hedge(now));
         assert_eq!(hedges, 50, "a twentieth of 800, and ten at first");
         let retries = granted(1_000, || e.again(0, now)) + granted(1_000, || e.again(1, now));
         assert_eq!(retries, 80);
         let few = Extra { retry: Retry { hedges: 0.01, ..e.retry }, ..extra(0) };
-        (0..1_000).for_each(|_| few.first(0, now));
+        (0..1_000).for_each(|_| made(few.first(0, now)));
         assert_eq!(granted(1_000, || few.hedge(now)), 20, "a hundredth, and ten at first");
         let broad = Extra { retry: Retry { budget: 1.0, ..e.retry }, ..extra(0) };
-        (0..1_000).for_each(|_| broad.first(0, now));
+        (0..1_000).for_each(|_| made(broad.first(0, now)));
         assert_eq!(granted(1_000, || broad.again(0, now)), 200, "whatever the operator allows one provider");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_made_takes_no_room() {
+        let e = extra(1);
+        for _ in 0..100 {
+            assert!(e.again(0, Instant::now()).is_some() && e.hedge(Instant::now()).is_some());
+            drop(e.first(0, Instant::now()));
+        }
+        assert_eq!(e.counts(), Counts::default());
+        let mut begun = e.again(0, Instant::now()).unwrap();
+        begun.made();
+        assert_eq!(granted(100, || e.again(0, Instant::now())), 9, "no more first calls, and one under way");
+        begun.unmade();
+        drop(begun);
+        assert_eq!(granted(100, || e.again(0, Instant::now())), 1);
+        let early = e.hedge(Instant::now());
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(granted(1, || e.again(0, Instant::now())), 1);
+        drop(early);
+        assert_eq!(granted(100, || e.again(0, Instant::now())), 9, "the second that it was of is long over");
     }
 
     #[tokio::test(start_paused = true)]
@@ -294,7 +361,7 @@ mod tests {
             Gate::new(10, (0, Duration::ZERO)),
             Some(&e),
         );
-        assert!(!next.again(1, now), "a has had its thirty");
+        assert!(next.again(1, now).is_none(), "a has had its thirty");
         assert_eq!(next.counts().retries, 30);
     }
 }

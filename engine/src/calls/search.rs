@@ -4,7 +4,7 @@
 use super::Calls;
 use super::again::Next;
 use super::asked::Before;
-use super::extra::Extra;
+use super::extra::Counted;
 use crate::breaker::{Answering, Breaker, Leave};
 use crate::room::UnderWay;
 use rand::rngs::StdRng;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use types::matrix::{Model, ModelIx, Provider};
 use types::provider::{Error, ErrorKind};
-use workflows::{Ask, Failure, Generated};
+use workflows::{Ask, Failure, Generated, Taken};
 
 /// Share of a model's answers that are waited for at least.
 const LONGEST: f64 = 0.99;
@@ -36,8 +36,8 @@ pub(super) struct Search<'a> {
     reached: usize,
     /// Providers that the question was put to.
     asked: Vec<usize>,
-    /// Room for the next call has been taken.
-    counted: bool,
+    /// The next call is counted already: it is a hedge, or its turn comes after a pause.
+    counted: Option<Counted<'a>>,
     refused_by_budget: bool,
     /// The pause that the model asked for last is not kept, and must not keep it out.
     impatient: bool,
@@ -78,14 +78,19 @@ enum Stop {
     Ended(Failure),
 }
 
-/// What one call needs: a place among those under way, and leave of its model's breaker.
+/// What one call needs: a place among those under way, leave of its model's breaker, and to be one of the calls that may
+/// be made. Whatever of it is dropped before the call is made is given back.
 struct Permit<'a> {
     under_way: Option<UnderWay>,
     leave: Option<Leave<'a>>,
+    counted: Counted<'a>,
+    /// One of the calls of the node and the run; `None` = the first, which the node has taken.
+    taken: Option<Taken<'a>>,
 }
 
 impl<'a> Search<'a> {
-    pub(super) fn new(calls: &'a Calls, ask: &'a Ask) -> Self {
+    /// `hedge`: what the first call is counted as where it is one beside a slow one.
+    pub(super) fn new(calls: &'a Calls, ask: &'a Ask, hedge: Option<Counted<'a>>) -> Self {
         Search {
             calls,
             ask,
@@ -94,8 +99,7 @@ impl<'a> Search<'a> {
             attempts: 0,
             reached: 0,
             asked: Vec::new(),
-            // Room for the first call of a hedge was taken before it was begun.
-            counted: is_company(ask),
+            counted: hedge,
             refused_by_budget: false,
             impatient: false,
             repeats: false,
@@ -165,6 +169,8 @@ impl<'a> Search<'a> {
     /// Asks one candidate, again where that may help.
     async fn candidate(&mut self, ix: ModelIx, rest: bool, full: Full) -> Result<Generated, Stop> {
         let c = self.known(ix, rest, full).ok_or(Stop::Another)?;
+        // A hedge is for whoever can be asked; all else was counted for the candidate before.
+        self.counted = self.counted.take().filter(Counted::is_hedge);
         if self.calls.asked.before(self.ask, &c.model.id) == Before::Settled {
             self.repeats = true;
             return Err(Stop::Another);
@@ -200,17 +206,15 @@ impl<'a> Search<'a> {
         if leave.is_none() && c.breaker.is_some() && !impatient {
             return Err(Stop::Another);
         }
-        if !self.may_ask(c.model, now) {
-            return Err(Stop::Another);
-        }
+        let counted = self.count(c.model, now).ok_or(Stop::Another)?;
         if self.calls.ceilings.attempts.is_some_and(|most| self.attempts >= most) {
             return Err(self.given_up());
         }
-        // The node has taken the first call.
-        if self.attempts > 0 {
-            self.ask.purse.call().map_err(|used_up| self.ended(Failure::Budget(used_up)))?;
-        }
-        Ok(Permit { under_way, leave })
+        let taken = match self.attempts {
+            0 => None,
+            _ => Some(self.ask.purse.take().map_err(|used_up| self.ended(Failure::Budget(used_up)))?),
+        };
+        Ok(Permit { under_way, leave, counted, taken })
     }
 
     /// Room for one more call of a model, unless there is none and it is not waited for, or came too late.
@@ -231,24 +235,18 @@ impl<'a> Search<'a> {
         tokio::time::timeout_at(self.deadline, waited).await.map_err(|_| Stop::Another)
     }
 
-    /// Whether the question may be put to a model: to its provider for the first time always, again while there is room.
-    fn may_ask(&mut self, model: &Model, now: Instant) -> bool {
-        let provider = model.provider;
-        let counted = std::mem::take(&mut self.counted);
+    /// Counts a call of a model: the first to its provider always, another one while there is room.
+    fn count(&mut self, model: &Model, now: Instant) -> Option<Counted<'a>> {
         let failed_before = self.calls.asked.before(self.ask, &model.id) == Before::Open;
-        let again = self.asked.contains(&provider) || failed_before;
         self.repeats |= failed_before;
-        if !again {
-            self.asked.push(provider);
+        if let Some(counted) = self.counted.take() {
+            return Some(counted);
         }
-        let extra: &Extra = &self.calls.reach.extra;
-        match (counted, again) {
-            (true, _) => true,
-            (false, true) => extra.again(provider, now),
-            (false, false) => {
-                extra.first(provider, now);
-                true
-            }
+        let extra = &self.calls.reach.extra;
+        if failed_before || self.asked.contains(&model.provider) {
+            extra.again(model.provider, now)
+        } else {
+            Some(extra.first(model.provider, now))
         }
     }
 
@@ -256,9 +254,9 @@ impl<'a> Search<'a> {
     async fn call(
         &mut self,
         c: &Candidate<'_>,
-        permit: Permit<'_>,
+        permit: Permit<'a>,
     ) -> Result<Result<Generated, Error>, Stop> {
-        let Permit { under_way, leave } = permit;
+        let Permit { under_way, leave, mut counted, taken } = permit;
         let calls = self.calls;
         let own = if c.whole && c.more { self.share(c.ix, Instant::now()) } else { self.deadline };
         let attempt = self.attempts.saturating_add(1);
@@ -267,13 +265,25 @@ impl<'a> Search<'a> {
             Ok(prepared) => prepared,
             Err("usd") => {
                 self.refused_by_budget = true;
+                self.counted = Some(counted);
                 return Err(Stop::Another);
             }
             Err(used_up) => return Err(self.ended(Failure::Budget(used_up))),
         };
         self.attempts = attempt;
+        counted.made();
+        if let Some(taken) = taken {
+            taken.made();
+        }
         let answering = c.breaker.zip(leave.as_ref()).map(|(b, l)| Answering::of(b, l));
         let made = calls.attempt(call, open, answering, own).await;
+        if matches!(&made, Err(e) if e.kind == ErrorKind::FreeTier) {
+            // Its vendor was not asked.
+            counted.unmade();
+            self.counted = Some(counted);
+        } else {
+            self.asked.push(c.model.provider);
+        }
         let now = Instant::now();
         match (&made, leave) {
             (_, None) => {}
@@ -281,7 +291,7 @@ impl<'a> Search<'a> {
             (Ok(Generated::Whole { .. }), Some(leave)) => leave.succeeded(now),
             // A call that our own deadline cut off tells what any dropped call does.
             (Err(e), Some(_)) if e.kind == ErrorKind::TotalTimeout && now >= self.deadline => {}
-            // The vendor was not asked; a probe is left to the next call.
+            // A probe is left to the next call.
             (Err(e), Some(_)) if e.kind == ErrorKind::FreeTier => {}
             (Err(e), Some(leave)) => leave.failed(e, now, self.rng.random()),
         }
@@ -301,12 +311,10 @@ impl<'a> Search<'a> {
         match next {
             Next::Again(wait) => {
                 // Where there is no room the client is told at once.
-                self.counted = self.may_ask(c.model, Instant::now());
-                if !self.counted {
-                    return Err(Stop::Another);
-                }
+                let counted = self.count(c.model, Instant::now()).ok_or(Stop::Another)?;
                 // A vendor that says when it may be asked again is waited for.
                 ledger.pause(wait).await;
+                self.counted = Some(counted);
                 self.impatient = impatient;
                 Ok(())
             }

@@ -83,3 +83,36 @@ async fn a_model_whose_free_tier_is_used_up_is_not_told_of_as_ready() {
     let ready = told(&["--ready"]).await;
     assert!(ready.contains("alpha/two") && !ready.contains("alpha/one"), "{ready}");
 }
+
+/// Two questions one after another; the model that is meant may answer one.
+const TWICE: &str = "version: 1
+name: twice
+nodes:
+  - { id: first, type: generate, route: { strategy: strongest } }
+  - { id: second, type: generate, route: { strategy: strongest } }
+  - { id: out, type: stream, from: nodes.second.completion }
+edges:
+  - { from: first, to: second }
+  - { from: second, to: out }
+";
+
+/// Another model of that vendor is asked the first time, which needs none of the room for retries.
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_a_used_up_free_tier_keeps_from_being_asked_has_not_been_asked() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let house = Plan::new()
+        .vendor("alpha", &vendor)
+        .free("alpha")
+        .model(&Model { quality_tier: 3, ..Model::new("alpha/one").with("free_tier: { rpd: 1 }") })
+        .model(&Model::new("alpha/two"))
+        .rules(crate::NO_CHANCE)
+        .settings("retry: { budget: 0.01, budget_per_second: 0 }")
+        .file("workflows/twice.yaml", TWICE)
+        .start()
+        .await;
+    let ask = json!({"model": "workflow/twice", "messages": [{"role": "user", "content": "hi"}]});
+    let answer = house.client().chat(&ask).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let asked: Vec<String> = vendor.seen().iter().map(|s| s.model()).collect();
+    assert_eq!(asked, ["one", "two"]);
+}

@@ -3,7 +3,7 @@
 use crate::NO_CHANCE;
 use serde_json::json;
 use tests::house::{House, Model, Plan};
-use tests::vendor::{Dialect, Reply, Vendor};
+use tests::vendor::{Dialect, Reply, Seen, Vendor};
 
 /// Three models of one vendor, and a workflow whose call is tried again as it says.
 async fn house(vendor: &Vendor, retry: &str) -> House {
@@ -52,4 +52,61 @@ async fn a_node_may_have_its_own_pause_in_the_place_of_the_vendors() {
     assert_eq!(calls(own, busy).await, (429, 2));
     let theirs = "max_attempts: 2, reroute: false, respect_retry_after: true";
     assert_eq!(calls(theirs, busy).await, (429, 1), "there is no time for the vendor's pause");
+}
+
+/// The strongest model that half a cent pays for, and no call but the first of each question to a provider.
+async fn within_half_a_cent(plan: Plan, calls: u32) -> House {
+    let text = format!(
+        "version: 1\nname: tries\nnodes:\n  - {{ id: ask, type: generate, route: {{ strategy: strongest }}, \
+         budget: {{ usd: 0.005, calls: {calls} }} }}\noutput: nodes.ask.completion\n"
+    );
+    let plan = plan.rules(NO_CHANCE).settings("retry: { budget: 0.01, budget_per_second: 0 }");
+    plan.file("workflows/tries.yaml", &text).start().await
+}
+
+fn model(id: &str, quality_tier: u8, price: f64) -> Model {
+    Model { quality_tier, ..Model::new(id).price(price) }
+}
+
+/// Which models were asked for the answer to one question.
+async fn asked(house: &House, vendor: &Vendor) -> Vec<String> {
+    let body = json!({"model": "workflow/tries", "messages": [{"role": "user", "content": "hi"}]});
+    let answer = house.client().chat(&body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    vendor.seen().iter().map(|s| s.model()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_there_is_no_money_for_has_not_been_asked() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let plan = Plan::new().vendor("lab", &vendor).model(&model("lab/dear", 3, 100.0)).model(&model(
+        "lab/cheap",
+        2,
+        1.0,
+    ));
+    let house = within_half_a_cent(plan, 1).await;
+    assert_eq!(asked(&house, &vendor).await, ["cheap"]);
+    let metrics = house.client().get("/metrics").await.text();
+    for result in ["made", "refused"] {
+        let none = format!("turnout_extra_calls_total{{kind=\"retry\",result=\"{result}\"}} 0\n");
+        assert!(metrics.contains(&none), "{metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_there_is_no_money_for_takes_none_of_the_calls_that_a_node_may_make() {
+    let failing = |seen: &Seen| match seen.model().as_str() {
+        "failing" => Reply::error(503),
+        _ => Reply::text("hello"),
+    };
+    let vendor = Vendor::scripted(Dialect::OpenAi, failing).await;
+    let plan = Plan::new()
+        .vendor("alpha", &vendor)
+        .vendor("beta", &vendor)
+        .vendor("gamma", &vendor)
+        .model(&model("alpha/failing", 3, 1.0))
+        .model(&model("beta/dear", 2, 100.0))
+        .model(&model("gamma/cheap", 1, 1.0));
+    let house = within_half_a_cent(plan, 2).await;
+    assert_eq!(asked(&house, &vendor).await, ["failing", "cheap"]);
 }

@@ -209,7 +209,7 @@ impl<'a> At<'a> {
         let id = ask.id.clone();
         self.host.tell(|| Event::Intent { id: id.clone(), purpose: ask.purpose.to_string() });
         let result = self.host.world.generate(ask).await;
-        if matches!(result, Err(Failure::NoCandidate { .. })) {
+        if matches!(result, Err(Failure::NoCandidate { .. } | Failure::Budget(_))) {
             self.purse.unmade();
             self.frame.with(self.position, |c| c.calls = c.calls.saturating_sub(1));
         }

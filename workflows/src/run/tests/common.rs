@@ -140,7 +140,7 @@ edges:
     };
     assert_eq!(told(0.4).await, ("1.0 200000 24 0.2 2".to_owned(), 2));
     // What one call costs is not held against it; once enough is spent, no other begins.
-    assert_eq!(told(7.0).await, ("1.0 200000 24 0.0 2".to_owned(), 1));
+    assert_eq!(told(7.0).await, ("1.0 200000 24 0.0 1".to_owned(), 1));
     assert_eq!(told(0.99).await, ("1.0 200000 24 0.0 2".to_owned(), 2));
 }
 

@@ -168,6 +168,9 @@ async fn a_failure_never_begins_a_hedge_and_never_ends_one() {
     // The next one is.
     let (t, _) = ask("hedge: { after: 100ms, max: 2 }", failing()).await;
     assert_eq!((t.asked, t.ms), (3, 205), "{}", t.said);
+    // One that is not made is none of those that the node may make.
+    let (t, _) = ask("hedge: { after: 100ms, max: 2 }, budget: { calls: 2 }", failing()).await;
+    assert_eq!((t.asked, t.ms), (3, 205), "{}", t.said);
 }
 
 #[tokio::test(start_paused = true)]
