@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use types::runs::{Durability, RENEW, Record, To};
 use workflows::Finished;
 
@@ -98,6 +98,13 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
+/// Ticks that come one period apart, the first after one: a store that was slow is not asked for all that was missed.
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval_at(Instant::now() + period, period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
 /// Walks a run under a lease.
 pub(super) async fn drive(
     mut run: BoxFuture<'_, Finished>,
@@ -122,8 +129,8 @@ async fn drive_on(
     mut signals: Signals,
 ) -> Stop {
     let durability = keeper.durability();
-    let mut renew = interval_at(Instant::now() + RENEW, RENEW);
-    let mut tick = interval_at(Instant::now() + FLUSH, FLUSH);
+    let mut renew = every(RENEW);
+    let mut tick = every(FLUSH);
     let mut flushing = false;
     loop {
         let next = tokio::select! {
@@ -160,5 +167,22 @@ async fn drive_on(
             Err(Turn::Diverged(d)) => return Stop::Diverged(d),
             Err(Turn::Missing | Turn::Given | Turn::Nothing) => return Stop::Missing,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_slow_write_there_is_one_tick_and_not_all_that_were_missed() {
+        let mut ticks = every(RENEW);
+        assert!(ticks.tick().now_or_never().is_none(), "the first comes after a period");
+        tokio::time::advance(RENEW * 5).await;
+        assert!(ticks.tick().now_or_never().is_some());
+        assert!(ticks.tick().now_or_never().is_none());
+        tokio::time::advance(RENEW).await;
+        assert!(ticks.tick().now_or_never().is_some());
     }
 }
