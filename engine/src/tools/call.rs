@@ -1,13 +1,13 @@
 //! One call of a tool: who may make it, how it goes out, and what of its answer comes back.
 
-use super::guard::Guard;
+use super::guard::{Guard, Permitted};
 use super::registry::{Registry, Tool};
 use crate::calls::Calls;
 use crate::later::Background;
 use crate::outside::{Fetch, Request, Response};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
@@ -57,22 +57,56 @@ impl Toolbox {
 
     /// Calls of tools so far.
     fn before(&self) -> u32 {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).calls
+        self.lock().calls
     }
 
-    /// Counts a call that goes out. The same unsafe call never goes out twice, whoever runs its node once more.
-    fn count(&self, ask: &ToolAsk, spec: &ToolSpec) -> Result<(), ToolFailure> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if spec.side_effect == SideEffect::Unsafe {
+    /// Counts a call that is to go out. The same unsafe call never goes out twice, whoever runs its node once more.
+    fn begin<'a>(&'a self, ask: &'a ToolAsk, spec: &ToolSpec) -> Result<Going<'a>, ToolFailure> {
+        let mut made = self.lock();
+        let once = (spec.side_effect == SideEffect::Unsafe).then_some(&*ask.idempotency_key);
+        if let Some(key) = once {
             let full = made.once.len() >= MAX_ONCE;
-            if full || !made.once.insert(ask.idempotency_key.clone()) {
+            if full || !made.once.insert(key.to_owned()) {
                 let why =
                     if full { "the request has made too many calls" } else { "this call was made before" };
                 return Err(ToolFailure::Denied(why.to_owned()));
             }
         }
         made.calls = made.calls.saturating_add(1);
-        Ok(())
+        Ok(Going { toolbox: self, once, gone: false })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Made> {
+        // Every write leaves it consistent, so a panic elsewhere does not spoil it.
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that is to go out: dropped before that, it was never made.
+struct Going<'a> {
+    toolbox: &'a Toolbox,
+    /// The key of an unsafe one.
+    once: Option<&'a str>,
+    gone: bool,
+}
+
+impl Going<'_> {
+    /// It goes out now.
+    fn goes(mut self) {
+        self.gone = true;
+    }
+}
+
+impl Drop for Going<'_> {
+    fn drop(&mut self) {
+        if self.gone {
+            return;
+        }
+        let mut made = self.toolbox.lock();
+        made.calls = made.calls.saturating_sub(1);
+        if let Some(key) = self.once {
+            made.once.remove(key);
+        }
     }
 }
 
@@ -86,17 +120,22 @@ pub(crate) async fn call(calls: &Calls, ask: ToolAsk) -> Result<ToolReply, ToolF
         return Err(ToolFailure::Denied("it is not for this tenant".to_owned()));
     }
     let guard = toolbox.guard.as_deref();
-    let args = match guard {
+    let permitted = match guard {
         Some(guard) => guard.permit(calls, &ask, &tool.spec, toolbox.before()).await?,
-        None => ask.args.clone(),
+        None => Permitted::uncounted(ask.args.clone()),
     };
     let Some(fetch) = calls.outside.fetch.clone() else {
         return Err(ToolFailure::Failed("no service may be asked (tools.allow_hosts is empty)".to_owned()));
     };
     let left = calls.deadline.saturating_duration_since(Instant::now());
     let length = ask.timeout.min(left);
-    let request = request(tool, &args, &ask.idempotency_key, length + SPARE);
-    toolbox.count(&ask, &tool.spec)?;
+    let request = request(tool, &permitted.args, &ask.idempotency_key, length + SPARE);
+    let going = toolbox.begin(&ask, &tool.spec)?;
+    if let Some(guard) = guard {
+        // Last of all: what counts on a limit stays counted, so that only a call that goes out may.
+        guard.count(calls, &permitted).await?;
+    }
+    going.goes();
     let lasting = tool.spec.side_effect == SideEffect::Unsafe && !tool.spec.interruptible;
     let background = toolbox.background.as_ref().filter(|_| lasting);
     let reply = reply(send(fetch, request, length, background).await?)?;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
 use types::Usd;
-use types::directives::{Further, Place, Set};
+use types::directives::{Further, LimitRule, Place, Set};
 use types::expr::Scope;
 use types::limits::LimitStore;
 use types::runs::SideEffect;
@@ -34,6 +34,21 @@ pub(crate) struct Guard {
     pub(crate) trace: Trace,
 }
 
+/// A call that no rule forbids.
+pub(super) struct Permitted {
+    /// The arguments as the tool may see them.
+    pub(super) args: Value,
+    /// What it counts on once it goes out.
+    limits: Vec<Set<LimitRule>>,
+}
+
+impl Permitted {
+    /// With these arguments, counted nowhere.
+    pub(super) const fn uncounted(args: Value) -> Permitted {
+        Permitted { args, limits: Vec::new() }
+    }
+}
+
 impl Guard {
     /// Whether rules say anything of calls of tools, so that each call has to be put to them.
     pub(crate) fn is_busy(&self) -> bool {
@@ -42,7 +57,7 @@ impl Guard {
         policies.has(Phase::Tool) || self.tools.is_some() || masks
     }
 
-    /// The arguments as the tool may see them. `before`: calls of tools before this one.
+    /// What rules make of a call. `before`: calls of tools before this one.
     ///
     /// # Errors
     /// The call is forbidden, or people have to agree to it first.
@@ -52,11 +67,11 @@ impl Guard {
         ask: &ToolAsk,
         spec: &ToolSpec,
         before: u32,
-    ) -> Result<Value, ToolFailure> {
+    ) -> Result<Permitted, ToolFailure> {
         forbidden(self.tools.as_ref(), &ask.tool)?;
         let redaction = self.demands.as_ref().map(|d| d.redaction.clone());
         if !self.view.bundle.policies.has(Phase::Tool) {
-            return redacted(&ask.args, redaction.as_ref(), Place::Output);
+            return redacted(&ask.args, redaction.as_ref(), Place::Output).map(Permitted::uncounted);
         }
         let so_far = RunSoFar { iterations: iterations(&ask.id.frame), ..so_far(calls, &self.trace) };
         let spent = so_far.cost_usd;
@@ -84,7 +99,7 @@ impl Guard {
             return Err(ToolFailure::Denied(why));
         }
         let Some(further) = d.further else {
-            return redacted(&ask.args, redaction.as_ref(), Place::Output);
+            return redacted(&ask.args, redaction.as_ref(), Place::Output).map(Permitted::uncounted);
         };
         forbidden(Some(&further), &ask.tool)?;
         if !further.approvals.is_empty() && !ask.approved {
@@ -95,15 +110,26 @@ impl Guard {
             });
             return Err(ToolFailure::Approval(consents.collect()));
         }
-        limits::count_tool_call(self.limits.as_ref(), &calls.asker, &further.limits, unix_ms())
-            .await
-            .map_err(|e| ToolFailure::Denied(e.public_message()))?;
         let more = respond::in_answers(&further);
-        match redaction.or_else(|| self.ground.as_ref().map(Redaction::afresh)) {
-            Some(own) => redacted(&ask.args, Some(&own.with(&more)), Place::Output),
-            None if more.is_empty() => Ok(ask.args.clone()),
-            None => Err(ToolFailure::Denied("a rule masks its arguments, and nothing can here".to_owned())),
-        }
+        let args = match redaction.or_else(|| self.ground.as_ref().map(Redaction::afresh)) {
+            Some(own) => redacted(&ask.args, Some(&own.with(&more)), Place::Output)?,
+            None if more.is_empty() => ask.args.clone(),
+            None => {
+                let why = "a rule masks its arguments, and nothing can here";
+                return Err(ToolFailure::Denied(why.to_owned()));
+            }
+        };
+        Ok(Permitted { args, limits: further.limits })
+    }
+
+    /// Counts a call that is about to go out.
+    ///
+    /// # Errors
+    /// A limit of a rule is reached.
+    pub(super) async fn count(&self, calls: &Calls, call: &Permitted) -> Result<(), ToolFailure> {
+        limits::count_tool_call(self.limits.as_ref(), &calls.asker, &call.limits, unix_ms())
+            .await
+            .map_err(|e| ToolFailure::Denied(e.public_message()))
     }
 
     /// A result as models may see it.

@@ -226,6 +226,30 @@ async fn rules_mask_the_arguments_of_tools_in_runs_too() {
     assert_eq!(service.count("/put"), 2);
 }
 
+/// What a rule keeps from going out takes nothing of what another one allows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_does_not_go_out_is_not_counted() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let service = Service::saying(200, "\"sent\"").await;
+    let rule = "rules:\n  \
+                - { id: few, phase: tool, actions: { rate_limit: { per: tenant, requests: 1, window: 1h } } }\n  \
+                - { id: no_cards, phase: tool, actions: { redact: { entities: [card], in: [input], action: block } } }\n";
+    let house = plan(&vendor, &service, rule)
+        .file("workflows/act.yaml", &act("tool: send, args: { to: \"${ request.messages[0].content }\" }"))
+        .start()
+        .await;
+    let send = async |to: &str| {
+        let body = json!({"model": "workflow/act", "messages": [{"role": "user", "content": to}]});
+        house.client().chat(&body).await.content()
+    };
+    let refused = send("4111 1111 1111 1111").await;
+    assert!(refused.contains("it would pass on a value that may not be"), "{refused}");
+    assert_eq!(send("you").await, "ok: sent");
+    let over = send("you").await;
+    assert!(over.contains("the limit of 1 requests per hour"), "{over}");
+    assert_eq!(service.count("/send"), 1);
+}
+
 /// A run that was killed while an unsafe tool was at work asks a person, and does not call it again.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_an_unsafe_tool_is_not_called_again() {
