@@ -73,7 +73,12 @@ impl Flow {
 
     /// A chunk as an event; the first one after a head that left early is put back behind the name of its model.
     fn chunk(&mut self, chunk: Chunk) -> Event {
-        match std::mem::take(&mut self.early).then(|| self.tree.trace.served_by()).flatten() {
+        let first = std::mem::take(&mut self.early);
+        if first {
+            // What a run leaves when it ends, such as an answer that it gives whole, came through no channel.
+            self.tree.first_byte();
+        }
+        match first.then(|| self.tree.trace.served_by()).flatten() {
             None => Event::Chunk(chunk),
             Some(model) => {
                 self.ready.push_front(chunk);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tests::client::{End, text_of};
 use tests::house::{House, Model, Plan};
-use tests::vendor::{Answer, Dialect, Fault, Reply, Vendor};
+use tests::vendor::{Answer, Dialect, Fault, Gate, Reply, Vendor};
 
 const GOOD: &str = r#"{"name": "Ada", "age": 36}"#;
 
@@ -209,6 +209,26 @@ async fn a_head_that_need_not_wait_leaves_early_and_says_nothing_it_does_not_kno
         assert_eq!(answer.status, status, "{keys}: {text}");
         assert!(text.contains("\"error\"") && !text.contains("[DONE]"), "{keys}: {text}");
     }
+}
+
+/// An answer that a workflow gives whole has a first byte as well, behind a head that left before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_byte_behind_an_early_head_is_on_record_however_it_came() {
+    let gate = Gate::default();
+    let held = Reply::text("Ada wrote programs.").held(&gate);
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |_| held.clone()).await;
+    let own = "version: 1\nname: own\nnodes:\n  - { id: ask, type: generate }\n  - { id: say, type: merge, method: template, \
+               from: [nodes.ask.completion], template: \"${ nodes.ask.completion.text }\" }\n  - { id: answer, type: stream, \
+               from: nodes.say.completion, header_hold: 1ms }\nedges:\n  - { from: ask, to: say }\n  - { from: say, to: answer }\n";
+    let house = start(&vendor, Some(own)).await;
+    let events = house.client().stream(&ask("own")).await;
+    let id = events.header("x-request-id").unwrap().to_owned();
+    assert!(events.header("x-turnout-model").is_none(), "the head has left before there was an answer");
+    gate.open();
+    let (events, end) = events.collect().await;
+    assert_eq!((text_of(&events).as_str(), end), ("Ada wrote programs.", End::Done), "{events:?}");
+    let outcome = &house.decision(&id).await["outcome"];
+    assert!(outcome["ttft_ms"].as_f64().is_some_and(|ms| ms > 0.0), "{outcome:#}");
 }
 
 /// An SDK says how long it waits for the next byte: that is no end of an answer whose bytes come.
