@@ -20,6 +20,7 @@ mod demands;
 mod ending;
 pub mod error;
 pub mod explain;
+mod explore;
 mod feedback;
 mod govern;
 mod history;
@@ -129,7 +130,7 @@ pub(crate) struct Inner {
     /// What sessions were given last.
     pub(crate) sessions: route::Sessions,
     /// What exploring has cost.
-    pub(crate) explorers: route::Explorers,
+    pub(crate) explorers: explore::Explorers,
     /// A configuration that is tried beside the one in force.
     pub(crate) shadow: ArcSwapOption<shadow::Shadow>,
     /// What came before in conversations, as far as policies ask.
@@ -206,7 +207,7 @@ impl Engine {
             finished,
             gate,
             sessions: route::Sessions::default(),
-            explorers: route::Explorers::default(),
+            explorers: explore::Explorers::default(),
             shadow: ArcSwapOption::empty(),
             memory: Arc::default(),
             approvals: Arc::default(),

@@ -2,6 +2,7 @@
 
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use std::borrow::Borrow;
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -36,7 +37,11 @@ where
     }
 
     /// What stands there; asking keeps it.
-    pub(crate) fn get(&self, key: &K) -> Option<V> {
+    pub(crate) fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
         self.0.get(key)
     }
 

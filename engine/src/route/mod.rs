@@ -1,7 +1,6 @@
 //! Which (workflow, model) is expected to turn out best for a request, and why: filters, then scores, then
 //! a choice whose probability is on record. Pure: the generator and every snapshot are passed in.
 
-mod budget;
 mod candidates;
 mod ceilings;
 mod choice;
@@ -20,7 +19,6 @@ mod utility;
 
 pub use config::{Config, Weights};
 
-pub(crate) use budget::Explorers;
 pub(crate) use candidates::{Candidates, Estimated, Written, matches_any, resolve};
 pub(crate) use filter::{Asked, PLAIN, breadth, selected, unavailable};
 pub use router::{Ask, Router};
