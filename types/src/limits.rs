@@ -372,7 +372,7 @@ pub trait LimitStore: Send + Sync {
     /// Counts what was used before this process started.
     fn restore(&self, tenant: &Arc<str>, limit: &Limit, used: u64, unix_ms: i64);
 
-    /// How limits stand.
+    /// How limits stand, in the order in which they are asked for; nothing where they cannot be read.
     fn standing(&self, tenant: &Arc<str>, limits: &[Limit], unix_ms: i64) -> BoxFuture<'_, Vec<Standing>>;
 }
 

@@ -22,6 +22,11 @@ pub(crate) enum Partial {
 }
 
 impl Partial {
+    /// Whether its models count together.
+    const fn is_shared(&self) -> bool {
+        matches!(self, Partial::Together(..))
+    }
+
     /// The limit as it counts calls of a model; `None` = it does not.
     pub(super) fn of(&self, ix: ModelIx, model: &str) -> Option<Limit> {
         match self {
@@ -87,15 +92,16 @@ pub(crate) async fn used_up(
 ) -> UsedUp {
     let (Some(store), false) = (&inner.limits, partial.is_empty()) else { return UsedUp::default() };
     let matrix = view.bundle.matrix();
-    let of_model = |ix: ModelIx| {
-        let model = matrix.model(ix)?;
-        Some(partial.iter().filter_map(move |p| Some((ix, p.of(ix, &model.id)?))))
-    };
-    let pairs: Vec<(ModelIx, Limit)> = matrix.indices().filter_map(of_model).flatten().collect();
-    let mut limits: Vec<Limit> = Vec::new();
-    for (_, limit) in &pairs {
-        if !limits.contains(limit) {
-            limits.push(limit.clone());
+    // The models, each with the place of the limit that it falls under.
+    let (mut limits, mut under) = (Vec::new(), Vec::new());
+    for p in partial {
+        let first = limits.len();
+        for (ix, model) in matrix.indices().filter_map(|ix| Some((ix, matrix.model(ix)?))) {
+            let Some(limit) = p.of(ix, &model.id) else { continue };
+            if !p.is_shared() || limits.len() == first {
+                limits.push(limit);
+            }
+            under.push((ix, limits.len().saturating_sub(1)));
         }
     }
     let standing = store.standing(&who.tenant_id, &limits, unix_ms).await;
@@ -103,9 +109,9 @@ pub(crate) async fn used_up(
         (Metric::Usd, Some(model), Some(provider)) => nanos(least((model, provider), request, facts, None)),
         _ => 1,
     };
-    let full = pairs.into_iter().filter_map(|(ix, limit)| {
-        let stands = standing.iter().find(|s| s.limit == limit)?;
-        (stands.left() < needs(ix, limit.metric)).then(|| (ix, stands.clone()))
+    let full = under.into_iter().filter_map(|(ix, place)| {
+        let stands = standing.get(place)?;
+        (stands.left() < needs(ix, stands.limit.metric)).then(|| (ix, stands.clone()))
     });
     UsedUp(full.collect())
 }
