@@ -183,13 +183,18 @@ impl<'a> At<'a> {
             timeout: Some(self.node.timeout),
             deadline: self.host.deadline(),
             retry: self.node.common.retry.clone().map(Arc::new),
-            purse: Purse::new(Amounts::default(), Some(self.purse.clone())),
+            purse: self.purse_of_call(),
             late: self.host.late,
             avoid: Vec::new(),
             avoid_families: Vec::new(),
             spread: None,
             skip: 0,
         }
+    }
+
+    /// What one call is paid from: each by itself, all within what the node may use.
+    pub(crate) fn purse_of_call(&self) -> Arc<Purse> {
+        Purse::new(Amounts::default(), Some(self.purse.clone()))
     }
 
     /// The models that gave the completions of references.
@@ -255,7 +260,7 @@ impl<'a> At<'a> {
             Err(e) if e.is_lost() => {
                 let mut again = first;
                 again.id.attempt = again.id.attempt.saturating_add(LOST);
-                again.purse = Purse::new(Amounts::default(), Some(self.purse.clone()));
+                again.purse = self.purse_of_call();
                 let opened = self.open(again).await?;
                 self.read(opened, Some(doom)).await
             }

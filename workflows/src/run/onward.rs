@@ -62,7 +62,7 @@ fn question(at: &At<'_>, first: &Ask, partial: &Completion, avoid: &[Arc<str>], 
     let mut ask = first.clone();
     ask.id.attempt = ATTEMPT.saturating_add(n);
     ask.purpose = "continue".into();
-    ask.purse = at.question(ask.id.clone(), "", ask.route.clone()).purse;
+    ask.purse = at.purse_of_call();
     ask.avoid.extend_from_slice(avoid);
     let asked = ask.edits.messages.take();
     let mut messages = asked.unwrap_or_else(|| at.host.input.request.messages.clone());

@@ -181,7 +181,7 @@ impl<'a> Race<'a> {
         ask.stream |= self.hedge.is_some_and(|h| h.first_content);
         if !first {
             // Each is paid for by itself, from the same budget.
-            ask.purse = self.at.question(ask.id.clone(), "", ask.route.clone()).purse;
+            ask.purse = self.at.purse_of_call();
             ask.id.attempt = self.made;
             ask.purpose = purpose.into();
             match self.hedge.map(|h| &h.to) {
