@@ -34,6 +34,11 @@ pub(crate) struct Ceilings {
 }
 
 impl Ceilings {
+    /// The price that counts.
+    fn price(&self, model: &Model) -> Option<Price> {
+        model.price.or(self.assumed)
+    }
+
     /// The model with the price that counts.
     pub(super) fn priced(&self, model: &Arc<Model>) -> Arc<Model> {
         match (model.price, self.assumed) {
@@ -91,7 +96,7 @@ impl Calls {
             ask.edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
         let output = asked.saturating_mul(self.request.params.n.max(1));
         let usage = Usage { output, ..self.most_input(&ask.edits) };
-        self.ceilings.priced(model).price.map_or(Usd::ZERO, |p| p.most(&usage))
+        self.ceilings.price(model).map_or(Usd::ZERO, |p| p.most(&usage))
     }
 
     /// What is set aside for what is done after the response: one call of the dearest model that may be called, as long
@@ -137,7 +142,7 @@ impl Calls {
             let model = matrix.model(ix)?;
             let output = most.unwrap_or(u32::MAX).min(model.max_output_tokens);
             let usage = Usage { input, image, output, ..Usage::default() };
-            self.ceilings.priced(model).price.map(|p| p.most(&usage))
+            self.ceilings.price(model).map(|p| p.most(&usage))
         };
         let one = paid.filter_map(cost).max().unwrap_or_default();
         Usd::from_nanos(one.nanos().saturating_mul(calls))

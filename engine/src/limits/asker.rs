@@ -22,7 +22,7 @@ pub(crate) struct Asker {
     /// As it came: rules that mask its texts would make one of all users.
     pub(crate) request: Arc<ChatRequest>,
     detector: Arc<dyn Detector>,
-    /// Of the hashes; one of the tenant.
+    /// What the key of the hashes comes from, with the tenant.
     key: [u8; 32],
 }
 
@@ -35,12 +35,11 @@ impl fmt::Debug for Asker {
 impl Asker {
     /// `request` as it came.
     pub(crate) fn of(inner: &Inner, view: &View, who: &Arc<Who>, request: &Arc<ChatRequest>) -> Asker {
-        let tenant = who.principal.tenant.id.as_bytes();
         Asker {
             who: who.clone(),
             request: request.clone(),
             detector: view.bundle.detector.clone(),
-            key: *blake3::keyed_hash(inner.redaction_key(), tenant).as_bytes(),
+            key: *inner.redaction_key(),
         }
     }
 
@@ -65,7 +64,9 @@ impl Asker {
         if value.len() <= LONGEST && self.detector.find(value, &kinds()).is_empty() {
             return value.to_owned();
         }
-        let hash = blake3::keyed_hash(&self.key, value.as_bytes()).to_hex();
+        let tenant = self.who.principal.tenant.id.as_bytes();
+        let own = blake3::keyed_hash(&self.key, tenant);
+        let hash = blake3::keyed_hash(own.as_bytes(), value.as_bytes()).to_hex();
         hash.as_str().get(..DIGITS).unwrap_or_default().to_owned()
     }
 }
