@@ -113,7 +113,8 @@ pub trait RunStore: Send + Sync {
     /// [`Error::Stale`]; nothing is written then.
     fn advance(&self, lease: &Lease, step: Advance) -> BoxFuture<'_, Result<Head, Error>>;
 
-    /// Keeps a plan under its hash; one that is there stays as it is.
+    /// Keeps a plan under its hash, half an hour or longer and then as long as a run is pinned to it; one that is there
+    /// stays as it is.
     fn put_plan(&self, hash: &str, plan: Value) -> BoxFuture<'_, Result<(), Error>>;
 
     /// A plan.
@@ -163,7 +164,7 @@ pub trait RunStore: Send + Sync {
     fn delete(&self, tenant: &str, id: &str) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Forgets runs that ended before a time (Unix milliseconds) or whose own time to be forgotten has come, at most
-    /// `limit`, and idempotency keys that are too old; gives how many runs.
+    /// `limit`, idempotency keys that are too old, and plans that no run is pinned to any more; gives how many runs.
     fn purge(&self, ended_before_ms: i64, limit: usize) -> BoxFuture<'_, Result<usize, Error>>;
 
     /// Webhooks that are due, each for one try; untold within a minute they are due again.

@@ -2,11 +2,11 @@
 
 use super::clock::Clock;
 use super::ops;
-use super::table::{Done, HookRow, KeyRow, Part, Table};
+use super::table::{Done, HookRow, KeyRow, Part, PutTimes, Table};
 use crate::lock;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use types::runs::{
     Advance, Chosen, Claims, Created, Cursor, Entry, Error, Filter, Head, Key, Lease, NewRun, Page, Post,
@@ -25,8 +25,13 @@ pub struct RunsMemory {
 struct Tables {
     runs: BTreeMap<String, Run>,
     keys: HashMap<(String, String, String, String), KeyRow>,
-    plans: HashMap<String, String>,
+    plans: HashMap<String, Plan>,
     hooks: BTreeMap<String, HookRow>,
+}
+
+struct Plan {
+    text: String,
+    put_ms: i64,
 }
 
 struct Run {
@@ -94,7 +99,7 @@ impl RunStore for RunsMemory {
     }
 
     fn put_plan(&self, hash: &str, plan: Value) -> BoxFuture<'_, Result<(), Error>> {
-        self.with(|t, _| ops::put_plan(t, hash, &plan))
+        self.with(|t, now| ops::put_plan(t, hash, &plan, now))
     }
 
     fn plan(&self, hash: &str) -> BoxFuture<'_, Result<Option<Value>, Error>> {
@@ -291,13 +296,28 @@ impl Table for Tables {
         Ok(posts.iter().filter(|p| p.number > after).cloned().collect())
     }
 
-    fn put_plan(&mut self, hash: &str, plan: &str) -> Done {
-        self.plans.entry(hash.to_owned()).or_insert_with(|| plan.to_owned());
+    fn put_plan(&mut self, hash: &str, plan: &str, times: PutTimes) -> Done {
+        let new = || Plan { text: plan.to_owned(), put_ms: times.now_ms };
+        let kept = self.plans.entry(hash.to_owned()).or_insert_with(new);
+        if kept.put_ms < times.again_ms {
+            kept.put_ms = times.now_ms;
+        }
         Ok(())
     }
 
     fn plan(&mut self, hash: &str) -> Done<Option<String>> {
-        Ok(self.plans.get(hash).cloned())
+        Ok(self.plans.get(hash).map(|p| p.text.clone()))
+    }
+
+    fn drop_plans(&mut self, put_before_ms: i64, limit: usize) -> Done {
+        let named: HashSet<&String> = self.runs.values().filter_map(|r| r.head.plan.as_ref()).collect();
+        let mut left = limit;
+        self.plans.retain(|hash, plan| {
+            let goes = left > 0 && plan.put_ms < put_before_ms && !named.contains(hash);
+            left = left.saturating_sub(usize::from(goes));
+            !goes
+        });
+        Ok(())
     }
 
     fn put_hook(&mut self, hook: &HookRow) -> Done {

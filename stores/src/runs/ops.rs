@@ -2,7 +2,7 @@
 
 use super::clock::millis;
 use super::rules;
-use super::table::{Done, HookRow, KeyRow, Part, Table};
+use super::table::{Done, HookRow, KeyRow, Part, PutTimes, Table};
 use serde_json::Value;
 use std::time::Duration;
 use types::runs::{
@@ -15,6 +15,10 @@ use types::runs::{
 const SWEEP: usize = 100;
 /// A webhook of which nothing was heard is due again after this.
 const HOOK_LEASE: Duration = Duration::from_secs(60);
+/// How long a plan stays that no run is pinned to: a run is pinned to its plan a moment after the plan was put.
+const PLAN_KEPT: Duration = Duration::from_secs(3_600);
+/// A plan that was put within this time is not written once more: each run puts its own.
+const PLAN_AGAIN: Duration = Duration::from_secs(1_800);
 
 pub(super) fn create(t: &mut impl Table, new: &NewRun, now: i64) -> Done<Created> {
     if let Some(key) = &new.key
@@ -216,6 +220,7 @@ pub(super) fn purge(t: &mut impl Table, before: i64, limit: usize, now: i64) -> 
     for id in &old {
         t.remove(id)?;
     }
+    t.drop_plans(now.saturating_sub(millis(PLAN_KEPT)), limit)?;
     Ok(old.len())
 }
 
@@ -250,8 +255,9 @@ pub(super) fn told(t: &mut impl Table, id: &str, told: Told, now: i64) -> Done {
     }
 }
 
-pub(super) fn put_plan(t: &mut impl Table, hash: &str, plan: &Value) -> Done {
-    t.put_plan(hash, &json(plan)?)
+pub(super) fn put_plan(t: &mut impl Table, hash: &str, plan: &Value, now: i64) -> Done {
+    let again_ms = now.saturating_sub(millis(PLAN_AGAIN));
+    t.put_plan(hash, &json(plan)?, PutTimes { now_ms: now, again_ms })
 }
 
 pub(super) fn plan(t: &mut impl Table, hash: &str) -> Done<Option<Value>> {

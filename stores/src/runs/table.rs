@@ -34,6 +34,14 @@ pub(crate) struct HookRow {
     pub(crate) due_ms: i64,
 }
 
+/// When a plan is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PutTimes {
+    pub(crate) now_ms: i64,
+    /// One that was put since then is not written again.
+    pub(crate) again_ms: i64,
+}
+
 pub(crate) type Done<T = ()> = Result<T, Error>;
 
 /// Reading and writing rows. JSON is text here: nothing in a table is looked into.
@@ -65,8 +73,11 @@ pub(crate) trait Table {
     fn add_post(&mut self, run: &str, post: &Posted) -> Done;
     fn posts(&mut self, run: &str, after: u64) -> Done<Vec<Posted>>;
 
-    fn put_plan(&mut self, hash: &str, plan: &str) -> Done;
+    /// Keeps a plan that is not there yet; of one that is, when it was put, where that was before `times.again_ms`.
+    fn put_plan(&mut self, hash: &str, plan: &str, times: PutTimes) -> Done;
     fn plan(&mut self, hash: &str) -> Done<Option<String>>;
+    /// Forgets plans that were put before a time and that no run is pinned to.
+    fn drop_plans(&mut self, put_before_ms: i64, limit: usize) -> Done;
 
     fn put_hook(&mut self, hook: &HookRow) -> Done;
     fn hook(&mut self, id: &str) -> Done<Option<HookRow>>;

@@ -33,6 +33,7 @@ pub(crate) const CASES: &[(&str, Case)] = &[
     ("failed and waiting runs are queued again", reopens),
     ("a fork begins with another run's journal", forks),
     ("plans are kept once", plans),
+    ("plans that no run is pinned to are forgotten in time", forgets_plans),
     ("what ended can be forgotten", forgets),
     ("what led to an end is forgotten where it must be", forgets_what_led_to_an_end),
     ("a run is forgotten when its own time has come", forgets_a_run_when_its_own_time_has_come),
@@ -506,6 +507,41 @@ fn plans(s: &Subject) {
     wait(s.store.put_plan("h", json!({"b": 1, "a": [0.1]}))).unwrap();
     wait(s.store.put_plan("h", json!({"other": true}))).unwrap();
     assert_eq!(wait(s.store.plan("h")).unwrap().unwrap().to_string(), r#"{"b":1,"a":[0.1]}"#);
+}
+
+fn forgets_plans(s: &Subject) {
+    let put = |hash: &str| wait(s.store.put_plan(hash, json!({"of": hash}))).unwrap();
+    let purge = |ended_before_ms, limit| wait(s.store.purge(ended_before_ms, limit)).unwrap();
+    let kept = || {
+        let is_kept = |hash: &&str| wait(s.store.plan(hash)).unwrap().is_some();
+        ["p1", "p2", "p3"].into_iter().filter(is_kept).collect::<Vec<_>>()
+    };
+    let minutes = |n: u64| (s.pass)(Duration::from_secs(60 * n));
+    ["p1", "p2", "p3"].into_iter().for_each(put);
+    let lease = s.owned("run_1", "w");
+    s.advance(&lease, Advance { plan: Some(chosen("p1")), ..ended(State::Succeeded) }).unwrap();
+    minutes(40);
+    put("p2");
+    purge(0, 10);
+    assert_eq!(kept(), ["p1", "p2", "p3"], "a run may be pinned to them yet");
+    minutes(25);
+    purge(0, 10);
+    assert_eq!(kept(), ["p1", "p2"], "the second was put again");
+    minutes(40);
+    put("p3");
+    purge(0, 10);
+    assert_eq!(kept(), ["p1", "p3"]);
+    // Whoever makes another run of it needs its plan; after the last of them nobody does.
+    let fork = Fork { run: "run_1".to_owned(), up_to: 1 };
+    s.create(NewRun { fork: Some(fork), ..wish("run_2") });
+    assert_eq!(purge(i64::MAX, 10), 1);
+    assert_eq!(kept(), ["p1", "p3"], "the fork is pinned to it");
+    wait(s.store.cancel(TENANT, "run_2", "why")).unwrap();
+    minutes(70);
+    purge(i64::MAX, 1);
+    assert_eq!(kept().len(), 1, "no more at once than was asked for");
+    purge(i64::MAX, 1);
+    assert!(kept().is_empty());
 }
 
 fn forgets(s: &Subject) {

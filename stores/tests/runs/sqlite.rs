@@ -3,7 +3,7 @@
 use crate::samples::{TENANT, records, wait, wish, wrote};
 use std::time::Duration;
 use stores::{Clock, Runs};
-use types::runs::{Error, RunStore as _, State};
+use types::runs::{Advance, Authored, Chosen, Durability, Error, RunStore as _, State};
 use types::store;
 
 #[test]
@@ -68,4 +68,35 @@ fn a_newer_database_is_refused_and_a_damaged_row_is_an_error() {
     conn.execute_batch("PRAGMA user_version = 99").unwrap();
     drop(conn);
     assert!(matches!(Runs::open(dir.path(), Clock::system()), Err(store::Error::Corrupt(_))));
+}
+
+#[test]
+fn a_database_of_before_knows_the_plans_its_runs_are_pinned_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(1_000_000_000);
+    let store = Runs::open(dir.path(), clock.clone()).unwrap();
+    for plan in ["p1", "p2"] {
+        wait(store.put_plan(plan, serde_json::json!({"of": plan}))).unwrap();
+    }
+    wait(store.create(wish("run_1"))).unwrap();
+    let lease = wait(store.claim("one", 1)).unwrap().taken.remove(0).lease;
+    let (workflow, durability) = ("default".to_owned(), Durability::Exit);
+    let plan = Chosen { workflow, plan: "p1".to_owned(), durability, authored: Authored::default() };
+    wait(store.advance(&lease, Advance { plan: Some(plan), ..wrote(&records()) })).unwrap();
+    store.close();
+
+    let conn = rusqlite::Connection::open(dir.path().join("runs").join("runs.db")).unwrap();
+    conn.execute_batch(
+        "DROP INDEX runs_pinned; ALTER TABLE runs DROP COLUMN plan; DROP INDEX plans_put; \
+         CREATE TABLE before (hash TEXT PRIMARY KEY, plan TEXT NOT NULL) STRICT, WITHOUT ROWID; \
+         INSERT INTO before SELECT hash, plan FROM plans; DROP TABLE plans; \
+         ALTER TABLE before RENAME TO plans; PRAGMA user_version = 3;",
+    )
+    .unwrap();
+    drop(conn);
+
+    let store = Runs::open(dir.path(), clock).unwrap();
+    wait(store.purge(0, 10)).unwrap();
+    assert_eq!(wait(store.plan("p1")).unwrap().unwrap(), serde_json::json!({"of": "p1"}));
+    assert_eq!(wait(store.plan("p2")).unwrap(), None, "no run is pinned to it");
 }

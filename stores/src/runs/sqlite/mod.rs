@@ -29,8 +29,12 @@ const FOLDER: &str = "runs";
 /// File name without its ending.
 const NAME: &str = "runs";
 /// Step `i` brings a database of version `i` to `i + 1`. Steps are never changed, only added.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 /// Statements kept prepared: all there are.
 const STATEMENTS: usize = 64;
 
@@ -191,7 +195,7 @@ impl RunStore for Runs {
 
     fn put_plan(&self, hash: &str, plan: Value) -> BoxFuture<'_, Result<(), Error>> {
         let hash = hash.to_owned();
-        self.write(move |t, _| ops::put_plan(t, &hash, &plan))
+        self.write(move |t, now| ops::put_plan(t, &hash, &plan, now))
     }
 
     fn plan(&self, hash: &str) -> BoxFuture<'_, Result<Option<Value>, Error>> {

@@ -2,7 +2,7 @@
 
 use crate::database::sql;
 use crate::runs::ops::{json, read};
-use crate::runs::table::{Done, HookRow, KeyRow, Part, Table};
+use crate::runs::table::{Done, HookRow, KeyRow, Part, PutTimes, Table};
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use types::runs::{Cursor, Entry, Filter, Head, Key, Posted, State};
 
@@ -83,7 +83,7 @@ impl Table for Sql<'_> {
         let expires_ms = (!head.state.is_final()).then_some(head.expires_ms);
         self.run(
             "UPDATE runs SET workflow = ?2, state = ?3, due_ms = ?4, expires_ms = ?5, ended_ms = ?6, head = ?7, \
-             forget_ms = ?8 WHERE id = ?1",
+             forget_ms = ?8, plan = ?9 WHERE id = ?1",
             params![
                 head.id,
                 head.workflow,
@@ -92,7 +92,8 @@ impl Table for Sql<'_> {
                 expires_ms,
                 head.ended_ms,
                 json(head)?,
-                head.forget_ms
+                head.forget_ms,
+                head.plan
             ],
         )
     }
@@ -242,12 +243,24 @@ impl Table for Sql<'_> {
         rows.into_iter().map(post).collect()
     }
 
-    fn put_plan(&mut self, hash: &str, plan: &str) -> Done {
-        self.run("INSERT INTO plans (hash, plan) VALUES (?, ?) ON CONFLICT DO NOTHING", [hash, plan])
+    fn put_plan(&mut self, hash: &str, plan: &str, times: PutTimes) -> Done {
+        self.run(
+            "INSERT INTO plans (hash, put_ms, plan) VALUES (?1, ?2, ?3) \
+             ON CONFLICT DO UPDATE SET put_ms = ?2 WHERE put_ms < ?4",
+            params![hash, times.now_ms, plan, times.again_ms],
+        )
     }
 
     fn plan(&mut self, hash: &str) -> Done<Option<String>> {
         self.one("SELECT plan FROM plans WHERE hash = ?", [hash], |r| r.get(0))
+    }
+
+    fn drop_plans(&mut self, put_before_ms: i64, limit: usize) -> Done {
+        self.run(
+            "DELETE FROM plans WHERE hash IN (SELECT hash FROM plans AS p WHERE put_ms < ? \
+             AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.plan = p.hash) LIMIT ?)",
+            params![put_before_ms, limited(limit)],
+        )
     }
 
     fn put_hook(&mut self, hook: &HookRow) -> Done {
