@@ -41,13 +41,20 @@ impl Ask {
     }
 
     fn answer(self, finder: &mut Finder, clock: &Clock) {
-        // Who asked may have left; then nobody misses the answer.
         match self {
-            Ask::Request(id, _, reply) => drop(reply.send(finder.request(&id, clock.now_ms()))),
-            Ask::Usage(query, _, reply) => drop(reply.send(finder.usage(&query))),
-            Ask::Saved(_, reply) => drop(reply.send(finder.saved())),
-            Ask::Recent(limit, _, reply) => drop(reply.send(finder.recent(limit.min(MAX_RECENT)))),
+            Ask::Request(id, _, to) => reply(to, || finder.request(&id, clock.now_ms())),
+            Ask::Usage(query, _, to) => reply(to, || finder.usage(&query)),
+            Ask::Saved(_, to) => reply(to, || finder.saved()),
+            Ask::Recent(limit, _, to) => reply(to, || finder.recent(limit.min(MAX_RECENT))),
         }
+    }
+}
+
+/// Answers who still waits: for one who has left nothing is read, since others stand behind it.
+pub(crate) fn reply<T>(to: oneshot::Sender<T>, answer: impl FnOnce() -> T) {
+    if !to.is_closed() {
+        // Who leaves while it is read does not miss it.
+        drop(to.send(answer()));
     }
 }
 
@@ -81,4 +88,19 @@ pub(crate) fn send(asks: &SyncSender<Ask>, ask: Ask) -> Result<(), Error> {
 /// The reader has ended.
 pub(crate) fn ended() -> Error {
     Error::Database("the store is closed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_read_for_one_who_has_left() {
+        let (to, mut answer) = oneshot::channel();
+        reply(to, || 1);
+        assert_eq!(answer.try_recv(), Ok(1));
+        let (to, answer) = oneshot::channel::<u8>();
+        drop(answer);
+        reply(to, || panic!("it is read"));
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::table::Sql;
 use crate::database::{self, Checkpoint, sql};
+use crate::reader;
 use futures_util::future::BoxFuture;
 use rusqlite::{Connection, TransactionBehavior};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
@@ -48,11 +49,12 @@ pub(super) fn write<T: Send + 'static>(
 pub(super) fn read<T: Send + 'static>(
     op: impl FnOnce(&mut Sql<'_>) -> Result<T, Error> + Send + 'static,
 ) -> (Read, BoxFuture<'static, Result<T, Error>>) {
-    let (reply, answer) = oneshot::channel();
+    let (to, answer) = oneshot::channel();
     let read: Read = Box::new(move |conn| {
-        let result =
-            conn.unchecked_transaction().map_err(|e| sql(e).into()).and_then(|tx| op(&mut Sql::new(&tx)));
-        drop(reply.send(result));
+        reader::reply(to, || {
+            let tx = conn.unchecked_transaction().map_err(sql)?;
+            op(&mut Sql::new(&tx))
+        });
     });
     (read, Box::pin(async move { answer.await.unwrap_or_else(|_| Err(closed())) }))
 }
