@@ -26,6 +26,9 @@ const EMPTY: f64 = 0.005;
 const DENIED: (f64, f64) = (0.01, 3.0);
 /// So many must have met a fault, where there are as many: else whoever a new rule restricts could take it back.
 const SEVERAL: usize = 3;
+/// How long what was counted of those who may ask is good for: counting them looks at every key, and requests that
+/// met a fault may be many.
+const COUNTED: Duration = Duration::from_secs(1);
 
 /// A bundle that must go back, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +104,8 @@ struct Watch {
     before: f64,
     counts: Counts,
     hit: Hit,
+    /// How many may ask, and when that was counted.
+    holders: Option<(Instant, Holders)>,
 }
 
 #[derive(Default)]
@@ -132,7 +137,7 @@ impl Guard {
         let sum = |of: fn(&Counts) -> u64| state.minutes.iter().map(|(_, c)| of(c)).sum::<u64>();
         let before = share(sum(|c| c.denied), sum(|c| c.requests));
         let (counts, hit) = (Counts::default(), Hit::default());
-        state.watch = Some(Watch { hash: hash.clone(), since: now, before, counts, hit });
+        state.watch = Some(Watch { hash: hash.clone(), since: now, before, counts, hit, holders: None });
     }
 
     /// Nothing is watched any more.
@@ -189,7 +194,7 @@ impl Guard {
                 met.add(whose);
             }
         }
-        let why = watch.counts.fault(watch.before, &watch.hit, &self.holders)?;
+        let why = watch.fault(now, &self.holders)?;
         let hash = watch.hash.clone();
         state.watch = None;
         Some(Fault { hash, why })
@@ -203,24 +208,37 @@ impl Counts {
         self.failing = self.failing.saturating_add(o.failing);
         self.empty = self.empty.saturating_add(o.empty);
     }
+}
 
-    /// Why a bundle with these counts must go back; `before` = the share that was denied in the hour before, `hit` = who met
-    /// what.
-    fn fault(&self, before: f64, hit: &Hit, holders: &Count) -> Option<String> {
-        if self.requests < ENOUGH {
+impl Watch {
+    /// Why the bundle must go back; `count` tells how many may ask.
+    fn fault(&mut self, now: Instant, count: &Count) -> Option<String> {
+        let Counts { requests, denied, failing, empty } = self.counts;
+        if requests < ENOUGH {
             return None;
         }
-        let of = |n: u64| share(n, self.requests);
+        let of = |n: u64| share(n, requests);
         let (most, times) = DENIED;
-        let failing = self.requests >= ENOUGH_TO_FAIL && of(self.failing) > FAILING;
-        let denied = of(self.denied) > most && of(self.denied) > times * before;
+        let is_failing = requests >= ENOUGH_TO_FAIL && of(failing) > FAILING;
+        let is_denied = of(denied) > most && of(denied) > times * self.before;
+        let is_empty = of(empty) > EMPTY;
+        if !(is_failing || is_empty || is_denied) {
+            return None;
+        }
+        let counted = self.holders.filter(|(at, _)| now.saturating_duration_since(*at) < COUNTED);
+        let (_, holders) = *self.holders.insert(counted.unwrap_or_else(|| (now, count())));
         let faults = [
-            (failing, &hit.failing, self.failing, "met a rule that could not be evaluated".to_owned()),
-            (of(self.empty) > EMPTY, &hit.empty, self.empty, "were left without a model".to_owned()),
-            (denied, &hit.denied, self.denied, format!("were denied, {:.1} % before", before * 100.0)),
+            (is_failing, &self.hit.failing, failing, "met a rule that could not be evaluated".to_owned()),
+            (is_empty, &self.hit.empty, empty, "were left without a model".to_owned()),
+            (
+                is_denied,
+                &self.hit.denied,
+                denied,
+                format!("were denied, {:.1} % before", self.before * 100.0),
+            ),
         ];
-        let (.., n, what) = faults.into_iter().find(|(is, met, ..)| *is && met.is_several(holders()))?;
-        Some(format!("{n} of its first {} requests {what}", self.requests))
+        let (.., n, what) = faults.into_iter().find(|(is, met, ..)| *is && met.is_several(holders))?;
+        Some(format!("{n} of its first {requests} requests {what}"))
     }
 }
 
@@ -237,6 +255,7 @@ fn share(part: u64, all: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     const OF: Counts = Counts { requests: 1, denied: 0, failing: 0, empty: 0 };
 
@@ -345,5 +364,31 @@ mod tests {
         several((1, 9), &[("a", "k1"), ("a", "k2"), ("a", "k3")], true);
         several((1, 1), &[("a", "k1")], true);
         several((0, 0), &[("default", "")], true);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_may_ask_are_not_counted_for_every_request() {
+        let counted = Arc::new(AtomicUsize::new(0));
+        let also = counted.clone();
+        let count: Count = Box::new(move || {
+            also.fetch_add(1, Relaxed);
+            Holders { tenants: 5, keys: 9 }
+        });
+        let (guard, _told) = Guard::new(count);
+        let mut now = guard.started;
+        guard.watch(&"new".into(), now);
+        let mut ask = |tenant, n: u32| {
+            let whose = Whose { tenant, key: tenant };
+            (0..n).find_map(|_| {
+                now += Duration::from_millis(1);
+                guard.count("new", (Counts { denied: 1, ..OF }, whose), now)
+            })
+        };
+        assert_eq!(ask("a", 499), None);
+        assert_eq!(counted.load(Relaxed), 0, "nothing is said of so few");
+        assert_eq!(ask("a", 2_500), None);
+        assert_eq!(counted.load(Relaxed), 3, "once a second");
+        assert_eq!(ask("b", 1), None);
+        assert!(ask("c", 1).is_some(), "one that comes is told apart at once");
     }
 }
