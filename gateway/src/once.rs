@@ -3,6 +3,7 @@
 //! The scope of a key is the principal and the route. Answers are kept in memory for a day, up to a bound, and
 //! end with the process; work that must outlive it is a run (`Prefer: respond-async`), whose keys are on disk.
 
+use crate::edge::body::{Budget, Share};
 use crate::edge::payload::Payload;
 use crate::error::Failure;
 use crate::routes::runs::expected;
@@ -28,6 +29,8 @@ const MAX_KEY: usize = 255;
 /// Bytes of all answers that are kept, and of one.
 const ALL_BYTES: u64 = 64 << 20;
 const ONE_BYTES: usize = 8 << 20;
+/// Bytes of all answers that are leaving piece by piece and are to be kept when they end.
+const LEAVING_BYTES: usize = 64 << 20;
 
 /// The `Idempotency-Key` of a request, if there is one.
 ///
@@ -89,6 +92,7 @@ struct Working {
 pub(crate) struct Once {
     working: Mutex<HashMap<Scope, Working>>,
     given: Cache<Scope, Arc<Given>>,
+    leaving: Budget,
 }
 
 impl Default for Once {
@@ -105,7 +109,7 @@ impl Default for Once {
             .weigher(weight)
             .time_to_live(KEY_KEPT)
             .build();
-        Once { working: Mutex::default(), given }
+        Once { working: Mutex::default(), given, leaving: Budget::new(LEAVING_BYTES) }
     }
 }
 
@@ -201,7 +205,7 @@ impl Ticket {
 
     /// For an answer that leaves piece by piece.
     pub(crate) fn tape(self, headers: HeaderMap) -> Tape {
-        Tape { ticket: self, headers, heard: BytesMut::new(), all: true }
+        Tape { ticket: self, headers, heard: Some(Heard::default()) }
     }
 }
 
@@ -216,22 +220,32 @@ impl Drop for Ticket {
 pub(crate) struct Tape {
     ticket: Ticket,
     headers: HeaderMap,
-    heard: BytesMut,
-    /// Nothing was left out for its size.
-    all: bool,
+    /// `None` = a part was left out, so that the answer cannot be kept.
+    heard: Option<Heard>,
+}
+
+/// The pieces so far, and the room that was made for them.
+#[derive(Default)]
+struct Heard {
+    bytes: BytesMut,
+    room: Share,
 }
 
 impl Tape {
+    /// Takes in a piece. What has become too large to be kept, or finds no room among the others, is let go of.
     pub(crate) fn hear(&mut self, piece: &Bytes) {
-        self.all &= self.heard.len().saturating_add(piece.len()) <= ONE_BYTES;
-        if self.all {
-            self.heard.extend_from_slice(piece);
+        let Some(Heard { bytes, room }) = &mut self.heard else { return };
+        let all = bytes.len().saturating_add(piece.len());
+        if all <= ONE_BYTES && self.ticket.once.leaving.try_extend(room, all) {
+            bytes.extend_from_slice(piece);
+        } else {
+            self.heard = None;
         }
     }
 
     pub(crate) fn keep(self) {
-        if self.all {
-            self.ticket.keep(StatusCode::OK, self.headers, self.heard.freeze());
+        if let Some(heard) = self.heard {
+            self.ticket.keep(StatusCode::OK, self.headers, heard.bytes.freeze());
         }
     }
 }
@@ -326,6 +340,32 @@ mod tests {
         let large = Bytes::from(vec![b'x'; ONE_BYTES + 1]);
         first(&once, "k", "{}").await.keep(StatusCode::OK, HeaderMap::new(), large);
         first(&once, "k", "{}").await;
+    }
+
+    #[tokio::test]
+    async fn answers_that_leave_piece_by_piece_share_their_room_and_give_it_back() {
+        let once = Arc::new(Once::default());
+        let free = || once.leaving.state().1;
+        let all = free();
+        let piece = Bytes::from(vec![b'x'; 1 << 20]);
+        let half = ONE_BYTES / 2 / piece.len();
+        let fit = LEAVING_BYTES / (ONE_BYTES / 2);
+        let mut tapes = Vec::new();
+        for i in 0..=fit {
+            let mut tape = first(&once, &format!("k{i}"), "{}").await.tape(HeaderMap::new());
+            (0..half).for_each(|_| tape.hear(&piece));
+            tapes.push(tape);
+        }
+        assert_eq!(free(), 0);
+        // One that has become too large holds nothing on to its end.
+        (0..=half).for_each(|_| tapes[0].hear(&piece));
+        assert_eq!(free(), ONE_BYTES / 2);
+        tapes.pop().unwrap().keep();
+        first(&once, &format!("k{fit}"), "{}").await;
+        tapes.pop().unwrap().keep();
+        assert_eq!(again(&once, &format!("k{}", fit - 1), "{}").await.len(), ONE_BYTES / 2);
+        drop(tapes);
+        assert_eq!(free(), all);
     }
 
     #[test]

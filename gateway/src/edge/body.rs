@@ -30,7 +30,7 @@ pub(crate) struct Budget {
 }
 
 /// A share of the budget; free again when dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Share {
     permit: Option<OwnedSemaphorePermit>,
     bytes: usize,
@@ -47,30 +47,43 @@ impl Budget {
         (self.all, self.free.available_permits().saturating_mul(UNIT))
     }
 
-    /// Makes `share` hold at least `bytes`.
+    /// Makes `share` hold at least `bytes`, if there is room for them now.
+    pub(crate) fn try_extend(&self, share: &mut Share, bytes: usize) -> bool {
+        match share.missing(bytes) {
+            0 => true,
+            units => self.free.clone().try_acquire_many_owned(units).map(|p| share.add(p)).is_ok(),
+        }
+    }
+
+    /// Makes `share` hold at least `bytes`, waiting a moment for others to leave.
     async fn extend(&self, share: &mut Share, bytes: usize) -> Result<(), Failure> {
-        let missing = bytes.saturating_sub(share.bytes);
-        if missing == 0 {
+        if self.try_extend(share, bytes) {
             return Ok(());
         }
-        let units = u32::try_from(missing.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let units = share.missing(bytes);
         let full = || Failure::busy("body_budget", "too many bytes of requests are in work", WAIT).closing();
-        if missing.div_ceil(UNIT).saturating_mul(UNIT) > self.all {
+        if (units as usize).saturating_mul(UNIT) > self.all {
             return Err(full());
         }
-        let permit = match self.free.clone().try_acquire_many_owned(units) {
-            Ok(permit) => permit,
-            Err(_) => {
-                let waited = timeout(WAIT, self.free.clone().acquire_many_owned(units)).await;
-                waited.ok().and_then(Result::ok).ok_or_else(full)?
-            }
-        };
-        match &mut share.permit {
+        let waited = timeout(WAIT, self.free.clone().acquire_many_owned(units)).await;
+        share.add(waited.ok().and_then(Result::ok).ok_or_else(full)?);
+        Ok(())
+    }
+}
+
+impl Share {
+    /// Units that it lacks to hold so many bytes.
+    fn missing(&self, bytes: usize) -> u32 {
+        let missing = bytes.saturating_sub(self.bytes).div_ceil(UNIT);
+        u32::try_from(missing).unwrap_or(u32::MAX)
+    }
+
+    fn add(&mut self, permit: OwnedSemaphorePermit) {
+        self.bytes = self.bytes.saturating_add(permit.num_permits().saturating_mul(UNIT));
+        match &mut self.permit {
             Some(held) => held.merge(permit),
             none => *none = Some(permit),
         }
-        share.bytes = share.bytes.saturating_add((units as usize).saturating_mul(UNIT));
-        Ok(())
     }
 }
 
@@ -100,7 +113,7 @@ pub(crate) async fn read<B: Body<Data = Bytes> + Unpin>(
     if declared.is_some_and(|n| n > max) {
         return Err(too_large(max));
     }
-    let mut share = Share { permit: None, bytes: 0 };
+    let mut share = Share::default();
     budget.extend(&mut share, declared.unwrap_or(0)).await?;
     let mut pace = Pace::new(edge);
     let mut read = Gathered::default();
