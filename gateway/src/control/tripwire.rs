@@ -10,8 +10,10 @@ use crate::clock;
 use crate::error::Failure;
 use crate::notices::Told;
 use http::StatusCode;
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +26,8 @@ const KNOWN: u32 = 3;
 const REACH: u32 = 168;
 /// US dollars within an hour below which nobody is told.
 const LEAST: f64 = 1.0;
-/// Keys watched. Beyond that the one that was silent longest is forgotten.
+/// Keys watched. Beyond that the one that was silent longest is forgotten. Of those that tripped in the present hour as
+/// many are known besides: they are silent because they are refused.
 const KEYS: usize = 16_384;
 /// Trips that wait for what follows from them.
 const QUEUE: usize = 64;
@@ -92,6 +95,29 @@ struct Pace {
     tripped: bool,
 }
 
+/// Keys that tripped in one hour.
+#[derive(Debug, Default)]
+struct Tripped {
+    /// Unix time in hours.
+    hour: i64,
+    keys: HashSet<Arc<str>>,
+}
+
+impl Tripped {
+    fn add(&mut self, key: &str, hour: i64) {
+        if hour != self.hour {
+            (self.hour, self.keys) = (hour, HashSet::new());
+        }
+        if self.keys.len() < KEYS {
+            self.keys.insert(key.into());
+        }
+    }
+
+    fn has(&self, key: &str, hour: i64) -> bool {
+        self.hour == hour && self.keys.contains(key)
+    }
+}
+
 impl Pace {
     fn turn(&mut self, hour: i64) {
         // A clock that steps back begins no hour anew.
@@ -111,7 +137,8 @@ impl Pace {
 /// Watches what keys spend.
 pub(crate) struct Tripwire {
     action: TripwireAction,
-    paces: Mutex<HashMap<String, Pace>>,
+    paces: Cache<Arc<str>, Arc<Mutex<Pace>>>,
+    tripped: Mutex<Tripped>,
     to: mpsc::Sender<Trip>,
 }
 
@@ -121,12 +148,13 @@ pub(crate) struct Trips(mpsc::Receiver<Trip>);
 /// The two ends.
 pub(crate) fn tripwire(action: TripwireAction) -> (Tripwire, Trips) {
     let (to, from) = mpsc::channel(QUEUE);
-    (Tripwire { action, paces: Mutex::default(), to }, Trips(from))
+    let paces = Cache::builder().max_capacity(KEYS as u64).eviction_policy(EvictionPolicy::lru()).build();
+    (Tripwire { action, paces, tripped: Mutex::default(), to }, Trips(from))
 }
 
 impl Tripwire {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Pace>> {
-        self.paces.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tripped(&self) -> MutexGuard<'_, Tripped> {
+        self.tripped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes in what a request cost. Never waits.
@@ -152,15 +180,8 @@ impl Tripwire {
     /// So much was spent: what of this hour and what of a usual one, if that trips the key.
     fn add(&self, key: &str, usd: f64, now_ms: i64) -> Option<(f64, f64)> {
         let hour = now_ms.div_euclid(HOUR_MS);
-        let mut paces = self.lock();
-        if !paces.contains_key(key) && paces.len() >= KEYS {
-            let silent = paces.iter().min_by_key(|(_, p)| p.hour).map(|(k, _)| k.clone());
-            silent.and_then(|k| paces.remove(&k));
-        }
-        let pace = match paces.get_mut(key) {
-            Some(pace) => pace,
-            None => paces.entry(key.to_owned()).or_default(),
-        };
+        let pace = self.paces.get(key).unwrap_or_else(|| self.paces.get_with(key.into(), Arc::default));
+        let mut pace = pace.lock().unwrap_or_else(PoisonError::into_inner);
         pace.turn(hour);
         pace.spent += usd.max(0.0);
         let trips = pace.hours >= KNOWN && pace.spent >= LEAST && pace.spent > TIMES * pace.usual;
@@ -168,6 +189,7 @@ impl Tripwire {
             return None;
         }
         pace.tripped = true;
+        self.tripped().add(key, pace.hour);
         Some((pace.spent, pace.usual))
     }
 
@@ -186,7 +208,7 @@ impl Tripwire {
             return None;
         }
         let hour = now_ms.div_euclid(HOUR_MS);
-        let tripped = self.lock().get(key).is_some_and(|p| p.tripped && p.hour == hour);
+        let tripped = self.tripped().has(key, hour);
         let left = HOUR_MS.saturating_sub(now_ms.rem_euclid(HOUR_MS));
         tripped.then(|| Duration::from_millis(left.unsigned_abs()))
     }
@@ -281,12 +303,29 @@ mod tests {
         for i in 0..KEYS + 10 {
             wire.add(&format!("k{i}"), 0.1, HOUR_MS * i64::try_from(i).unwrap());
         }
-        assert_eq!(wire.lock().len(), KEYS);
+        wire.paces.run_pending_tasks();
+        assert_eq!(wire.paces.entry_count(), KEYS as u64);
         for hour in 0..3 {
             wire.add("k", 0.1, (20_000 + hour) * HOUR_MS);
         }
         assert!(wire.add("k", 5.0, 20_003 * HOUR_MS).is_some());
         assert_eq!(wire.holds("k", 20_003 * HOUR_MS), None);
+    }
+
+    #[test]
+    fn a_key_that_tripped_is_held_however_many_others_come() {
+        let (wire, _trips) = tripwire(TripwireAction::Throttle);
+        for (hour, usd) in [(100, 1.0), (101, 1.0), (102, 1.0), (103, 50.0)] {
+            wire.add("k", usd, hour * HOUR_MS);
+        }
+        let now = 103 * HOUR_MS + 60_000;
+        for i in 0..2 * KEYS {
+            wire.add(&format!("k{i}"), 0.1, now);
+        }
+        wire.paces.run_pending_tasks();
+        assert!(!wire.paces.contains_key("k"), "it was silent longest");
+        assert!(wire.holds("k", now).is_some());
+        assert_eq!(wire.holds("k", now + HOUR_MS), None);
     }
 
     /// What a key spent that dies in the middle of its request, for want of a whole one.
