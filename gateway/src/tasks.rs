@@ -60,22 +60,6 @@ impl Tasks {
     }
 }
 
-/// Lets hyper start the streams of an HTTP/2 connection as tasks of ours.
-#[derive(Clone, Debug)]
-pub(crate) struct Executor(pub(crate) Tasks);
-
-impl<F> hyper::rt::Executor<F> for Executor
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        self.0.spawn("http2_stream", async move {
-            let _ = future.await;
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ pub mod admin;
 pub mod client;
 pub mod folder;
 pub mod house;
+pub mod http2;
 pub mod openapi;
 pub mod service;
 pub mod vendor;

@@ -7,9 +7,9 @@ use super::io::{Busy, Io, Late, Patience, Shared};
 use super::payload::Payload;
 use super::peer::Peer;
 use super::request_id;
+use super::streams::{self, Executor};
 use crate::error::Failure;
 use crate::metrics::Cut;
-use crate::tasks::Executor;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::Either;
 use http::header::{CONTENT_LENGTH, HeaderValue};
@@ -107,7 +107,12 @@ async fn two<H: Handler>(acceptor: &Arc<Acceptor<H>>, stream: TcpStream, prefix:
     let edge = &acceptor.edge;
     let shared = Shared::new(false);
     let io = Io::new(stream, prefix, None, shared.clone(), acceptor.stream.write_stall);
-    let mut builder = http2::Builder::new(Executor(acceptor.tasks.clone()));
+    let executor = Executor {
+        tasks: acceptor.tasks.clone(),
+        limits: acceptor.stream.clone(),
+        metrics: acceptor.metrics.clone(),
+    };
+    let mut builder = http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(u32::try_from(edge.http2_streams).unwrap_or(100))
@@ -257,7 +262,14 @@ impl HttpBody for Guarded {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        streams::taken();
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(data) = frame.data_ref()
+        {
+            streams::given(data.len());
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -14,4 +14,5 @@ pub(crate) mod json;
 pub(crate) mod payload;
 pub(crate) mod peer;
 pub(crate) mod request_id;
+mod streams;
 pub(crate) mod turned_away;

@@ -40,6 +40,7 @@ mod forms;
 mod free_tier;
 mod full_disk;
 mod hedge;
+mod http2;
 mod idempotency;
 mod import;
 mod judged_runs;
