@@ -10,7 +10,7 @@ use crate::tasks::Tasks;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -50,7 +50,17 @@ struct Taken {
 /// A place taken; free again when dropped.
 pub(crate) struct Seat {
     seats: Arc<Seats>,
-    ip: IpAddr,
+    household: IpAddr,
+}
+
+/// Whose an address is: that of IPv4 itself, of IPv6 what begins with the same 64 bits, which every subscriber has to
+/// choose from.
+fn household(ip: IpAddr) -> IpAddr {
+    // A socket of both families tells of IPv4 in the form of IPv6, where all of it begins alike.
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+        one => one,
+    }
 }
 
 impl Seats {
@@ -59,14 +69,15 @@ impl Seats {
         if taken.all >= edge.max_connections {
             return Err(Cut::MaxConnections);
         }
-        let mine = taken.per_ip.entry(ip).or_insert(0);
+        let household = household(ip);
+        let mine = taken.per_ip.entry(household).or_insert(0);
         // Behind a proxy stand many.
         if *mine >= edge.max_connections_per_ip && !peer::is_trusted(ip, &edge.trusted_proxies) {
             return Err(Cut::MaxConnectionsPerIp);
         }
         *mine = mine.saturating_add(1);
         taken.all = taken.all.saturating_add(1);
-        Ok(Seat { seats: self.clone(), ip })
+        Ok(Seat { seats: self.clone(), household })
     }
 
     /// Open connections.
@@ -79,10 +90,10 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = self.seats.0.lock().unwrap_or_else(PoisonError::into_inner);
         taken.all = taken.all.saturating_sub(1);
-        if let Some(mine) = taken.per_ip.get_mut(&self.ip) {
+        if let Some(mine) = taken.per_ip.get_mut(&self.household) {
             *mine = mine.saturating_sub(1);
             if *mine == 0 {
-                taken.per_ip.remove(&self.ip);
+                taken.per_ip.remove(&self.household);
             }
         }
     }
@@ -162,5 +173,23 @@ mod tests {
         let edge = Edge { max_connections: 100, trusted_proxies, ..edge };
         let many: Vec<_> = (0..5).map(|_| seats.take(ip(9), &edge)).collect();
         assert!(many.iter().all(Result::is_ok), "a trusted proxy stands for many");
+    }
+
+    #[test]
+    fn who_has_many_addresses_is_counted_once() {
+        let edge = Edge { max_connections_per_ip: 1, ..Edge::default() };
+        for (first, second, fits) in [
+            ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", false),
+            ("2001:db8:1:2::1", "2001:db8:1:3::1", true),
+            ("::ffff:10.0.0.1", "::ffff:10.0.0.2", true),
+            ("::ffff:10.0.0.1", "10.0.0.1", false),
+        ] {
+            let seats = Arc::new(Seats::default());
+            let [first, second] = [first, second].map(|ip| ip.parse().unwrap());
+            let seat = seats.take(first, &edge).ok().unwrap();
+            assert_eq!(seats.take(second, &edge).is_ok(), fits, "{first} {second}");
+            drop(seat);
+            assert!(seats.take(second, &edge).is_ok(), "{first} {second}");
+        }
     }
 }
