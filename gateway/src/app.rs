@@ -43,7 +43,10 @@ pub(crate) struct App {
     pub(crate) engine: Engine,
     pub(crate) server: Server,
     pub(crate) metrics: Arc<Metrics>,
+    /// Bodies of the API for clients.
     pub(crate) budget: Budget,
+    /// Those of the control API: who is to end what fills the other one must not stand behind it.
+    pub(crate) control_budget: Budget,
     /// Requests that say that they must run once.
     pub(crate) once: Arc<Once>,
     /// Fires when every connection must be gone.

@@ -56,6 +56,11 @@ impl Arrival {
         &self.who.principal.tenant.id
     }
 
+    /// The key of the request, if it has one.
+    pub(crate) fn key(&self) -> Option<&str> {
+        self.who.principal.key.as_ref().map(|k| k.id.as_str())
+    }
+
     /// Whether something of a tenant may be seen.
     pub(crate) fn sees(&self, tenant: &str) -> bool {
         self.over.as_ref().is_some_and(|a| a.sees(Some(tenant))) || self.tenant() == tenant

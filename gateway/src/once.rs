@@ -109,7 +109,7 @@ impl Default for Once {
             .weigher(weight)
             .time_to_live(KEY_KEPT)
             .build();
-        Once { working: Mutex::default(), given, leaving: Budget::new(LEAVING_BYTES) }
+        Once { working: Mutex::default(), given, leaving: Budget::new(LEAVING_BYTES, ONE_BYTES) }
     }
 }
 
@@ -205,7 +205,8 @@ impl Ticket {
 
     /// For an answer that leaves piece by piece.
     pub(crate) fn tape(self, headers: HeaderMap) -> Tape {
-        Tape { ticket: self, headers, heard: Some(Heard::default()) }
+        let room = self.once.leaving.share(None);
+        Tape { ticket: self, headers, heard: Some(Heard { bytes: BytesMut::new(), room }) }
     }
 }
 
@@ -225,7 +226,6 @@ pub(crate) struct Tape {
 }
 
 /// The pieces so far, and the room that was made for them.
-#[derive(Default)]
 struct Heard {
     bytes: BytesMut,
     room: Share,
@@ -236,7 +236,7 @@ impl Tape {
     pub(crate) fn hear(&mut self, piece: &Bytes) {
         let Some(Heard { bytes, room }) = &mut self.heard else { return };
         let all = bytes.len().saturating_add(piece.len());
-        if all <= ONE_BYTES && self.ticket.once.leaving.try_extend(room, all) {
+        if all <= ONE_BYTES && room.try_extend(all) {
             bytes.extend_from_slice(piece);
         } else {
             self.heard = None;

@@ -38,7 +38,9 @@ use tokio::sync::oneshot;
 /// Where all paths begin.
 pub(crate) const ROOT: &str = "/admin/v1";
 /// Largest body, bytes.
-const BODY: usize = 4 << 20;
+pub(crate) const BODY: usize = 4 << 20;
+/// All bodies together, bytes.
+pub(crate) const BODIES: usize = 64 << 20;
 
 /// One route: what it takes, what it needs, what it does.
 pub(crate) struct Route {
@@ -206,7 +208,8 @@ async fn perform(
     let bytes = if route.takes.is_empty() {
         Bytes::new()
     } else {
-        let (bytes, _share) = body::read(&parts.headers, body, BODY, edge, &app.budget, &app.metrics).await?;
+        let share = app.control_budget.share(None);
+        let (bytes, _share) = body::read(&parts.headers, body, BODY, edge, share, &app.metrics).await?;
         if !bytes.is_empty() {
             body::require_json(&parts.headers)?;
             json::check(&bytes, edge.json_depth, edge.json_values)?;

@@ -7,6 +7,7 @@ use super::reach::reach;
 use super::settings::folder;
 use super::work::{Work, serve};
 use super::{ADDRESS_FILE, ADMIN_FILE, App, Error, Running, Settings};
+use crate::admin;
 use crate::bundles::Found;
 use crate::bundles::guard::Guard;
 use crate::clock;
@@ -116,7 +117,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let app = Arc::new(App {
         engine,
         metrics,
-        budget: Budget::new(server.edge.body_bytes_inflight),
+        budget: Budget::new(server.edge.body_bytes_inflight, server.edge.body_bytes),
+        control_budget: Budget::new(admin::BODIES, admin::BODY),
         once: Arc::default(),
         kill: CancellationToken::new(),
         started: clock::unix(),

@@ -8,7 +8,8 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt as _;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -17,7 +18,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 const UNIT: usize = 1024;
 /// How long a body waits for others to leave.
 const WAIT: Duration = Duration::from_secs(1);
-/// By how much a body of unknown length takes from the budget.
+/// How much of the budget a body has before more than that has come. It takes more as its bytes arrive, as much again
+/// as has come and at most `STEP`: what a head declares costs its sender nothing, and must cost others nothing.
+const FIRST: usize = 16 * UNIT;
 const STEP: usize = 1024 * UNIT;
 /// How often the rate of a slow body is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -27,19 +30,33 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(crate) struct Budget {
     free: Arc<Semaphore>,
     all: usize,
+    /// What one key may have of it.
+    own: usize,
+    /// What is left of that, of the keys that have some.
+    keys: Arc<Mutex<HashMap<String, Weak<Semaphore>>>>,
 }
 
 /// A share of the budget; free again when dropped.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Share {
-    permit: Option<OwnedSemaphorePermit>,
+    budget: Budget,
+    /// What its key has left.
+    own: Option<Arc<Semaphore>>,
+    permits: Vec<OwnedSemaphorePermit>,
     bytes: usize,
 }
 
 impl Budget {
-    pub(crate) fn new(bytes: usize) -> Self {
+    /// `largest`: the largest body that is taken at all.
+    pub(crate) fn new(bytes: usize, largest: usize) -> Self {
         let units = bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS);
-        Budget { free: Arc::new(Semaphore::new(units)), all: units.saturating_mul(UNIT) }
+        let own = (units / 4 * 3).max(largest.div_ceil(UNIT)).min(units);
+        Budget {
+            free: Arc::new(Semaphore::new(units)),
+            all: units.saturating_mul(UNIT),
+            own,
+            keys: Arc::default(),
+        }
     }
 
     /// Bytes in all, and bytes free.
@@ -47,44 +64,76 @@ impl Budget {
         (self.all, self.free.available_permits().saturating_mul(UNIT))
     }
 
-    /// Makes `share` hold at least `bytes`, if there is room for them now.
-    pub(crate) fn try_extend(&self, share: &mut Share, bytes: usize) -> bool {
-        match share.missing(bytes) {
-            0 => true,
-            units => self.free.clone().try_acquire_many_owned(units).map(|p| share.add(p)).is_ok(),
-        }
+    /// An empty share: of a key, which may not have all of the budget, or of nobody in particular.
+    pub(crate) fn share(&self, key: Option<&str>) -> Share {
+        Share { budget: self.clone(), own: key.map(|k| self.of_key(k)), permits: Vec::new(), bytes: 0 }
     }
 
-    /// Makes `share` hold at least `bytes`, waiting a moment for others to leave.
-    async fn extend(&self, share: &mut Share, bytes: usize) -> Result<(), Failure> {
-        if self.try_extend(share, bytes) {
-            return Ok(());
+    fn of_key(&self, key: &str) -> Arc<Semaphore> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = keys.get(key).and_then(Weak::upgrade) {
+            return own;
         }
-        let units = share.missing(bytes);
-        let full = || Failure::busy("body_budget", "too many bytes of requests are in work", WAIT).closing();
-        if (units as usize).saturating_mul(UNIT) > self.all {
-            return Err(full());
-        }
-        let waited = timeout(WAIT, self.free.clone().acquire_many_owned(units)).await;
-        share.add(waited.ok().and_then(Result::ok).ok_or_else(full)?);
-        Ok(())
+        // Whoever has nothing in work is forgotten.
+        keys.retain(|_, own| own.strong_count() > 0);
+        let own = Arc::new(Semaphore::new(self.own));
+        keys.insert(key.to_owned(), Arc::downgrade(&own));
+        own
     }
 }
 
 impl Share {
-    /// Units that it lacks to hold so many bytes.
-    fn missing(&self, bytes: usize) -> u32 {
+    /// Makes it hold at least `bytes`, if there is room for them now.
+    pub(crate) fn try_extend(&mut self, bytes: usize) -> bool {
         let missing = bytes.saturating_sub(self.bytes).div_ceil(UNIT);
-        u32::try_from(missing).unwrap_or(u32::MAX)
+        let units = u32::try_from(missing).unwrap_or(u32::MAX);
+        let pots = [self.own.clone(), Some(self.budget.free.clone())];
+        let taken: Result<Vec<_>, _> =
+            pots.into_iter().flatten().map(|pot| pot.try_acquire_many_owned(units)).collect();
+        let Ok(taken) = taken else { return false };
+        self.took(taken, missing);
+        true
     }
 
-    fn add(&mut self, permit: OwnedSemaphorePermit) {
-        self.bytes = self.bytes.saturating_add(permit.num_permits().saturating_mul(UNIT));
-        match &mut self.permit {
+    /// Makes it hold at least `bytes`, waiting a moment for others to leave.
+    async fn extend(&mut self, bytes: usize) -> Result<(), Failure> {
+        let missing = bytes.saturating_sub(self.bytes).div_ceil(UNIT);
+        if missing == 0 {
+            return Ok(());
+        }
+        let units = u32::try_from(missing).unwrap_or(u32::MAX);
+        // The key's own first: who waits for that holds nothing that others could have.
+        let pots = [self.own.clone(), Some(self.budget.free.clone())];
+        let both = async {
+            let mut taken = Vec::with_capacity(pots.len());
+            for pot in pots.into_iter().flatten() {
+                taken.push(pot.acquire_many_owned(units).await?);
+            }
+            Ok::<_, tokio::sync::AcquireError>(taken)
+        };
+        let taken = timeout(WAIT, both).await.ok().and_then(Result::ok).ok_or_else(full)?;
+        self.took(taken, missing);
+        Ok(())
+    }
+
+    fn took(&mut self, permits: Vec<OwnedSemaphorePermit>, units: usize) {
+        for permit in permits {
+            self.hold(permit);
+        }
+        self.bytes = self.bytes.saturating_add(units.saturating_mul(UNIT));
+    }
+
+    fn hold(&mut self, permit: OwnedSemaphorePermit) {
+        let same = |held: &&mut OwnedSemaphorePermit| Arc::ptr_eq(held.semaphore(), permit.semaphore());
+        match self.permits.iter_mut().find(same) {
             Some(held) => held.merge(permit),
-            none => *none = Some(permit),
+            None => self.permits.push(permit),
         }
     }
+}
+
+fn full() -> Failure {
+    Failure::busy("body_budget", "too many bytes of requests are in work", WAIT).closing()
 }
 
 /// Refuses bodies that do not say they are JSON. A browser cannot send JSON to us from another page
@@ -100,21 +149,24 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Failure> {
     Err(f.param("content-type").closing())
 }
 
-/// Reads a whole body within the limits.
+/// Reads a whole body within the limits, and gives it with the share that it takes.
 pub(crate) async fn read<B: Body<Data = Bytes> + Unpin>(
     headers: &HeaderMap,
     mut body: B,
     max: usize,
     edge: &Edge,
-    budget: &Budget,
+    mut share: Share,
     metrics: &Metrics,
 ) -> Result<(Bytes, Share), Failure> {
     let declared = declared(headers).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     if declared.is_some_and(|n| n > max) {
         return Err(too_large(max));
     }
-    let mut share = Share::default();
-    budget.extend(&mut share, declared.unwrap_or(0)).await?;
+    if declared.is_some_and(|n| n > share.budget.all) {
+        return Err(full());
+    }
+    let most = declared.unwrap_or(max);
+    share.extend(most.min(FIRST)).await?;
     let mut pace = Pace::new(edge);
     let mut read = Gathered::default();
     loop {
@@ -127,8 +179,9 @@ pub(crate) async fn read<B: Body<Data = Bytes> + Unpin>(
                     return Err(too_large(max));
                 }
                 if pace.received > share.bytes {
-                    let more = share.bytes.saturating_add(STEP).min(max).max(pace.received);
-                    budget.extend(&mut share, more).await?;
+                    let ahead = pace.received.clamp(FIRST, STEP);
+                    let more = pace.received.saturating_add(ahead).min(most).max(pace.received);
+                    share.extend(more).await?;
                 }
                 read.push(data);
             }
@@ -233,8 +286,8 @@ mod tests {
         for (k, v) in headers {
             map.insert(http::HeaderName::try_from(*k).unwrap(), v.parse().unwrap());
         }
-        let budget = Budget::new(2 * STEP);
-        let got = read(&map, body, max, &edge(), &budget, &Metrics::default()).await;
+        let budget = Budget::new(2 * STEP, max);
+        let got = read(&map, body, max, &edge(), budget.share(Some("key")), &Metrics::default()).await;
         let free = budget.state();
         match (got, want) {
             (Ok((bytes, share)), Ok(text)) => {
@@ -286,6 +339,52 @@ mod tests {
         check(&[], drip(60), 1 << 20, Ok(&wanted)).await;
         let lost = stream::iter([Ok("x"), Err(std::io::Error::other("gone"))]);
         check(&[], Body::from_stream(lost), 100, Err(400)).await;
+    }
+
+    /// A body of which so many bytes come, and then no more.
+    fn waits(bytes: usize) -> Body {
+        let come = stream::iter([Ok::<_, std::io::Error>("x".repeat(bytes))]);
+        Body::from_stream(come.chain(stream::pending()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_takes_what_has_come_of_it_and_not_what_it_declares() {
+        for (declared, come, taken) in [
+            (4 * STEP, 1, FIRST),
+            (4 * STEP, FIRST + UNIT, 2 * FIRST + 2 * UNIT),
+            (4 * STEP, 2 * STEP, 3 * STEP),
+            (UNIT, 1, UNIT),
+        ] {
+            let budget = Budget::new(8 * STEP, 4 * STEP);
+            let headers = HeaderMap::from_iter([(CONTENT_LENGTH, declared.into())]);
+            let metrics = Metrics::default();
+            let edge = edge();
+            let reads = read(&headers, waits(come), 4 * STEP, &edge, budget.share(None), &metrics);
+            let mut reads = std::pin::pin!(reads);
+            assert!(timeout(Duration::from_secs(2), reads.as_mut()).await.is_err(), "it ended");
+            let (all, free) = budget.state();
+            assert_eq!(all - free, taken, "{declared} {come}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_key_leaves_something_to_the_others() {
+        let budget = Budget::new(8 * STEP, STEP);
+        let mut most = budget.share(Some("a"));
+        most.extend(6 * STEP).await.unwrap();
+        let mut more = budget.share(Some("a"));
+        assert_eq!(more.extend(UNIT).await.unwrap_err().code, "body_budget");
+        let mut other = budget.share(Some("b"));
+        other.extend(2 * STEP).await.unwrap();
+        assert_eq!(budget.state().1, 0);
+        drop(most);
+        more.extend(6 * STEP).await.unwrap();
+        drop((more, other));
+        assert_eq!(budget.state().0, budget.state().1, "not given back");
+        assert!(budget.share(Some("c")).own.is_some());
+        assert_eq!(budget.keys.lock().unwrap().len(), 1, "keys without a share are kept");
+        // Whatever the share of a key is, one body fits.
+        Budget::new(4 * STEP, 4 * STEP).share(Some("a")).extend(4 * STEP).await.unwrap();
     }
 
     #[test]

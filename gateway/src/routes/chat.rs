@@ -86,8 +86,8 @@ where
 {
     body::require_json(&parts.headers)?;
     let edge = &app.server.edge;
-    let (bytes, share) =
-        body::read(&parts.headers, body, edge.body_bytes, edge, &app.budget, &app.metrics).await?;
+    let share = app.budget.share(arrival.key());
+    let (bytes, share) = body::read(&parts.headers, body, edge.body_bytes, edge, share, &app.metrics).await?;
     json::check(&bytes, edge.json_depth, edge.json_values)?;
     if submit::prefers_async(&parts.headers) {
         let accepted = submit::chat_as_run(app, arrival, &parts.headers, bytes).await?;

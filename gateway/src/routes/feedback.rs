@@ -43,7 +43,7 @@ pub(crate) async fn post(
     }
     let (parts, input) = request.into_parts();
     body::require_json(&parts.headers)?;
-    let bytes = read(&app, &parts.headers, input).await?;
+    let bytes = read(&app, &arrival, &parts.headers, input).await?;
     let mut feedback = parse(&bytes).inspect_err(|_| app.metrics.feedback("refused"))?;
     feedback.principal = principal;
     if arrival.over.is_none() && arrival.who.principal.key.is_some() {
@@ -72,11 +72,13 @@ pub(crate) async fn post(
 
 async fn read(
     app: &crate::app::App,
+    arrival: &Arrival,
     headers: &http::HeaderMap,
     input: Body,
 ) -> Result<bytes::Bytes, Failure> {
+    let share = app.budget.share(arrival.key());
     let (bytes, _share) =
-        body::read(headers, input, MAX_BYTES, &app.server.edge, &app.budget, &app.metrics).await?;
+        body::read(headers, input, MAX_BYTES, &app.server.edge, share, &app.metrics).await?;
     Ok(bytes)
 }
 

@@ -3,6 +3,7 @@
 
 use serde_json::json;
 use std::time::Duration;
+use tests::admin::Admin;
 use tests::client::{Response, Socket};
 use tests::house::{House, Model, Plan};
 use tests::vendor::{Dialect, Vendor};
@@ -217,6 +218,46 @@ async fn a_body_that_never_ends_is_cut() {
     }
     assert_eq!(vendor.count(), 0);
     lives(&house).await;
+}
+
+/// What a head declares costs nobody anything; what has come of a body is counted, and not by the control API.
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_do_not_come_shut_nobody_out() {
+    const MIB: usize = 1 << 20;
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let settings = "edge: {body_bytes: 1MiB, body_bytes_inflight: 1MiB, body_timeout: 5m, body_rate: 0}\n";
+    let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).settings(settings);
+    let house = plan.start().await;
+    let head = format!("host: x\r\ncontent-type: application/json\r\ncontent-length: {MIB}\r\n");
+    let mut sockets = Vec::new();
+    for _ in 0..16 {
+        let mut socket = Socket::open(house.addr()).await;
+        assert!(socket.send(post(&head, "{")).await);
+        sockets.push(socket);
+    }
+    for _ in 0..8 {
+        lives(&house).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // All of one comes but for its end.
+    drop(sockets);
+    let mut socket = Socket::open(house.addr()).await;
+    assert!(socket.send(post(&head, &" ".repeat(MIB - 1))).await);
+    let large = json!({"name": "x".repeat(64 * 1024)});
+    let mut refused = None;
+    for _ in 0..400 {
+        // An answer may be lost that goes out before all of the body has come in.
+        let (answer, _) = say(&house, plain(&large.to_string())).await;
+        refused = answer.filter(|a| a.status == 503).map(|a| a.error(503)["code"].clone());
+        if refused.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(refused, Some(json!("body_budget")), "what came is not counted");
+    let answer = Admin::of(&house).call("POST", "/keys", &large).await;
+    assert_ne!(answer.status, 503, "{}", answer.text());
+    drop(socket);
 }
 
 #[tokio::test(flavor = "multi_thread")]

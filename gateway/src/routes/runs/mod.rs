@@ -102,7 +102,8 @@ pub(in crate::routes) async fn members(
     }
     body::require_json(headers)?;
     let edge = &app.server.edge;
-    let (bytes, _share) = body::read(headers, input, MAX_WORD, edge, &app.budget, &app.metrics).await?;
+    let share = app.budget.share(None);
+    let (bytes, _share) = body::read(headers, input, MAX_WORD, edge, share, &app.metrics).await?;
     json::check(&bytes, edge.json_depth, edge.json_values)?;
     object_of(&bytes, known)
 }

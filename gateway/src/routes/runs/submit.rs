@@ -46,7 +46,7 @@ pub(crate) async fn post(
     request: Request,
 ) -> Result<Response, Failure> {
     let (parts, input) = request.into_parts();
-    let bytes = read(&app, &parts.headers, input).await?;
+    let bytes = read(&app, &arrival, &parts.headers, input).await?;
     let mut body = object_of(&bytes, MEMBERS)?;
     let workflow = text(&body, "workflow")?;
     if let Some(name) = &workflow {
@@ -155,11 +155,11 @@ async fn accept(app: &App, wish: Wish, headers: &HeaderMap) -> Result<Response, 
     Ok(response)
 }
 
-async fn read(app: &App, headers: &HeaderMap, input: Body) -> Result<Bytes, Failure> {
+async fn read(app: &App, arrival: &Arrival, headers: &HeaderMap, input: Body) -> Result<Bytes, Failure> {
     body::require_json(headers)?;
     let edge = &app.server.edge;
-    let (bytes, _share) =
-        body::read(headers, input, edge.body_bytes, edge, &app.budget, &app.metrics).await?;
+    let share = app.budget.share(arrival.key());
+    let (bytes, _share) = body::read(headers, input, edge.body_bytes, edge, share, &app.metrics).await?;
     json::check(&bytes, edge.json_depth, edge.json_values)?;
     Ok(bytes)
 }
