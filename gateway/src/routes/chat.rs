@@ -51,7 +51,11 @@ where
             (failure.into_response().map(Payload::from), reached)
         }
     };
-    allowance(app).write(response.headers_mut());
+    // How much is going on in all is nothing to those who share the server with others: they are told of limits of
+    // their own, below.
+    if who.principal.key.is_none() {
+        allowance(app).write(response.headers_mut());
+    }
     if !who.principal.limits.is_empty() {
         let (tenant, limits) = who.counted();
         let standing = app.limits.standing(tenant, limits, clock::unix_ms()).await;

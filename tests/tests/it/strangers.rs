@@ -53,6 +53,27 @@ async fn tried(house: &House, key: &str, id: &str, hash: &Value) -> Vec<(String,
     all
 }
 
+/// How many requests of others are in work, and how large they are, is told to nobody with a key.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_load_of_the_server_is_not_told_to_keys() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let house = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).start().await;
+    let body = json!({"model": "lab/one", "messages": [{"role": "user", "content": "hello"}]});
+    let told = |answer: &Response| {
+        let named = answer.headers.iter().filter(|(name, _)| name.starts_with("x-ratelimit-"));
+        named.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+    };
+    let open = house.client().chat(&body).await;
+    assert!(!told(&open).is_empty(), "{open:?}");
+    let admin = Admin::of(&house);
+    let (_, free) = admin.key(json!({"limits": []})).await;
+    let answer = send(house.client(), &free, "/v1/chat/completions", &body).await;
+    assert_eq!((answer.status, told(&answer)), (200, Vec::new()));
+    let (_, bound) = admin.key(json!({"limits": [{"metric": "requests", "amount": 9, "per": "day"}]})).await;
+    let answer = send(house.client(), &bound, "/v1/chat/completions", &body).await;
+    assert_eq!((answer.status, answer.header("x-ratelimit-limit-requests")), (200, Some("9")));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_is_not_there_for_another_tenant() {
     let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("sent")).await;
