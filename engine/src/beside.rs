@@ -4,7 +4,7 @@
 use crate::admit::Gate;
 use crate::later::{Background, Place, Work};
 use crate::ledger::{Ledger, Limits};
-use crate::limits::{self, Worst};
+use crate::limits::{self, Held, Worst};
 use crate::respond::Again;
 use crate::settle::unix_ms;
 use crate::tools::Toolbox;
@@ -17,13 +17,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use types::Usd;
 use types::directives::{Further, RuleId, Set, ShadowRule};
-use types::limits::{Amount, Limit, LimitStore, Metric, Refused, Reservation, Window};
+use types::limits::{Amount, Limit, LimitStore, Metric, Refused, Window};
 use types::outcome::{Beside, Late};
 use types::store::{OutcomeStore, Record};
 use workflows::{Ending, Trace};
 
-/// Whose budget it is: no tenant can have that name.
-const OPERATOR: &str = "(operator)";
+/// Whose budget pays for runs beside live ones: no tenant can have that name, and no request is asked under it.
+pub const OPERATOR: &str = "(operator)";
 /// The holder of the budget.
 const HOLDER: &str = "shadow";
 /// Longest run, where its workflow does not say less.
@@ -122,10 +122,7 @@ impl Trials {
                     tracing::debug!(request_id, rule = &*rule, "no money is left for a run beside");
                     return;
                 };
-                let (beside, used) = one(again, &rule, &request_id, paid, live, place).await;
-                if let (Some(held), Some(counters)) = (held, counters) {
-                    counters.settle(held, used);
-                }
+                let beside = one(again, &rule, &request_id, (held, paid), live, place).await;
                 work.was_done();
                 let late = Late { request_id: request_id.clone(), calls: Vec::new(), beside: vec![beside] };
                 if let Err(e) = store.append(&Record::Late(late)) {
@@ -143,7 +140,7 @@ async fn pay(
     counters: Option<&Arc<dyn LimitStore>>,
     budget: f64,
     worst: Worst,
-) -> Option<(Option<Reservation>, Usd)> {
+) -> Option<(Option<Held>, Usd)> {
     /// Runs beside this one may take what is left.
     const TRIES: usize = 4;
     if worst.usd == Usd::ZERO {
@@ -155,7 +152,10 @@ async fn pay(
     for _ in 0..TRIES {
         let amount = Amount { usd, ..Amount::default() };
         match counters.reserve(&Arc::from(OPERATOR), &all, amount, unix_ms()).await {
-            Ok(held) => return Some((Some(held), Usd::from_nanos(i64::try_from(usd).unwrap_or(i64::MAX)))),
+            Ok(taken) => {
+                let usd = Usd::from_nanos(i64::try_from(usd).unwrap_or(i64::MAX));
+                return Some((Some(Held::of(counters, taken, usd)), usd));
+            }
             Err(Refused::Reached { left, .. }) if left >= least && left < usd => usd = left,
             Err(_) => return None,
         }
@@ -163,18 +163,21 @@ async fn pay(
     None
 }
 
-/// Runs one; tells with what came of it what its calls used, as limits count it.
+/// Runs one on what is held for it; tells what came of it.
 async fn one(
     again: Again,
     rule: &RuleId,
     request_id: &str,
-    paid: Usd,
+    (mut held, paid): (Option<Held>, Usd),
     Answer(live): Answer,
     _place: Place,
-) -> (Beside, Amount) {
+) -> Beside {
     let Again { mut input, mut calls, workflow } = again;
     let (now, trace) = (Instant::now(), Trace::new());
     let ledger = Ledger::under(Limits { usd: Some(paid), ..Limits::default() });
+    if let Some(held) = &mut held {
+        held.is_spent_by(&ledger);
+    }
     let until = now + workflow.limits.wall.map_or(LONGEST, |wall| wall.min(LONGEST));
     calls.request_id = format!("{request_id}.shadow.{rule}");
     (calls.ledger, calls.after, calls.cap) = (ledger.clone(), ledger.clone(), Some(paid));
@@ -189,6 +192,9 @@ async fn one(
     let ending = tokio::time::timeout_at(until, done).await.ok().map(|done| done.ending);
     let mut run = trace.take();
     ledger.hand_over(&mut run);
+    if let Some(held) = held {
+        held.settle(&run);
+    }
     let (model, verdict, error, same) = match ending {
         Some(
             Ending::Delivered { completion, model, verdict }
@@ -202,7 +208,7 @@ async fn one(
         Some(Ending::Suspended(_)) => (None, run.verdict, Some("suspended".to_owned()), None),
         None => (None, run.verdict, Some("deadline".to_owned()), None),
     };
-    let beside = Beside {
+    Beside {
         rule: rule.to_string(),
         workflow: name,
         model,
@@ -213,13 +219,13 @@ async fn one(
         calls: u32::try_from(run.calls().count()).unwrap_or(u32::MAX),
         cost_usd: run.cost().0,
         total_ms: now.elapsed().as_secs_f64() * 1e3,
-    };
-    (beside, limits::counted(run.calls()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use types::limits::Reservation;
 
     #[test]
     fn each_rule_draws_its_share_by_itself() {
@@ -240,7 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_money_nothing_runs_and_what_is_free_needs_none() {
-        let of = |left: u64| -> Arc<dyn LimitStore> { Arc::new(Left(left)) };
+        let of = |left: u64| -> Arc<dyn LimitStore> { Arc::new(Left::of(left)) };
         let worst = |usd: i64| Worst {
             usd: Usd::from_nanos(usd),
             least: Usd::from_nanos(2),
@@ -249,7 +255,7 @@ mod tests {
         };
         let paid = async |store: Option<Arc<dyn LimitStore>>, budget: f64, usd: i64| {
             let paid = pay(store.as_ref(), budget, worst(usd)).await?;
-            Some((paid.0.map(|held| held.amount.usd), paid.1.nanos()))
+            Some((paid.0.map(|held| held.allowed().unwrap().nanos()), paid.1.nanos()))
         };
         assert_eq!(paid(Some(of(0)), 1.0, 0).await, Some((None, 0)));
         assert_eq!(paid(Some(of(9)), 1.0, 5).await, Some((Some(5), 5)));
@@ -263,8 +269,36 @@ mod tests {
         assert_eq!(paid(Some(of(9)), 0.0, 5).await, None, "the operator gives nothing");
     }
 
-    /// So much is left.
-    struct Left(u64);
+    #[tokio::test]
+    async fn a_run_that_never_comes_to_its_end_pays_what_it_has_spent_and_no_more() {
+        let store = Arc::new(Left::of(9));
+        let counters: Arc<dyn LimitStore> = store.clone();
+        let worst = Worst { usd: Usd::from_nanos(5), least: Usd::from_nanos(2), tokens: 0, least_tokens: 0 };
+        let ledger = Ledger::default();
+        for begun in [false, true] {
+            let (held, _) = pay(Some(&counters), 1.0, worst).await.unwrap();
+            let mut held = held.unwrap();
+            if begun {
+                held.is_spent_by(&ledger);
+                ledger.reserve(Usd::from_nanos(3), None).unwrap();
+            }
+            // As a panic drops it, or the end of the process.
+            drop(held);
+        }
+        assert_eq!(*store.settled.lock().unwrap(), [0, 3]);
+    }
+
+    /// So much is left, and so much was settled.
+    struct Left {
+        usd: u64,
+        settled: std::sync::Mutex<Vec<u64>>,
+    }
+
+    impl Left {
+        fn of(usd: u64) -> Left {
+            Left { usd, settled: std::sync::Mutex::default() }
+        }
+    }
 
     impl LimitStore for Left {
         fn reserve(
@@ -278,16 +312,18 @@ mod tests {
             let (tenant, limits) = (tenant.clone(), limits.clone());
             let reached = |limit: &Limit| Refused::Reached {
                 limit: limit.clone(),
-                left: self.0,
-                free: self.0,
+                left: self.usd,
+                free: self.usd,
                 retry_after: Duration::ZERO,
             };
-            Box::pin(std::future::ready(match amount.usd <= self.0 {
+            Box::pin(std::future::ready(match amount.usd <= self.usd {
                 true => Ok(Reservation { tenant, limits, amount, unix_ms, at_ms: 0 }),
                 false => Err(reached(&limits[0])),
             }))
         }
-        fn settle(&self, _: Reservation, _: Amount) {}
+        fn settle(&self, _: Reservation, used: Amount) {
+            self.settled.lock().unwrap().push(used.usd);
+        }
         fn restore(&self, _: &Arc<str>, _: &Limit, _: u64, _: i64) {}
         fn standing(
             &self,

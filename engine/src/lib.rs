@@ -60,6 +60,7 @@ mod who;
 
 pub use answer::{Admission, Answer, Event, Head, Live, OnRecord, Sum, Tail, Whole};
 pub use approvals::{ApprovalError, ApprovalStanding, GateOf, GroupStanding, REQUIRED as APPROVAL_REQUIRED};
+pub use beside::OPERATOR;
 pub use bound::{Bound, Dry, Row as BoundRow, USUAL};
 pub use breaker::Circuit;
 pub use bundle::{Bundle, Files};

@@ -214,6 +214,14 @@ impl Held {
         }
     }
 
+    /// What was taken elsewhere, for calls that may cost so much together.
+    pub(crate) fn of(store: &Arc<dyn LimitStore>, taken: Reservation, usd: Usd) -> Held {
+        let mut held = Held::nothing(store);
+        held.parts.push(taken);
+        held.allowed = Some(usd);
+        held
+    }
+
     fn nothing(store: &Arc<dyn LimitStore>) -> Held {
         Held {
             store: store.clone(),

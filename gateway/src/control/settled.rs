@@ -106,6 +106,10 @@ pub(super) fn used(kept: &Kept, at_ms: i64, spent: &[Spend]) -> u64 {
 
 /// The same, as far as the log says it.
 fn since(kept: &Kept, at_ms: i64, spent: &[Spend]) -> Option<u64> {
+    if *kept.tenant == *engine::OPERATOR {
+        // No request is asked under this name: the log does not say what was spent.
+        return None;
+    }
     let own = spent.iter().filter(|s| *s.tenant == *kept.tenant);
     let mut used = kept.settled?;
     for s in own.filter(|s| s.at_ms.is_none_or(|at| at >= at_ms)) {
@@ -167,6 +171,14 @@ mod tests {
         // Of these the log says nothing.
         check("key:k", Metric::Usd, None, 100);
         check("key:k", Metric::Requests, Some(30), 100);
+    }
+
+    #[test]
+    fn what_the_operator_pays_is_in_no_request_and_all_that_was_set_aside_counts() {
+        let (tenant, holder) = (Arc::from(engine::OPERATOR), Arc::from("shadow"));
+        let (metric, window) = (Metric::Usd, Window::Day);
+        let kept = Kept { tenant, holder, metric, window, used: 100, settled: Some(10), period: 1 };
+        assert_eq!(used(&kept, 50, &[]), 100);
     }
 
     /// Of a run that somebody walked only its money and its key are known.
