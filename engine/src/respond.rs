@@ -209,11 +209,13 @@ impl Respond {
         let calls = Calls { candidates, ..calls.clone() };
         let done = workflows::run(workflow, copy(input), Arc::new(calls)).await;
         let code = match done.ending {
-            Ending::Delivered { completion, model, verdict } => {
+            Ending::Delivered { completion, model, verdict }
+            | Ending::Streamed { completion, model, verdict } => {
                 return Ok(HeldAnswer { completion, model, verdict, headers: Vec::new() });
             }
             Ending::Failed(failure) => failure.code,
-            _ => "suspended".to_owned(),
+            Ending::Broken { error, .. } => error.kind.as_str().to_owned(),
+            Ending::Suspended(_) => "suspended".to_owned(),
         };
         let steps = input.trace.take().steps;
         input.trace.put(types::Run { steps, ..before });

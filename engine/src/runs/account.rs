@@ -96,9 +96,16 @@ pub(super) async fn failed(service: &Service, head: &Head, submission: &Value, e
 
 /// Records the end of a run that its store has ended, since nobody owned it.
 pub(super) async fn ended(service: &Service, head: &Head) {
-    let Ok(Some(row)) = service.store.get(&head.tenant, &head.id).await else {
-        tracing::warn!(run = head.id, "what an ended run used is not recorded: it cannot be read");
-        return;
+    let row = match service.store.get(&head.tenant, &head.id).await {
+        Ok(Some(row)) => row,
+        Ok(None) => {
+            tracing::warn!(run = head.id, "what an ended run used is not recorded: it is no longer stored");
+            return;
+        }
+        Err(error) => {
+            tracing::warn!(run = head.id, %error, "what an ended run used is not recorded: it cannot be read");
+            return;
+        }
     };
     let Some(mut entries) = journal(service, head).await else { return };
     // It tells of this very end.

@@ -8,7 +8,7 @@ use types::Usd;
 use types::limits::{Metric, mark};
 use types::outcome::{Billed, UNSETTLED};
 use types::run::CallRecord;
-use types::store::{OutcomeStore, RequestRecord, Stored};
+use types::store::{self, OutcomeStore, RequestRecord, Stored};
 
 /// How many of the newest requests are looked at, first and at most: of more, what was set aside counts.
 const LOOKS: [usize; 2] = [512, 16_384];
@@ -41,18 +41,28 @@ pub(crate) struct Log {
 impl Log {
     /// Everything that was settled since a moment, or never; `None` = that is more than can be looked at.
     pub(super) async fn since(&self, at_ms: i64) -> Option<Vec<Spend>> {
-        self.requests.flush().await.ok()?;
+        match self.settled(at_ms).await {
+            Ok(spent) => spent,
+            Err(error) => {
+                tracing::warn!(%error, "the log cannot be read; what was set aside when the process ended counts as spent");
+                None
+            }
+        }
+    }
+
+    async fn settled(&self, at_ms: i64) -> Result<Option<Vec<Spend>>, store::Error> {
+        self.requests.flush().await?;
         for most in LOOKS {
-            let newest = self.requests.recent(most).await.ok()?;
+            let newest = self.requests.recent(most).await?;
             let oldest = newest.last().map_or(i64::MIN, |s| s.record.outcome.ts_ms);
             if newest.len() < most || oldest < at_ms.saturating_sub(DISORDER_MS) {
-                return Some(self.runs.iter().cloned().chain(spends(&newest)).collect());
+                return Ok(Some(self.runs.iter().cloned().chain(spends(&newest)).collect()));
             }
         }
         tracing::warn!(
             "more requests than can be looked at; what was set aside when the process ended counts as spent"
         );
-        None
+        Ok(None)
     }
 }
 
