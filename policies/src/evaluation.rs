@@ -98,16 +98,17 @@ impl PolicySet {
         evaluation.end()
     }
 
-    /// As [`PolicySet::evaluate`], with every policy on the caller's thread: for tools, not for servers.
-    ///
-    /// # Errors
-    /// As for [`PolicySet::evaluate`].
-    pub fn evaluate_now(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
+    /// As [`PolicySet::evaluate`], with every policy on the caller's thread.
+    #[cfg(test)]
+    pub(crate) fn evaluate_now(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
         self.evaluate_here(Evaluation::begin(self, phase, scope))
     }
 
-    /// As [`PolicySet::evaluate_now`], of a request that is made up and counts nowhere; `asked`: what it asks for where its
-    /// scope is written down and does not tell.
+    /// As [`PolicySet::evaluate`], of a request that is made up and counts nowhere, with every policy on the caller's
+    /// thread: for tools, not for servers. `asked`: what it asks for where its scope is written down and does not tell.
+    ///
+    /// # Errors
+    /// As for [`PolicySet::evaluate`].
     pub(crate) fn evaluate_asked(
         &self,
         phase: Phase,

@@ -16,7 +16,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 use types::directives::{Layer, Pools, RuleId, RuleRecord, RuleResult};
 use types::doc::{Node, SourceFile, Span};
 use types::expr::Scope;
@@ -118,8 +117,11 @@ impl PolicySet {
 
     /// The same rules with another clock for the time limit of policies: a monotonic time since any fixed
     /// moment. Without it, tokio's clock.
-    #[must_use]
-    pub fn with_clock(mut self, clock: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+    #[cfg(test)]
+    pub(crate) fn with_clock(
+        mut self,
+        clock: impl Fn() -> std::time::Duration + Send + Sync + 'static,
+    ) -> Self {
         self.clock = Arc::new(clock);
         self
     }

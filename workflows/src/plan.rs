@@ -317,13 +317,8 @@ impl Workflow {
         self.serves.is_some()
     }
 
-    /// Whether one of its nodes gets the candidate the router chose; otherwise it is one arm by itself.
-    #[must_use]
-    pub fn has_primary(&self) -> bool {
-        self.primary_route().is_some()
-    }
-
-    /// Which of the router's candidates the node that gets one may take.
+    /// Which of the router's candidates the node that gets one may take; `None` = none of its nodes gets one, and it is
+    /// one arm by itself.
     #[must_use]
     pub fn primary_route(&self) -> Option<&Route> {
         self.root.nodes.iter().find_map(primary)

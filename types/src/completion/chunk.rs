@@ -119,7 +119,6 @@ pub struct ToolCallDelta {
 #[derive(Clone, Debug, Default)]
 pub struct Accumulator {
     completion: Completion,
-    got_usage: bool,
 }
 
 /// More choices or tool calls than this in one answer are ignored: the vendor is broken or hostile.
@@ -143,7 +142,6 @@ impl Accumulator {
         }
         if let Some(u) = chunk.usage {
             c.usage = u;
-            self.got_usage = u.why.is_none();
         }
         for d in &chunk.choices {
             let place = match c.choices.iter().position(|x| x.index == d.index) {
@@ -164,12 +162,6 @@ impl Accumulator {
     #[must_use]
     pub fn so_far(&self) -> &Completion {
         &self.completion
-    }
-
-    /// Whether the provider reported usage.
-    #[must_use]
-    pub fn has_usage(&self) -> bool {
-        self.got_usage
     }
 
     /// The completion, choices in order of their index.
@@ -250,8 +242,8 @@ mod tests {
             usage: Some(Usage { input: 3, output: 2, ..Usage::default() }),
             ..Chunk::default()
         });
-        assert!(a.has_usage());
         let c = a.finish();
+        assert_eq!((c.usage.input, c.usage.output), (3, 2));
         assert_eq!(c.text(), "Hello");
         assert_eq!(
             c.tool_calls()[0],

@@ -484,13 +484,17 @@ fn output_is_a_stream_node() {
 fn the_shipped_workflows_are_clean_and_as_meant() {
     let default = shipped("default");
     assert!(
-        default.has_primary() && !default.chains.is_empty() && default.max_calls() <= default.limits.calls
+        default.primary_route().is_some()
+            && !default.chains.is_empty()
+            && default.max_calls() <= default.limits.calls
     );
     assert!(matches!(default.serves(&crate::testing::scope()), Some(Ok(true))));
     let json = shipped("json_extraction");
-    assert!(json.has_primary() && matches!(json.serves(&crate::testing::scope()), Some(Ok(false))));
+    assert!(
+        json.primary_route().is_some() && matches!(json.serves(&crate::testing::scope()), Some(Ok(false)))
+    );
     let cascade = shipped("cheap_first_cascade");
-    assert!(!cascade.has_primary() && cascade.chains.is_empty());
+    assert!(cascade.primary_route().is_none() && cascade.chains.is_empty());
 }
 
 /// A random graph over the known types, wired at random.
