@@ -96,7 +96,7 @@ impl Turn {
 
     /// The conversation, as a name.
     pub(crate) fn conversation(&self) -> String {
-        self.conversation.iter().map(|b| format!("{b:02x}")).collect()
+        types::encoding::hex(&self.conversation)
     }
 }
 

@@ -3,6 +3,7 @@
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde_json::Value;
 use std::fmt;
+use types::encoding::hex;
 use zeroize::Zeroizing;
 
 /// Bytes of a key, public or private.
@@ -97,17 +98,7 @@ fn write(value: &Value, text: &mut String) {
     }
 }
 
-/// Hexadecimal text, in lower case.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len().saturating_mul(2)), |mut s, b| {
-        // Writing to a string cannot fail.
-        write!(s, "{b:02x}").ok();
-        s
-    })
-}
-
-/// The bytes of such a text; `None` = it is none.
+/// The bytes of hexadecimal text in lower case; `None` = it is none.
 pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         return None;

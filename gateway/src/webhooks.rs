@@ -13,6 +13,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use types::encoding::hex;
 use types::runs::{Told, Webhook};
 
 /// Shortest secret, bytes.
@@ -146,7 +147,7 @@ async fn post(out: &Outgoing, key: &hmac::Key, url: &str, id: &str, body: String
 /// 64 hex digits over identifier, time and body.
 fn sign(key: &hmac::Key, id: &str, timestamp: &str, body: &str) -> String {
     let tag = hmac::sign(key, format!("{id}.{timestamp}.{body}").as_bytes());
-    tag.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+    hex(tag.as_ref())
 }
 
 #[cfg(test)]
@@ -193,7 +194,7 @@ mod tests {
         // RFC 4231, test case 2, with the parts joined by dots.
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"Jefe");
         let whole = hmac::sign(&key, b"what do ya want.for.nothing?");
-        let want: String = whole.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        let want = hex(whole.as_ref());
         assert_eq!(sign(&key, "what do ya want", "for", "nothing?"), want);
         assert_eq!(want.len(), 64);
     }

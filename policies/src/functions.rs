@@ -65,12 +65,7 @@ fn extreme(list: &[Dynamic], better: fn(f64, f64) -> bool) -> Fallible<Dynamic> 
 /// SHA-256 of the text's bytes, 64 hex digits.
 fn sha256(s: &str) -> String {
     use sha2::Digest as _;
-    use std::fmt::Write as _;
-    sha2::Sha256::digest(s.as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    types::encoding::hex(&sha2::Sha256::digest(s.as_bytes()))
 }
 
 /// Size of the largest group of texts that are equal but for case and spacing.

@@ -1,6 +1,7 @@
 //! The keys of a provider, taken out of what its vendor says: some repeat the key that they refuse.
 
 use std::borrow::Cow;
+use types::encoding::{hex, percent};
 
 /// Shorter ones are words of every text, and open nothing that is worth having.
 const MIN: usize = 4;
@@ -51,19 +52,6 @@ impl Secrets {
         }
         text
     }
-}
-
-fn percent(bytes: &[u8]) -> String {
-    let escaped = |b: &u8| match b {
-        b'-' | b'_' | b'.' | b'~' => char::from(*b).to_string(),
-        b if b.is_ascii_alphanumeric() => char::from(*b).to_string(),
-        b => format!("%{b:02x}"),
-    };
-    bytes.iter().map(escaped).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Base64 without padding; `last` are its two letters beyond the alphanumeric ones.

@@ -15,6 +15,7 @@ pub mod decision;
 pub mod diagnostic;
 pub mod directives;
 pub mod doc;
+pub mod encoding;
 pub mod error;
 pub mod expr;
 pub mod features;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
+use types::encoding::percent;
 use types::runs::SideEffect;
 use workflows::{ToolAsk, ToolFailure, ToolReply, ToolSpec};
 
@@ -177,9 +178,9 @@ fn request(tool: &Tool, args: &Value, key: &str, length: Duration) -> Request {
         for (name, value) in args.as_object().into_iter().flatten() {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             url.push(if url.contains('?') { '&' } else { '?' });
-            url.push_str(&encoded(name));
+            url.push_str(&percent(name.as_bytes()));
             url.push('=');
-            url.push_str(&encoded(&text));
+            url.push_str(&percent(text.as_bytes()));
         }
     }
     let headers = match tool.spec.side_effect {
@@ -188,12 +189,6 @@ fn request(tool: &Tool, args: &Value, key: &str, length: Duration) -> Request {
         _ => vec![("idempotency-key".to_owned(), blake3::hash(key.as_bytes()).to_hex().to_string())],
     };
     Request { method: tool.method, url, headers, auth: tool.auth.clone(), body, timeout: length }
-}
-
-/// As it stands in the query of an address.
-fn encoded(text: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 /// What a service says. What it refuses is a result that a model may mend; where it cannot answer, or does not know
@@ -232,10 +227,5 @@ mod tests {
         check(401, "bad key sk-1", Err("the tool failed: the service answered 401"));
         check(503, "", Err("the tool failed: the service answered 503"));
         check(302, "", Err("the tool failed: the service answered 302"));
-    }
-
-    #[test]
-    fn what_stands_in_an_address_is_encoded() {
-        assert_eq!(encoded("a b&c=ü/?#"), "a%20b%26c%3D%C3%BC%2F%3F%23");
     }
 }

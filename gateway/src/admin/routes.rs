@@ -421,7 +421,7 @@ async fn budgets(c: Call<'_>) -> Result<Reply, Failure> {
 /// By what a limit is found again in the list of all.
 fn place(tenant: &str, l: &types::limits::Limit) -> String {
     let of = [tenant, &l.holder, l.metric.as_str(), &l.window.to_string()];
-    crate::signing::hex(format!("{}\0{:020}\0{}", of.join("\0"), l.ceiling, l.reserved).as_bytes())
+    types::encoding::hex(format!("{}\0{:020}\0{}", of.join("\0"), l.ceiling, l.reserved).as_bytes())
 }
 
 /// What is found by its id.

@@ -82,7 +82,7 @@ impl Plane {
         };
         let master = master.map(|text| Secret::of_text(&text)).transpose()?;
         let boot = uuid::Uuid::now_v7().to_string();
-        let token = Zeroizing::new(crate::signing::hex(&secret::random::<32>().map_err(words("random"))?));
+        let token = Zeroizing::new(types::encoding::hex(&secret::random::<32>().map_err(words("random"))?));
         let (pepper, audit) = match data {
             Some(folder) => {
                 let pepper = Secret::of_file(&folder.join(PEPPER)).map_err(words(PEPPER))?;

@@ -2,7 +2,6 @@
 
 use super::super::secret::write_private;
 use super::CHAIN;
-use crate::signing;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use std::fs::{File, OpenOptions};
@@ -63,7 +62,7 @@ pub(super) fn signing_key(folder: &Path) -> io::Result<Ed25519KeyPair> {
         write_private(&path, made.as_ref())?;
     }
     let key = Ed25519KeyPair::from_pkcs8(&std::fs::read(&path)?).map_err(wrong)?;
-    let public = format!("{}\n", signing::hex(key.public_key().as_ref()));
+    let public = format!("{}\n", types::encoding::hex(key.public_key().as_ref()));
     let path = folder.join(PUBLIC_KEY);
     if std::fs::read_to_string(&path).ok().as_deref() != Some(&public) {
         std::fs::write(path, public)?;

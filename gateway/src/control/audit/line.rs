@@ -1,9 +1,10 @@
 //! Lines and seals of the audit trail, and what makes them a chain (`reliability.md` §14).
 
-use crate::signing::{canonical, hex, unhex};
+use crate::signing::{canonical, unhex};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
+use types::encoding::hex;
 
 /// Version of the format.
 const VERSION: u64 = 1;
