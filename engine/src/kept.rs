@@ -16,14 +16,13 @@ use workflows::{CacheAsk, Cached, Recalled};
 const BOUNDS: Bounds = Bounds { results: 10_000, bytes: 64 << 20, one: 1 << 20 };
 
 /// What is kept, and the request that made it; `None` = it is for all tenants, whose requests are not each other's business.
-#[derive(Clone)]
 struct Made {
     cached: Cached,
     by: Option<String>,
 }
 
 /// All that is kept.
-pub(crate) struct Results(Mutex<Shelf<Made>>);
+pub(crate) struct Results(Mutex<Shelf<Arc<Made>>>);
 
 impl Default for Results {
     fn default() -> Self {
@@ -33,27 +32,36 @@ impl Default for Results {
 
 impl Results {
     /// The lock is short and never held across a wait.
-    fn shelf(&self) -> MutexGuard<'_, Shelf<Made>> {
+    fn shelf(&self) -> MutexGuard<'_, Shelf<Arc<Made>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is kept under a key, else for the most similar question.
     fn get(&self, key: &Key, similar: Option<(&Asked, f64)>) -> Option<Recalled> {
         let now = Instant::now().into_std();
+        let (made, similarity) = self.find(key, similar, now)?;
+        // A megabyte is copied here, under no lock.
+        Some(Recalled { cached: made.cached.clone(), of: made.by.clone(), similarity })
+    }
+
+    fn find(
+        &self,
+        key: &Key,
+        similar: Option<(&Asked, f64)>,
+        now: std::time::Instant,
+    ) -> Option<(Arc<Made>, Option<f64>)> {
         let mut shelf = self.shelf();
-        let (Made { cached, by: of }, similarity) = match shelf.exact(key, now) {
-            Some(made) => (made, None),
-            None => {
-                let (asked, least) = similar?;
-                let (made, similarity) = shelf.similar(asked, least, now)?;
-                (made, Some(similarity))
-            }
-        };
-        Some(Recalled { cached, of, similarity })
+        if let Some(made) = shelf.exact(key, now) {
+            return Some((made, None));
+        }
+        let (asked, least) = similar?;
+        let (made, similarity) = shelf.similar(asked, least, now)?;
+        Some((made, Some(similarity)))
     }
 
     fn put(&self, key: Key, value: Made, asked: Option<Asked>, ttl: Duration) {
         let Some(until) = Instant::now().into_std().checked_add(ttl) else { return };
+        let value = Arc::new(value);
         let bytes = size(&value.cached).saturating_add(asked.as_ref().map_or(0, |a| a.question.bytes()));
         self.shelf().put(key, cache::Kept { value, until, bytes, asked });
     }
