@@ -74,6 +74,14 @@ pub struct Breaker {
     pub open_max: Duration,
 }
 
+impl Config {
+    /// Longest time of a request, streamed or not, whose workflow names none.
+    #[must_use]
+    pub const fn usual_deadline(&self, streamed: bool) -> Duration {
+        if streamed { self.stream_deadline } else { self.default_deadline }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {

@@ -288,10 +288,10 @@ impl Engine {
         self.0.config.retry
     }
 
-    /// Longest time of a request whose workflow names none.
+    /// Longest time of a request, streamed or not, whose workflow names none.
     #[must_use]
-    pub fn default_deadline(&self) -> std::time::Duration {
-        self.0.config.default_deadline
+    pub fn usual_deadline(&self, streamed: bool) -> std::time::Duration {
+        self.0.config.usual_deadline(streamed)
     }
 
     /// Swaps the configuration. Requests under way keep the one they entered with; models that stay keep

@@ -12,10 +12,12 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use types::control::Principal;
 use types::runs::{KEY_KEPT, Key};
 
@@ -26,6 +28,12 @@ pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 const COST: HeaderName = HeaderName::from_static("x-turnout-cost-usd");
 /// Longest key.
 const MAX_KEY: usize = 255;
+/// Requests that wait for the answer to an equal one, which may take as long as answers take, and for their turn, which
+/// comes as soon as one before has been written down.
+const MAX_WAITING: usize = 16;
+const MAX_IN_TURN: usize = 1_024;
+/// After what time a request that could not wait may come again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Bytes of all answers that are kept, and of one.
 const ALL_BYTES: u64 = 64 << 20;
 const ONE_BYTES: usize = 8 << 20;
@@ -62,6 +70,13 @@ pub(crate) fn reused(before: &str) -> Failure {
     Failure::new(StatusCode::CONFLICT, "idempotency_key_reused", text).param(IDEMPOTENCY.as_str())
 }
 
+/// There is nothing to wait for, or no longer.
+fn not_now(code: &str, text: &str) -> Failure {
+    let mut failure = Failure::new(StatusCode::CONFLICT, code, text).param(IDEMPOTENCY.as_str());
+    (failure.retry, failure.retry_after) = (true, Some(AGAIN));
+    failure
+}
+
 /// Whose key, and which.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Scope {
@@ -81,11 +96,34 @@ struct Given {
     body: Bytes,
 }
 
-/// A request that is in work.
+/// A request that is in work, and those that run in its place, one after the other, if it ends without an answer.
 struct Working {
     asked: Arc<str>,
+    runs: Runner,
+    heirs: VecDeque<Runner>,
+    /// Held by each of those that wait.
+    line: Arc<()>,
+}
+
+/// One request among equal ones.
+struct Runner {
     /// Closes when it has ended.
     ended: watch::Receiver<()>,
+}
+
+impl Runner {
+    fn is(&self, ticket: &Ticket) -> bool {
+        self.ended.same_channel(&ticket.alive.subscribe())
+    }
+}
+
+/// What a request gives away to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// The first of them keeps what it holds, and runs where there is no answer; the others let go of theirs.
+    ForAnAnswer,
+    /// All keep what they hold, and run one after the other.
+    InTurn,
 }
 
 /// Requests that run, and answers that were given.
@@ -114,62 +152,150 @@ impl Default for Once {
 }
 
 /// What becomes of a request with a key.
-pub(crate) enum Turn {
-    /// It is the first: it runs.
-    First(Ticket),
+pub(crate) enum Turn<H> {
+    /// It is the first: it runs, with what it holds.
+    First(Ticket, H),
     /// It was answered before.
     Again(Response<Payload>),
 }
 
 impl Once {
-    /// Waits while an equal request is in work.
+    /// Waits while an equal request is in work, until then at most. `held`: what the request needs to run.
     ///
     /// # Errors
-    /// 409: the key came with another body.
-    pub(crate) async fn turn(self: &Arc<Self>, of: &Principal, key: Key) -> Result<Turn, Failure> {
+    /// 409: the key came with another body; too many wait; it ended without an answer, or goes on.
+    pub(crate) async fn turn<H>(
+        self: &Arc<Self>,
+        of: &Principal,
+        key: Key,
+        (waiting, until): (Waiting, Instant),
+        held: H,
+    ) -> Result<Turn<H>, Failure> {
         let caller = of.key.as_ref().map(|k| k.id.clone());
         let scope = Scope { tenant: of.tenant.id.clone(), caller, route: key.route, key: key.key };
         let asked: Arc<str> = key.body.into();
+        let (heir, _line) = match self.claim(&scope, &asked, waiting)? {
+            Claim::Given(given) => return Ok(Turn::Again(given.again())),
+            Claim::First(ticket) => return Ok(Turn::First(ticket, held)),
+            Claim::Heir(ticket, line) => (Some((ticket, held)), line),
+            Claim::Wait(line) => {
+                // Now, and not when the other one has ended.
+                drop(held);
+                (None, line)
+            }
+        };
         loop {
-            let mut ended = match self.claim(&scope, &asked)? {
-                Claim::Turn(turn) => return Ok(turn),
-                Claim::Wait(ended) => ended,
+            let mut ended = match self.look(&scope, &asked, heir.as_ref().map(|(ticket, _)| ticket))? {
+                Look::Given(given) => return Ok(Turn::Again(given.again())),
+                Look::Wait(ended) => ended,
+                Look::Own => break,
             };
             // Nothing is ever sent: it closes.
-            let _ = ended.changed().await;
+            if timeout_at(until, ended.changed()).await.is_err() {
+                let text = "an equal request is in work for longer than this one may take";
+                return Err(not_now("idempotency_key_in_work", text));
+            }
+        }
+        heir.map(|(ticket, held)| Turn::First(ticket, held)).ok_or_else(|| {
+            let text = "the equal request for which this one waited ended without an answer; send it again";
+            not_now("idempotency_key_unanswered", text)
+        })
+    }
+
+    fn claim(self: &Arc<Self>, scope: &Scope, asked: &Arc<str>, waiting: Waiting) -> Result<Claim, Failure> {
+        let (alive, ended) = watch::channel(());
+        // Before the lock, so that it outlives it: a ticket that is dropped takes the same one.
+        let ticket = Ticket { once: self.clone(), scope: scope.clone(), asked: asked.clone(), alive };
+        let runner = Runner { ended };
+        let mut working = self.working();
+        if let Some(given) = self.given(scope, asked)? {
+            return Ok(Claim::Given(given));
+        }
+        match working.entry(scope.clone()) {
+            Entry::Occupied(mut e) => {
+                let at_work = e.get_mut();
+                if at_work.asked != *asked {
+                    return Err(reused("a request that is in work"));
+                }
+                let most = match waiting {
+                    Waiting::ForAnAnswer => MAX_WAITING,
+                    Waiting::InTurn => MAX_IN_TURN,
+                };
+                if Arc::strong_count(&at_work.line) > most {
+                    let text = format!("{most} equal requests wait for one that is in work");
+                    return Err(not_now("idempotency_key_in_work", &text));
+                }
+                let line = at_work.line.clone();
+                if waiting == Waiting::ForAnAnswer && !at_work.heirs.is_empty() {
+                    return Ok(Claim::Wait(line));
+                }
+                at_work.heirs.push_back(runner);
+                Ok(Claim::Heir(ticket, line))
+            }
+            Entry::Vacant(e) => {
+                let line = Arc::default();
+                e.insert(Working { asked: asked.clone(), runs: runner, heirs: VecDeque::new(), line });
+                Ok(Claim::First(ticket))
+            }
         }
     }
 
-    fn claim(self: &Arc<Self>, scope: &Scope, asked: &Arc<str>) -> Result<Claim, Failure> {
-        let mut working = self.working();
-        // Under the lock: a request that ends is kept before it is no longer in work.
-        if let Some(given) = self.given.get(scope) {
-            return match given.asked == *asked {
-                true => Ok(Claim::Turn(Turn::Again(given.again()))),
-                false => Err(reused("an answer that was given")),
-            };
+    /// How things stand for one that waits.
+    fn look(&self, scope: &Scope, asked: &Arc<str>, own: Option<&Ticket>) -> Result<Look, Failure> {
+        let working = self.working();
+        if let Some(given) = self.given(scope, asked)? {
+            return Ok(Look::Given(given));
         }
-        match working.entry(scope.clone()) {
-            Entry::Occupied(e) if e.get().asked != *asked => Err(reused("a request that is in work")),
-            Entry::Occupied(e) => Ok(Claim::Wait(e.get().ended.clone())),
-            Entry::Vacant(e) => {
-                let (alive, ended) = watch::channel(());
-                e.insert(Working { asked: asked.clone(), ended });
-                let ticket =
-                    Ticket { once: self.clone(), scope: scope.clone(), asked: asked.clone(), _alive: alive };
-                Ok(Claim::Turn(Turn::First(ticket)))
-            }
+        match working.get(scope) {
+            Some(w) if w.asked != *asked => Err(reused("a request that is in work")),
+            Some(w) if !own.is_some_and(|ticket| w.runs.is(ticket)) => Ok(Look::Wait(w.runs.ended.clone())),
+            _ => Ok(Look::Own),
+        }
+    }
+
+    /// The answer that was given. Asked for under the lock: a request that ends is kept before it is no longer in work.
+    fn given(&self, scope: &Scope, asked: &Arc<str>) -> Result<Option<Arc<Given>>, Failure> {
+        match self.given.get(scope) {
+            Some(given) if given.asked != *asked => Err(reused("an answer that was given")),
+            given => Ok(given),
         }
     }
 
     fn working(&self) -> MutexGuard<'_, HashMap<Scope, Working>> {
         self.working.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// A request has ended: the next of its heirs runs, if it has any.
+    fn leave(&self, ticket: &Ticket) {
+        let mut working = self.working();
+        let Entry::Occupied(mut e) = working.entry(ticket.scope.clone()) else { return };
+        let at_work = e.get_mut();
+        if !at_work.runs.is(ticket) {
+            at_work.heirs.retain(|heir| !heir.is(ticket));
+            return;
+        }
+        match at_work.heirs.pop_front() {
+            Some(heir) => at_work.runs = heir,
+            None => drop(e.remove()),
+        }
+    }
 }
 
+/// What a request finds.
 enum Claim {
-    Turn(Turn),
+    Given(Arc<Given>),
+    First(Ticket),
+    /// It may have to run later on.
+    Heir(Ticket, Arc<()>),
+    Wait(Arc<()>),
+}
+
+/// What one that waits finds.
+enum Look {
+    Given(Arc<Given>),
     Wait(watch::Receiver<()>),
+    /// Its own turn, or nobody's.
+    Own,
 }
 
 /// The right to run. Dropped without an answer, the request never was: whoever waits for it runs instead.
@@ -178,7 +304,7 @@ pub(crate) struct Ticket {
     scope: Scope,
     asked: Arc<str>,
     /// Closing it wakes who waits.
-    _alive: watch::Sender<()>,
+    alive: watch::Sender<()>,
 }
 
 impl Ticket {
@@ -212,7 +338,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.once.working().remove(&self.scope);
+        self.once.leave(self);
     }
 }
 
@@ -266,16 +392,22 @@ impl Given {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use futures_util::FutureExt as _;
+    use futures_util::future::BoxFuture;
 
     fn asked(text: &str, body: &str) -> Key {
         let headers = HeaderMap::from_iter([(IDEMPOTENCY, HeaderValue::from_str(text).unwrap())]);
         key(&headers, "/v1/chat/completions", body.as_bytes()).unwrap().unwrap()
     }
 
+    async fn turn(once: &Arc<Once>, text: &str, body: &str) -> Result<Turn<()>, Failure> {
+        let waiting = (Waiting::ForAnAnswer, Instant::now() + Duration::from_secs(60));
+        once.turn(&engine::Who::open().principal, asked(text, body), waiting, ()).await
+    }
+
     async fn first(once: &Arc<Once>, text: &str, body: &str) -> Ticket {
-        match once.turn(&engine::Who::open().principal, asked(text, body)).await {
-            Ok(Turn::First(ticket)) => ticket,
+        match turn(once, text, body).await {
+            Ok(Turn::First(ticket, ())) => ticket,
             Ok(Turn::Again(_)) => panic!("it was answered before"),
             Err(f) => panic!("{}", f.message),
         }
@@ -283,7 +415,7 @@ mod tests {
 
     async fn again(once: &Arc<Once>, text: &str, body: &str) -> String {
         use http_body_util::BodyExt as _;
-        match once.turn(&engine::Who::open().principal, asked(text, body)).await {
+        match turn(once, text, body).await {
             Ok(Turn::Again(r)) => {
                 assert_eq!(r.headers().get(REPLAYED).unwrap(), "true");
                 String::from_utf8(r.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
@@ -309,7 +441,7 @@ mod tests {
     async fn another_body_is_refused_while_it_runs_and_afterwards() {
         let once = Arc::new(Once::default());
         let refused = |once: Arc<Once>| async move {
-            match once.turn(&engine::Who::open().principal, asked("k", "{\"a\":1}")).await {
+            match turn(&once, "k", "{\"a\":1}").await {
                 Err(f) => assert_eq!((f.status.as_u16(), f.code.as_str()), (409, "idempotency_key_reused")),
                 Ok(_) => panic!("taken"),
             }
@@ -318,6 +450,72 @@ mod tests {
         refused(once.clone()).await;
         ticket.keep(StatusCode::OK, HeaderMap::new(), Bytes::from("answer"));
         refused(once).await;
+    }
+
+    type Waits = BoxFuture<'static, Result<Turn<Arc<()>>, String>>;
+
+    /// Asks while holding something.
+    fn ask(once: &Arc<Once>, waiting: Waiting, held: &Arc<()>) -> Waits {
+        let (once, held, who) = (once.clone(), held.clone(), engine::Who::open());
+        let waiting = (waiting, Instant::now() + Duration::from_secs(60));
+        let asks = async move {
+            once.turn(&who.principal, asked("k", "{}"), waiting, held).await.map_err(|f| f.code)
+        };
+        asks.boxed()
+    }
+
+    /// Likewise, and waits by now.
+    fn wait(once: &Arc<Once>, waiting: Waiting, held: &Arc<()>) -> Waits {
+        let mut waits = ask(once, waiting, held);
+        assert!((&mut waits).now_or_never().is_none(), "it does not wait");
+        waits
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_those_that_wait_for_an_answer_one_keeps_what_it_holds() {
+        let once = Arc::new(Once::default());
+        let held = Arc::new(());
+        let ticket = first(&once, "k", "{}").await;
+        let mut line: Vec<_> = (0..MAX_WAITING).map(|_| wait(&once, Waiting::ForAnAnswer, &held)).collect();
+        assert_eq!(Arc::strong_count(&held), 2, "who waits keeps what it holds");
+        let beyond = ask(&once, Waiting::ForAnAnswer, &held).await;
+        assert_eq!(beyond.err().as_deref(), Some("idempotency_key_in_work"));
+        // The first ends without an answer: the heir runs, and answers all others.
+        drop(ticket);
+        let Ok(Turn::First(heir, _)) = line.remove(0).await else { panic!("the heir does not run") };
+        heir.keep(StatusCode::OK, HeaderMap::new(), Bytes::from("answer"));
+        for other in line {
+            assert!(matches!(other.await, Ok(Turn::Again(_))));
+        }
+        assert!(once.working().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_ever_or_for_nothing() {
+        let once = Arc::new(Once::default());
+        let held = Arc::new(());
+        let ticket = first(&once, "k", "{}").await;
+        let late = ask(&once, Waiting::ForAnAnswer, &held).await;
+        assert_eq!(late.err().as_deref(), Some("idempotency_key_in_work"), "it waits beyond its time");
+        let heir = wait(&once, Waiting::ForAnAnswer, &held);
+        let other = wait(&once, Waiting::ForAnAnswer, &held);
+        drop(heir);
+        drop(ticket);
+        assert_eq!(other.await.err().as_deref(), Some("idempotency_key_unanswered"));
+        assert!(once.working().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_run_in_turn_all_run() {
+        let once = Arc::new(Once::default());
+        let held = Arc::new(());
+        let ticket = first(&once, "k", "{}").await;
+        let line: Vec<_> = (0..2 * MAX_WAITING).map(|_| wait(&once, Waiting::InTurn, &held)).collect();
+        drop(ticket);
+        for one in line {
+            assert!(matches!(one.await, Ok(Turn::First(..))), "it was not its turn");
+        }
+        assert!(once.working().is_empty());
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use crate::edge::payload::Payload;
 use crate::edge::{body, json};
 use crate::error::Failure;
 use crate::front::Arrival;
-use crate::once::{self, Ticket, Turn};
+use crate::once::{self, Ticket, Turn, Waiting};
 use crate::openai::body::{End, Setup, Sse, Telling};
 use crate::openai::headers::{self, Allowance};
 use crate::openai::sse::Encoder;
@@ -97,14 +97,23 @@ where
         let accepted = submit::chat_as_run(app, arrival, &parts.headers, bytes).await?;
         return Ok(accepted.map(Payload::from));
     }
-    let ticket = match once::key(&parts.headers, routes::CHAT, &bytes)? {
-        None => None,
-        Some(key) => match app.once.turn(&arrival.who.principal, key).await? {
-            Turn::First(ticket) => Some(ticket),
-            Turn::Again(response) => return Ok(response),
-        },
+    let key = once::key(&parts.headers, routes::CHAT, &bytes)?;
+    let request = ingress::decode(&parts.headers, bytes.clone(), &edge.requests())?;
+    let deadline = ingress::deadline(&parts.headers, &request);
+    let held = (request, bytes, share);
+    let (ticket, (mut request, bytes, share)) = match key {
+        None => (None, held),
+        Some(key) => {
+            let usual = app.engine.usual_deadline(held.0.stream);
+            let patience =
+                [deadline, held.0.options.max_latency].into_iter().flatten().fold(usual, Duration::min);
+            let waiting = (Waiting::ForAnAnswer, arrival.received + patience);
+            match app.once.turn(&arrival.who.principal, key, waiting, held).await? {
+                Turn::First(ticket, held) => (Some(ticket), held),
+                Turn::Again(response) => return Ok(response),
+            }
+        }
     };
-    let mut request = ingress::decode(&parts.headers, bytes.clone(), &edge.requests())?;
     let results = waits::Results::of(&request)?;
     if arrival.request_id != arrival.decision_id {
         request.options.tags.insert(CLIENT_REQUEST_ID.to_owned(), arrival.request_id);
@@ -120,7 +129,7 @@ where
         request_id: arrival.decision_id,
         who: arrival.who,
         received: arrival.received,
-        deadline: ingress::deadline(&parts.headers, &request),
+        deadline,
         headers: ingress::told(&parts.headers, &app.server.policy_headers),
         on_record,
     };

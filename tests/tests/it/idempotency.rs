@@ -6,7 +6,7 @@ use tests::admin::Admin;
 use tests::client::{Client, Response, Socket};
 use tests::eventually;
 use tests::house::{House, Model, Plan};
-use tests::vendor::{Answer, Dialect, Fault, Reply, Vendor};
+use tests::vendor::{Answer, Dialect, Fault, Gate, Reply, Vendor};
 
 async fn start(reply: Reply) -> (Vendor, House) {
     let vendor = Vendor::scripted(Dialect::OpenAi, move |_| reply.clone()).await;
@@ -128,6 +128,43 @@ async fn who_leaves_leaves_nothing_behind_and_who_waits_runs_instead() {
     let answer = waits.await.unwrap();
     assert_eq!((answer.status, answer.content().as_str()), (200, "for the second"), "{}", answer.text());
     assert_eq!((vendor.count(), answer.header("idempotent-replayed")), (2, None));
+}
+
+/// Those that wait hold nothing of what all requests share, and there are only so many of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_that_wait_are_few_and_give_their_bodies_back() {
+    const WAIT: usize = 16;
+    let gate = Gate::default();
+    let held = gate.clone();
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |_| Reply::text("shared").held(&held)).await;
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .timeouts("connect: 10s, first_token: 90s, inter_token: 20s, total: 100s")
+        .model(&Model::new("lab/one"))
+        .settings("edge: {body_bytes: 1MiB, body_bytes_inflight: 1MiB}\n")
+        .start()
+        .await;
+    let client = house.client();
+    // All of them fit beside each other, and then nothing large does.
+    let body = ask(&"word ".repeat(8_000), false);
+    let asks = |body: Value| tokio::spawn(async move { send(client, "k", "none", &body).await });
+    let first = asks(body.clone());
+    assert!(eventually(Duration::from_secs(20), || vendor.count() == 1).await, "\n{}", house.log());
+    let mut line: Vec<_> = (0..=WAIT).map(|_| asks(body.clone())).collect();
+    let one_is_back = || line.iter().any(tokio::task::JoinHandle::is_finished);
+    assert!(eventually(Duration::from_secs(60), one_is_back).await, "all of them wait");
+    let at = line.iter().position(tokio::task::JoinHandle::is_finished).unwrap();
+    let beyond = line.remove(at).await.unwrap();
+    assert_eq!(beyond.error(409)["code"], "idempotency_key_in_work");
+    assert_eq!(beyond.header("x-should-retry"), Some("true"));
+    let large = client.chat(&json!({"messages": "x".repeat(600 * 1024)})).await;
+    assert_eq!(large.status, 400, "{}", large.text());
+    gate.open();
+    for answer in line.into_iter().chain([first]) {
+        let answer = answer.await.unwrap();
+        assert_eq!((answer.status, answer.content().as_str()), (200, "shared"), "{}", answer.text());
+    }
+    assert_eq!(vendor.count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

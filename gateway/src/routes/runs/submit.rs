@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::edge::{body, json, request_id};
 use crate::error::Failure;
 use crate::front::{self, Arrival};
-use crate::once::{self, Turn};
+use crate::once::{self, Turn, Waiting};
 use crate::openai::ingress;
 use crate::routes::{self, Shared};
 use axum::body::Body;
@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use types::Usd;
 use types::diagnostic::suggestion;
 use types::runs::{Created, Key};
@@ -120,7 +121,7 @@ pub(crate) async fn chat_that_waits(
         body,
         options: options(headers)?,
         wall_ms: wall.map(ms),
-        usual_wall_ms: Some(ms(app.engine.default_deadline())),
+        usual_wall_ms: Some(ms(app.engine.usual_deadline(false))),
         ..Submission::default()
     };
     // Whoever asks again with the same key is given the same answer by those who keep answers.
@@ -131,12 +132,16 @@ pub(crate) async fn chat_that_waits(
 async fn accept(app: &App, wish: Wish, headers: &HeaderMap) -> Result<Response, Failure> {
     app.disk.has_room()?;
     // One after the other: those that come while the first is in work find its run, and count as no request.
-    let _turn = match wish.key.clone() {
-        None => None,
-        Some(key) => match app.once.turn(&wish.who.principal, key).await? {
-            Turn::First(ticket) => Some(ticket),
-            Turn::Again(answer) => return Ok(answer.map(Body::new)),
-        },
+    let (_turn, wish) = match wish.key.clone() {
+        None => (None, wish),
+        Some(key) => {
+            let until = Instant::now() + app.engine.usual_deadline(false);
+            let who = wish.who.clone();
+            match app.once.turn(&who.principal, key, (Waiting::InTurn, until), wish).await? {
+                Turn::First(ticket, wish) => (Some(ticket), wish),
+                Turn::Again(answer) => return Ok(answer.map(Body::new)),
+            }
+        }
     };
     let created = app.runs.submit(wish).await.map_err(refusal)?;
     let head = created.head();
