@@ -292,8 +292,18 @@ impl House {
     /// Memory that the server holds, in KiB.
     #[must_use]
     pub fn memory(&self) -> u64 {
+        self.kib("VmRSS:")
+    }
+
+    /// The most memory that the server has held, in KiB.
+    #[must_use]
+    pub fn most_memory(&self) -> u64 {
+        self.kib("VmHWM:")
+    }
+
+    fn kib(&self, of: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("Linux tells it");
+        let line = status.lines().find_map(|l| l.strip_prefix(of)).expect("Linux tells it");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 

@@ -90,6 +90,9 @@ pub trait RunStore: Send + Sync {
     /// A run of a tenant.
     fn get(&self, tenant: &str, id: &str) -> BoxFuture<'_, Result<Option<Row>, Error>>;
 
+    /// A run of a tenant as a list shows it, without what was asked and what came of it, however large those are.
+    fn head(&self, tenant: &str, id: &str) -> BoxFuture<'_, Result<Option<Head>, Error>>;
+
     /// Runs of a tenant, newest first.
     fn list(&self, filter: Filter) -> BoxFuture<'_, Result<Page, Error>>;
 

@@ -291,6 +291,15 @@ impl Runs {
         row.ok_or_else(|| Error::Unknown(id.to_owned()).into())
     }
 
+    /// A run of a tenant as a list shows it: for whoever looks often, or only wants to know how it stands.
+    ///
+    /// # Errors
+    /// It is not there; the store failed.
+    pub async fn head(&self, tenant: &str, id: &str) -> Result<Head, Failure> {
+        let head = self.0.store.head(tenant, id).await?;
+        head.ok_or_else(|| Error::Unknown(id.to_owned()).into())
+    }
+
     /// Runs of a tenant.
     ///
     /// # Errors

@@ -78,6 +78,10 @@ impl RunStore for RunsMemory {
         self.with(|t, _| ops::get(t, tenant, id))
     }
 
+    fn head(&self, tenant: &str, id: &str) -> BoxFuture<'_, Result<Option<Head>, Error>> {
+        self.with(|t, _| ops::head(t, tenant, id))
+    }
+
     fn list(&self, filter: Filter) -> BoxFuture<'_, Result<Page, Error>> {
         self.with(|t, _| ops::list(t, &filter))
     }

@@ -70,10 +70,11 @@ fn has_room(t: &mut impl Table, tenant: &str, room: Option<usize>) -> Done {
 }
 
 pub(super) fn get(t: &mut impl Table, tenant: &str, id: &str) -> Done<Option<Row>> {
-    match t.head(id)?.filter(|h| h.tenant == tenant) {
-        Some(head) => row(t, head).map(Some),
-        None => Ok(None),
-    }
+    head(t, tenant, id)?.map(|head| row(t, head)).transpose()
+}
+
+pub(super) fn head(t: &mut impl Table, tenant: &str, id: &str) -> Done<Option<Head>> {
+    Ok(t.head(id)?.filter(|h| h.tenant == tenant))
 }
 
 pub(super) fn list(t: &mut impl Table, filter: &Filter) -> Done<Page> {
@@ -282,7 +283,7 @@ pub(super) fn json(value: &impl serde::Serialize) -> Done<String> {
 }
 
 fn known(t: &mut impl Table, tenant: &str, id: &str) -> Done<Head> {
-    t.head(id)?.filter(|h| h.tenant == tenant).ok_or_else(|| Error::Unknown(id.to_owned()))
+    head(t, tenant, id)?.ok_or_else(|| Error::Unknown(id.to_owned()))
 }
 
 fn owned(t: &mut impl Table, lease: &Lease) -> Done<Head> {

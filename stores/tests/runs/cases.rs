@@ -99,9 +99,11 @@ fn found(s: &Subject) {
     let head = s.made("run_1");
     assert_eq!((head.state, head.epoch, head.records, head.created_ms), (State::Queued, 0, 0, (s.now_ms)()));
     let row = s.row("run_1");
+    assert_eq!(wait(s.store.head(TENANT, "run_1")).unwrap().as_ref(), Some(&head));
     assert_eq!((row.head, row.submission), (head, new.submission));
     assert_eq!((row.waiting, row.result), (None, None));
     assert!(wait(s.store.get(TENANT, "run_2")).unwrap().is_none());
+    assert!(wait(s.store.head(TENANT, "run_2")).unwrap().is_none());
     assert!(wait(s.store.journal("run_2", 0, 10)).unwrap().is_empty());
 }
 
@@ -146,6 +148,7 @@ fn tenants(s: &Subject) {
     s.made("run_1");
     let unknown = |e: Result<Head, Error>| matches!(e, Err(Error::Unknown(id)) if id == "run_1");
     assert!(wait(s.store.get("other", "run_1")).unwrap().is_none());
+    assert!(wait(s.store.head("other", "run_1")).unwrap().is_none());
     assert!(unknown(wait(s.store.cancel("other", "run_1", "why"))));
     assert!(unknown(wait(s.store.post("other", "run_1", Vec::new(), Vec::new()))));
     assert!(matches!(wait(s.store.delete("other", "run_1")), Err(Error::Unknown(_))));

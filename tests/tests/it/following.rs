@@ -34,6 +34,40 @@ async fn rest(events: Events) -> Vec<u64> {
     events.iter().map(seq).collect()
 }
 
+/// Whoever follows a run asks how it stands again and again; what was asked of it, however large, is not read for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn followers_of_a_run_do_not_each_hold_what_was_asked() {
+    const FOLLOWERS: usize = 100;
+    const MIB: usize = 1 << 20;
+    let gate = Gate::default();
+    let held = Reply::text("hello there").held(&gate);
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |_| held.clone()).await;
+    let house = start(&vendor).await;
+    // A picture, which no context window is too small for.
+    let picture = format!("data:image/png;base64,{}", "AAAA".repeat(6 * MIB / 4));
+    let picture = json!({"type": "image_url", "image_url": {"url": picture}});
+    let content = json!([{"type": "text", "text": "hello"}, picture]);
+    let body =
+        json!({"workflow": "default", "request": {"messages": [{"role": "user", "content": content}]}});
+    let run = house.client().post("/v1/runs", &body).await;
+    assert_eq!(run.status, 202, "{}", run.text());
+    let events = format!("{}/events", super::runs::path_of(&run));
+    assert!(tests::eventually(Duration::from_secs(20), || vendor.count() == 1).await, "{}", house.log());
+    let before = house.most_memory();
+    let mut followers = Vec::new();
+    for _ in 0..FOLLOWERS {
+        followers.push(house.client().follow(&events, &[]).await);
+    }
+    for follower in &mut followers {
+        follower.next().await.expect("it goes on");
+    }
+    // They look once a second.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let more = (house.most_memory() - before) / 1024;
+    assert!(more < 200, "{more} MiB more for {FOLLOWERS} followers");
+    gate.open();
+}
+
 /// Whoever follows a run sees it go on, may come back where they left off by the address or by the header, and misses
 /// and repeats nothing; the header outranks the address.
 #[tokio::test(flavor = "multi_thread")]

@@ -33,7 +33,7 @@ pub(crate) async fn get(
     let after = after(&headers, query.as_deref().unwrap_or_default())?;
     let tenant = arrival.tenant().to_owned();
     // Before the head goes out: a run that is not there is a plain 404.
-    app.runs.get(&tenant, &id).await.map_err(refusal)?;
+    app.runs.head(&tenant, &id).await.map_err(refusal)?;
     // How it began, where the client has seen that already.
     let before = if after > 0 { app.runs.whole_journal(&id).await.map_err(refusal)? } else { Vec::new() };
     let judged = is_judged(&before);
@@ -110,7 +110,7 @@ impl Follow {
     /// What is there beyond the last event.
     async fn look(&mut self) -> Result<Option<Bytes>, Failure> {
         // Read before the journal: a run that has ended by then has written everything.
-        let row = self.app.runs.get(&self.tenant, &self.id).await.map_err(refusal)?;
+        let head = self.app.runs.head(&self.tenant, &self.id).await.map_err(refusal)?;
         let entries = self.app.runs.journal(&self.id, self.after, JOURNAL_PAGE).await.map_err(refusal)?;
         let mut out = String::new();
         self.judged |= is_judged(&entries);
@@ -121,7 +121,7 @@ impl Follow {
                 out.push_str(&format!("id: {}\nevent: {kind}\ndata: {event}\n\n", entry.seq));
             }
         }
-        if row.head.state.is_final() && entries.len() < JOURNAL_PAGE {
+        if head.state.is_final() && entries.len() < JOURNAL_PAGE {
             self.over = true;
             out.push_str("data: [DONE]\n\n");
         }

@@ -169,6 +169,11 @@ impl RunStore for Runs {
         self.read(move |t| ops::get(t, &tenant, &id))
     }
 
+    fn head(&self, tenant: &str, id: &str) -> BoxFuture<'_, Result<Option<Head>, Error>> {
+        let (tenant, id) = (tenant.to_owned(), id.to_owned());
+        self.read(move |t| ops::head(t, &tenant, &id))
+    }
+
     fn list(&self, filter: Filter) -> BoxFuture<'_, Result<Page, Error>> {
         self.read(move |t| ops::list(t, &filter))
     }
