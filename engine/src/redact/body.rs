@@ -1,11 +1,12 @@
 //! What of a request's body is redacted beside its texts one by one: names of members, identifiers, and values that
 //! stand in several texts that are read as one.
 
-use super::{Blocked, Redaction, is_data_url, is_no_text};
+use super::{Blocked, Redaction};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use types::directives::{Place, RedactAction};
 use types::privacy::Entity;
+use types::privacy::texts::{is_data_url, is_no_text, is_word};
 
 /// Members that hold an identifier by which one part of a body names another.
 const IDS: &[&str] = &["tool_call_id", "id"];
@@ -57,9 +58,8 @@ impl Redaction {
 
     /// The names of members, apart from those that are words as the formats of vendors have them.
     fn names(&self, members: &mut Map<String, Value>) -> Result<(), Blocked> {
-        let word = |name: &str| name.bytes().all(|b| b.is_ascii_alphabetic() || b == b'_' || b == b'$');
         let mut renamed = Vec::new();
-        for name in members.keys().filter(|name| !word(name)) {
+        for name in members.keys().filter(|name| !is_word(name)) {
             if let Cow::Owned(new) = self.text_with(name, Place::Input, RedactAction::Mask)? {
                 renamed.push((name.clone(), new));
             }

@@ -18,26 +18,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use types::directives::{Place, Redact, RedactAction, Set};
 use types::privacy::{Detector, Entity, escapes};
 
-/// Members of a body whose strings are no text of the client's.
-const NOT_TEXT: &[&str] = &["model", "role", "type", "tool_choice"];
-
-/// Whether a member is no text of the client's: a name of the format, or sound and files as base64.
-fn is_no_text(key: &str, text: &str) -> bool {
-    NOT_TEXT.contains(&key) || matches!(key, "data" | "file_data") && is_base64(text)
-}
-
-/// Whether a string is an image or a file and nothing else: what only begins like one is a text.
-fn is_data_url(s: &str) -> bool {
-    let Some((media, data)) = s.strip_prefix("data:").and_then(|s| s.split_once(";base64,")) else {
-        return false;
-    };
-    media.bytes().all(|b| b.is_ascii_alphanumeric() || b"/+-.;=".contains(&b)) && is_base64(data)
-}
-
-fn is_base64(s: &str) -> bool {
-    s.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/-_=".contains(&b))
-}
-
 /// Stronger than any redaction: the request or answer is refused because of this kind of value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Blocked(pub(crate) Entity);

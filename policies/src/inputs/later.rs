@@ -5,6 +5,7 @@ use super::table::{Table, Val, leaf};
 use super::{Facts, kinds};
 use crate::values::{from_json, list};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use types::expr::Type;
 use types::privacy::Entity;
@@ -132,10 +133,12 @@ fn response<'a>(f: &'a Facts, read: impl FnOnce(&'a Response) -> Val<'a>) -> Val
 /// Kinds of values in the answer.
 fn found(f: &Facts) -> &[Entity] {
     match f.later.as_deref() {
-        Some(Later { of: Of::Response(r, found), .. }) => {
-            let texts = || std::iter::once(&*r.text).chain(r.beside.iter().map(String::as_str));
-            found.get_or_init(|| kinds(f.around.detector.as_deref(), texts()))
-        }
+        Some(Later { of: Of::Response(r, found), .. }) => found.get_or_init(|| {
+            let Some(detector) = f.around.detector.as_deref() else { return Vec::new() };
+            let texts = std::iter::once(&*r.text).chain(r.beside.iter().map(String::as_str));
+            let all: BTreeSet<Entity> = texts.flat_map(|text| kinds(detector, text)).collect();
+            all.into_iter().collect()
+        }),
         _ => &[],
     }
 }

@@ -24,12 +24,14 @@ use crate::phase::Phase;
 use crate::time::{Civil, DAYPARTS, WEEKDAYS};
 use later::{Later, Of};
 use rhai::Dynamic;
+use serde_json::Value;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use table::{leaf, table};
 use types::chat::Role;
 use types::expr::{Scope, Type, Variables};
-use types::privacy::{Detector, Entity, escapes};
+use types::privacy::{Detector, Entity, escapes, texts};
 use types::{ChatRequest, WorkloadProfile};
 
 /// What policies are evaluated on.
@@ -75,23 +77,20 @@ impl Facts {
         &self.request.options
     }
 
-    /// Kinds of values in the messages, the arguments of calls among them, and in what tools are described by. The texts
-    /// of a message are looked at one by one and as one: vendors join them.
+    /// Kinds of values in whatever of the body goes out, as redaction walks it: the texts of a list are looked at one by
+    /// one and as one, since vendors join them. The body is read only where a rule asks.
     fn input_entities(&self) -> &[Entity] {
         self.input.get_or_init(|| {
-            let messages = &self.request.messages;
-            let several = messages.iter().filter(|m| m.content.texts().count() > 1);
-            let joined: Vec<String> = several.map(|m| m.content.texts().collect()).collect();
-            let written = messages.iter().flat_map(|m| {
-                let calls = m.tool_calls.iter().map(|c| c.arguments.as_str());
-                let extra = m.extra.values().filter_map(|v| v.as_str());
-                m.content.texts().chain(m.refusal.as_deref()).chain(calls).chain(extra)
-            });
-            let tools = self.request.tools.iter().map(|t| t.raw.get());
-            kinds(
-                self.around.detector.as_deref(),
-                written.chain(tools).chain(joined.iter().map(String::as_str)),
-            )
+            let Some(detector) = self.around.detector.as_deref() else { return Vec::new() };
+            // It has been read as JSON before.
+            let mut body: Value = serde_json::from_slice(self.request.body()).unwrap_or_default();
+            if let Some(members) = body.as_object_mut() {
+                // What is said to the house stays in it.
+                members.remove("routing");
+            }
+            let mut found = BTreeSet::new();
+            texts::each(&body, &mut |text| found.extend(kinds(detector, text)));
+            found.into_iter().collect()
         })
     }
 
@@ -112,14 +111,9 @@ impl Facts {
     }
 }
 
-/// Kinds of values that stand in some texts, in their own order.
-fn kinds<'a>(detector: Option<&dyn Detector>, texts: impl Iterator<Item = &'a str>) -> Vec<Entity> {
-    let Some(detector) = detector else { return Vec::new() };
-    let mut found: Vec<Entity> =
-        texts.flat_map(|t| escapes::find(detector, t, &Entity::ALL)).map(|f| f.entity).collect();
-    found.sort_unstable();
-    found.dedup();
-    found
+/// Kinds of values that stand in a text.
+fn kinds<'a>(detector: &'a dyn Detector, text: &'a str) -> impl Iterator<Item = Entity> + 'a {
+    escapes::find(detector, text, &Entity::ALL).into_iter().map(|found| found.entity)
 }
 
 /// The variables of all phases.
@@ -408,6 +402,34 @@ mod tests {
         check(say(json!({"role": "assistant", "content": "a", "reasoning_content": "hunter2"})), true);
         let part = |text: &str| json!({"type": "text", "text": text});
         check(say(json!({"role": "user", "content": [part("hun"), part("ter2")]})), true);
+        let of = |part: Value| say(json!({"role": "user", "content": [part]}));
+        check(say(json!({"role": "user", "name": "hunter2", "content": "a"})), true);
+        check(of(json!({"type": "input_text", "text": "hunter2"})), true);
+        check(of(json!({"type": "text", "text": "a", "title": "hunter2"})), true);
+        check(of(json!({"type": "image_url", "image_url": {"url": "https://a.example/?k=hunter2"}})), true);
+        check(of(json!({"type": "file", "file": {"filename": "hunter2.txt"}})), true);
+        for (member, value) in [
+            ("user", json!("hunter2")),
+            ("metadata", json!({"k": "hunter2"})),
+            ("metadata", json!({"hunter2": "k"})),
+            ("stop", json!(["a", "hunter2"])),
+            ("documents", json!([{"title": "hunter2"}])),
+            ("extra_body", json!({"a": {"b": "hunter2"}})),
+            ("prompt_cache_key", json!("hunter2")),
+            ("guided_choice", json!(["hunter2"])),
+        ] {
+            let mut body = say(json!({"role": "user", "content": "a"}));
+            body[member] = value;
+            check(body, true);
+        }
+        let mut formed = say(json!({"role": "user", "content": "a"}));
+        formed["response_format"] = json!({"type": "json_schema", "json_schema": {
+            "name": "f", "description": "with hunter2", "schema": {"type": "object"}}});
+        check(formed, true);
+        // What does not leave the house opens nothing outside of it.
+        let mut tagged = say(json!({"role": "user", "content": "a"}));
+        tagged["routing"] = json!({"tags": {"a": "hunter2"}});
+        check(tagged, false);
         let mut offered = say(json!({"role": "user", "content": "x"}));
         offered["tools"] =
             json!([{"type": "function", "function": {"name": "f", "description": "with hunter2"}}]);
