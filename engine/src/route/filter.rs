@@ -356,7 +356,8 @@ pub(crate) fn surcharges(
     };
     let Some(member) = members.find(|member| told(member)) else { return Ok(()) };
     let message = format!(
-        "`{member}` asks for what vendors bill beside their prices for tokens, and the cost of this request is limited; \
+        "`{member}` asks for what vendors bill beside their prices for tokens, or for output beyond `max_tokens` and `n`, \
+         and the cost of this request is limited; \
          leave it out, or use a key without a limit on money"
     );
     Err(Kind::Unfit { param: member.to_owned(), message, code: "unpriced" }.into())

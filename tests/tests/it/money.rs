@@ -499,6 +499,9 @@ async fn what_costs_more_than_its_tokens_is_refused_where_money_is_counted() {
         ("search_parameters", json!({"mode": "on"})),
         ("plugins", json!([{"id": "web"}])),
         ("prediction", json!({"type": "content", "content": "x"})),
+        ("best_of", json!(50)),
+        ("thinking_budget", json!(8_000)),
+        ("reasoning", json!({"max_tokens": 100_000})),
     ];
     let budget = json!([{"metric": "usd", "amount": 1.0, "per": "day"}]);
     for (limits, max_cost, refused) in

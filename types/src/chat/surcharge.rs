@@ -7,26 +7,57 @@ use serde_json::Value;
 const ORDINARY_TIERS: &[&str] =
     &["auto", "batch", "default", "flex", "on_demand", "standard", "standard_only"];
 
+/// Members by which vendors are asked for more output than `max_tokens` and `n` say, or for the most of it: each is known
+/// to some of them.
+const LENGTHENING: &[&str] = &[
+    "best_of",
+    "ignore_eos",
+    "max_new_tokens",
+    "max_output_tokens",
+    "min_tokens",
+    "n_best",
+    "num_predict",
+    "num_return_sequences",
+    "thinking_budget",
+];
+/// Of these, those that count answers: one is what is asked for anyhow.
+const ANSWERS: &[&str] = &["best_of", "n_best", "num_return_sequences"];
+
 impl ChatRequest {
     /// The members for which vendors bill more than their prices for tokens say, as far as is known here: tools that the
     /// vendor runs (each use has a price, and what they find is input that nobody counted), tiers of service above the
-    /// ordinary one, answers in sound or images, and predictions, of which every token that was wrong is output.
+    /// ordinary one, answers in sound or images, predictions, of which every token that was wrong is output, and output
+    /// beyond what `max_tokens` and `n` grant.
     pub fn surcharges(&self) -> impl Iterator<Item = &'static str> {
         let own = [
             ("tools", self.tools.iter().any(|t| t.called().is_none())),
             ("service_tier", self.member("service_tier").is_some_and(|tier| !is_ordinary(&tier))),
             ("modalities", self.member("modalities").is_some_and(|all| is_more_than_text(&all))),
             ("prediction", self.member("prediction").is_some()),
+            ("reasoning", self.member("reasoning").is_some_and(|r| r.get("max_tokens").is_some_and(asks))),
         ];
         let own = own.into_iter().filter(|(_, asks)| *asks).map(|(name, _)| name);
         let asked: Vec<&str> = self.vendor_tools().map(|(member, _)| member).collect();
-        own.chain(VENDOR_TOOLS.iter().map(|(member, _)| *member).filter(move |m| asked.contains(m)))
+        let longer = LENGTHENING.iter().copied().filter(|name| self.lengthens(name));
+        own.chain(longer)
+            .chain(VENDOR_TOOLS.iter().map(|(member, _)| *member).filter(move |m| asked.contains(m)))
+    }
+
+    /// Whether a member of that name asks for more output.
+    fn lengthens(&self, name: &str) -> bool {
+        let one = |value: &Value| ANSWERS.contains(&name) && value.as_u64().is_some_and(|n| n <= 1);
+        self.member(name).is_some_and(|value| asks(&value) && !one(&value))
     }
 
     /// A member as it was written; `None` = it is not there, or `null`.
     fn member(&self, name: &str) -> Option<Value> {
         serde_json::from_str(self.raw(name)?).ok().filter(|value: &Value| !value.is_null())
     }
+}
+
+/// Whether a value asks for anything.
+fn asks(value: &Value) -> bool {
+    !matches!(value, Value::Null | Value::Bool(false)) && value.as_u64() != Some(0)
 }
 
 fn is_ordinary(tier: &Value) -> bool {
@@ -62,6 +93,17 @@ mod tests {
         ] {
             check(&plain, &[]);
         }
+        for plain in [
+            json!({"best_of": 1, "n_best": null, "ignore_eos": false, "min_tokens": 0}),
+            json!({"reasoning": {"effort": "low"}}),
+        ] {
+            check(&plain, &[]);
+        }
+        for name in LENGTHENING {
+            check(&json!({ *name: 100 }), &[name]);
+        }
+        check(&json!({"ignore_eos": true, "best_of": "many"}), &["best_of", "ignore_eos"]);
+        check(&json!({"reasoning": {"max_tokens": 100_000}}), &["reasoning"]);
         check(&json!({"tools": [function, {"type": "web_search"}]}), &["tools"]);
         check(&json!({"tools": [{"type": "mcp", "custom": {"name": "sh"}}]}), &["tools"]);
         check(&json!({"service_tier": "priority"}), &["service_tier"]);
