@@ -180,7 +180,8 @@ impl Gate {
     }
 }
 
-fn refuse(kind: Kind) -> Error {
+/// A refusal for now: trying again soon may help.
+pub(crate) fn refuse(kind: Kind) -> Error {
     Error { retry_after: Some(Duration::from_secs(1)), ..Error::from(kind) }
 }
 

@@ -18,6 +18,7 @@ mod config;
 mod decide;
 mod demands;
 mod ending;
+mod errand;
 pub mod error;
 pub mod explain;
 mod explore;
@@ -66,6 +67,7 @@ pub use breaker::Circuit;
 pub use bundle::{Bundle, Files};
 pub use calls::ExtraCounts;
 pub use config::{Breaker as BreakerConfig, Config, Retry};
+pub use errand::Errand;
 pub use error::{Error, Kind};
 pub use feedback::{FeedbackError, Receipt as FeedbackReceipt};
 pub use later::{Background, Counts as LateCounts};
@@ -86,6 +88,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use tokio::sync::Semaphore;
 use types::chat::ChatRequest;
 use types::decision::Exclusion;
 use types::limits::LimitStore;
@@ -128,6 +131,8 @@ pub(crate) struct Inner {
     pub(crate) finished: Option<Finished>,
     pub(crate) config: Config,
     pub(crate) gate: Arc<Gate>,
+    /// Turns of errands.
+    pub(crate) errands: Arc<Semaphore>,
     /// What sessions were given last.
     pub(crate) sessions: route::Sessions,
     /// What exploring has cost.
@@ -207,6 +212,7 @@ impl Engine {
             patience: limits::Patience::default(),
             finished,
             gate,
+            errands: Arc::new(Semaphore::new(errand::AT_ONCE)),
             sessions: route::Sessions::default(),
             explorers: explore::Explorers::default(),
             shadow: ArcSwapOption::empty(),

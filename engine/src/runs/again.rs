@@ -4,6 +4,7 @@ use super::answers::{Settled, settlements};
 use super::service::{Failure, Runs, internal, principal, text};
 use super::submission::Submission;
 use super::{account, assemble, drive, end, made, plan, tape, version};
+use crate::errand;
 use crate::who::Who;
 use policies::Phase;
 use serde_json::{Map, Value, json};
@@ -211,12 +212,14 @@ impl Runs {
 
     /// Repeats a run from its journal, without a call: every record has to come again, and the result to be the
     /// same to the byte. With a file that workflow is walked instead: the first record that does not come again is
-    /// told, and the calls on record are given to whoever asks the same.
+    /// told, and the calls on record are given to whoever asks the same. It is an errand of `who` ([`crate::Errand`]).
     ///
     /// # Errors
-    /// The run has not started, or its plan cannot be made any more; the file is no workflow.
-    pub async fn replay(&self, tenant: &str, id: &str, file: Option<SourceFile>) -> Result<Replay, Failure> {
-        let row = self.get(tenant, id).await?;
+    /// The run has not started, or its plan cannot be made any more; the file is no workflow; a limit on requests is
+    /// reached, or there is too much to do.
+    pub async fn replay(&self, who: &Who, id: &str, file: Option<SourceFile>) -> Result<Replay, Failure> {
+        let row = self.get(&who.principal.tenant.id, id).await?;
+        let _errand = errand::begin(&self.0.engine.0, who).await.map_err(refused)?;
         is_kept(&row)?;
         if row.head.plan.is_some() && row.head.durability == Durability::None {
             let why = "written that could be repeated: its workflow has `durability: none`";

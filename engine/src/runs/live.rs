@@ -40,7 +40,7 @@ impl Runs {
             let text = "only the key that asked for a run may repeat it with calls; fork it instead";
             return Err(Failure::Forbidden(text.to_owned()));
         }
-        let dry = self.replay(tenant, id, file.clone()).await?;
+        let dry = self.replay(who, id, file.clone()).await?;
         if dry.would_call.is_empty() {
             return Ok(dry);
         }

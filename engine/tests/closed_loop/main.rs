@@ -4,5 +4,6 @@
 mod answers;
 mod ceilings;
 mod choice;
+mod errands;
 mod house;
 mod streams;

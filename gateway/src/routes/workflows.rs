@@ -153,17 +153,36 @@ async fn plan(
 }
 
 /// `POST /v1/workflows/check`: every problem of a file, as if it stood among the workflows in force. Nothing is kept.
-async fn check(State(app): Shared, headers: HeaderMap, body: Body) -> Result<Json<Value>, Failure> {
+async fn check(
+    State(app): Shared,
+    Extension(arrival): Extension<Arrival>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Failure> {
     let given = members(&app, &headers, body, &["name", "text"]).await?;
     let file = file(&given)?;
     let bundle = app.engine.bundle();
-    // Loading is work for the processor, up to a second for the worst of files.
     let name = file.path.clone();
-    let loaded = tokio::task::spawn_blocking(move || bundle.try_workflows(&[file])).await;
-    let (_, problems) = loaded.map_err(|_| Failure::internal())?;
+    let (_, problems) = work(&app, &arrival, move || bundle.try_workflows(&[file])).await?;
     let own: Vec<&Diagnostic> = problems.iter().filter(|d| d.file == name).collect();
     let good = own.iter().all(|d| d.severity == Severity::Warning);
     Ok(Json(json!({"good": good, "problems": own})))
+}
+
+/// Does work for the processor, up to a second for the worst of files, as an errand of who asks. It goes on where that
+/// one has left, and counts for as long.
+///
+/// # Errors
+/// The errand may not begin.
+async fn work<T: Send + 'static>(
+    app: &App,
+    arrival: &Arrival,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    let errand = app.engine.errand(&arrival.who).await?;
+    let done = move || (work(), errand);
+    let (done, _) = tokio::task::spawn_blocking(done).await.map_err(|_| Failure::internal())?;
+    Ok(done)
 }
 
 fn file(given: &serde_json::Map<String, Value>) -> Result<SourceFile, Failure> {
@@ -190,18 +209,20 @@ async fn test(
     named(&bundle, &arrival.who, &name)?;
     let file = SourceFile::new("test.yaml", text);
     // A request that stands in a file of its own is not read: nothing that a caller names is opened.
-    let (case, problems) = rehearse::load(&file, &|_| None, Some(&bundle));
-    let Some(case) = case else {
-        let mut f = Failure::bad_request("invalid_test", "the test has problems");
-        f.metadata.insert("problems".to_owned(), json!(problems));
-        return Err(f.param("test"));
+    let play = move || {
+        let (case, problems) = rehearse::load(&file, &|_| None, Some(&bundle));
+        let Some(case) = case else {
+            let mut f = Failure::bad_request("invalid_test", "the test has problems");
+            f.metadata.insert("problems".to_owned(), json!(problems));
+            return Err(f.param("test"));
+        };
+        if case.workflow != name {
+            return Err(expected("test", &format!("a test of `{name}`")));
+        }
+        let played = rehearse::play(&bundle, &case);
+        played.map_err(|why| Failure::bad_request("invalid_test", why).param("test"))
     };
-    if case.workflow != name {
-        return Err(expected("test", &format!("a test of `{name}`")));
-    }
-    let played = tokio::task::spawn_blocking(move || rehearse::play(&bundle, &case)).await;
-    let outcome = played.map_err(|_| Failure::internal())?;
-    let outcome = outcome.map_err(|why| Failure::bad_request("invalid_test", why).param("test"))?;
+    let outcome = work(&app, &arrival, play).await??;
     let path: Vec<Value> = outcome.seen.path.iter().map(|(frame, o)| json!([frame, o])).collect();
     Ok(Json(json!({"good": outcome.failures.is_empty(), "failures": outcome.failures, "path": path})))
 }
@@ -227,14 +248,16 @@ async fn dry_run(
     put_through(&mut chat, &name);
     let request = ChatRequest::from_value(&Value::Object(chat))
         .map_err(|e| Failure::bad_request("invalid_value", e.to_string()).param("request"))?;
+    let errand = app.engine.errand(&arrival.who).await?;
     let admission = Admission::new(request_id::fresh(), arrival.who, arrival.received);
     let dry = app.engine.dry(admission, request.clone()).await?;
     let (bundle, request) = (app.engine.bundle(), Arc::new(request));
     // A run on stubs is work for the processor.
     let bound = dry.bound.clone();
-    let run = move || rehearse::stubbed(&bundle, &name, &request, inputs, &bound);
+    let run = move || (rehearse::stubbed(&bundle, &name, &request, inputs, &bound), errand);
     let run = tokio::task::spawn_blocking(run).await;
-    let stubbed = run.map_err(|_| Failure::internal())?.ok();
+    let (stubbed, _) = run.map_err(|_| Failure::internal())?;
+    let stubbed = stubbed.ok();
     let mut told = json!(dry);
     if let Some(members) = told.as_object_mut() {
         members.insert("stubbed".to_owned(), json!(stubbed));

@@ -1,6 +1,7 @@
 //! Limits bear on what they name and on nothing else: while there is room, an answer is what it is without them.
 
 use crate::NO_CHANCE;
+use crate::runs::{path_of, shown};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tests::admin::{Admin, get, metered, send};
@@ -524,4 +525,39 @@ async fn what_cannot_be_written_down_is_not_spent() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(ask(&key).await.status, 200, "{}", house.log());
+}
+
+/// What asks no model takes time of the processor all the same: a key whose requests are used up has no more of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn errands_count_as_requests() {
+    let (small, large, house) = house().await;
+    large.otherwise(|_| Reply::text("hello").costing(20, 10));
+    let limits = json!([
+        {"metric": "requests", "amount": 1, "per": "day"}, {"metric": "concurrency", "amount": 1},
+    ]);
+    let case = "workflow: one\nname: plain\nrequest: { model: auto, messages: [{ role: user, content: hi }] }\n\
+                calls: [{ at: ask, reply: hello }]\nexpect: { text: hello }\n";
+    let request = json!({"messages": [{"role": "user", "content": "hi"}]});
+    for (path, body) in [
+        ("/v1/workflows/check", json!({"name": "own", "text": ONE.replace("name: one", "name: own")})),
+        ("/v1/workflows/one/test", json!({"test": case})),
+        ("/v1/workflows/one/dry_run", json!({"request": request})),
+    ] {
+        let key = key(&house, limits.clone()).await;
+        let first = send(house.client(), &key, path, &body).await;
+        assert_eq!(first.status, 200, "{path}: {first:?}");
+        let second = send(house.client(), &key, path, &body).await.error(429);
+        assert_eq!(second["code"], "rate_limit_exceeded", "{path}: {second}");
+    }
+    // A run, and its repetition.
+    let twice = json!([{"metric": "requests", "amount": 2, "per": "day"}]);
+    let key = key(&house, twice).await;
+    let asked = json!({"request": ask("workflow/one")});
+    let path = path_of(&send(house.client(), &key, "/v1/runs", &asked).await);
+    shown(&house, &key, &path, |run| run["status"] == "succeeded").await;
+    let replay = format!("{path}/replay");
+    assert_eq!(send(house.client(), &key, &replay, &json!({})).await.status, 200);
+    let refused = send(house.client(), &key, &replay, &json!({})).await.error(429);
+    assert_eq!(refused["code"], "rate_limit_exceeded", "{refused}");
+    assert_eq!(small.count() + large.count(), 1);
 }

@@ -201,7 +201,7 @@ pub(crate) async fn replay(
         _ => return Err(expected("workflow", "`name` and `text`")),
     };
     let replay = match live {
-        None => app.runs.replay(arrival.tenant(), &id, file).await,
+        None => app.runs.replay(&arrival.who, &id, file).await,
         Some(usd) => {
             app.disk.has_room()?;
             app.runs.replay_live(&arrival.who, (&id, request_id::fresh()), file, usd).await
