@@ -64,6 +64,7 @@ mod testing;
 mod text;
 mod tool_args;
 mod urls;
+mod weight;
 
 pub use check::{Check, Input, Kind, Promise, Reference, Values};
 pub use detect::{check_pattern, detector, detector_with, is_ready as detector_is_ready};
@@ -74,6 +75,7 @@ pub use pii::Entity;
 pub use run::{Checked, one, run, run_until_failed};
 pub use snippets::{Snippet, snippets};
 pub use tool_args::stranger;
+pub use weight::together;
 
 /// Most findings kept per completion.
 pub const MAX_FINDINGS: usize = 50;

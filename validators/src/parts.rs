@@ -1,6 +1,7 @@
 //! The parts of a JSON Schema: where a schema stands and where something else does.
 
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Keywords whose parts all look at the same value. Of a part such as `false` nothing looks at the value at all.
@@ -47,6 +48,28 @@ pub(super) fn counted(schema: &Value) -> Result<Value, Arc<str>> {
     let mut out = schema.clone();
     add_looks(&mut out, Place::Schema, &bases)?;
     Ok(out)
+}
+
+/// The patterns that a schema holds values or names against.
+pub(super) fn patterns(schema: &Value) -> BTreeSet<&str> {
+    let mut found = BTreeSet::new();
+    gather_patterns(schema, Place::Schema, &mut found);
+    found
+}
+
+fn gather_patterns<'a>(at: &'a Value, place: Place, found: &mut BTreeSet<&'a str>) {
+    match at {
+        Value::Object(members) => {
+            if place == Place::Schema {
+                found.extend(members.get("pattern").and_then(Value::as_str));
+                let named = members.get("patternProperties").and_then(Value::as_object);
+                found.extend(named.into_iter().flat_map(|named| named.keys().map(String::as_str)));
+            }
+            members.iter().for_each(|(name, value)| gather_patterns(value, place.under(name), found));
+        }
+        Value::Array(list) => list.iter().for_each(|value| gather_patterns(value, place, found)),
+        _ => {}
+    }
 }
 
 /// The schemas that pointers may begin at: the whole, and those with a name of their own.

@@ -1,6 +1,7 @@
 //! A regular expression whose search is linear in the text and bounded in work, and that can tell from where
 //! on a growing text is still undecided.
 
+use crate::weight;
 use regex_automata::hybrid::dfa::DFA;
 use regex_automata::hybrid::regex::{Cache, Regex as Lazy};
 use regex_automata::nfa::thompson;
@@ -47,8 +48,15 @@ impl fmt::Debug for Pattern {
 }
 
 impl Pattern {
-    /// Compiles a pattern without look-around and back-references; the message says why it is none.
+    /// Compiles a pattern without look-around and back-references; the message says why it is none, or that it takes
+    /// more than is left of what may be built together.
     pub(crate) fn new(source: &str) -> Result<Self, String> {
+        let pattern = Self::compile(source)?;
+        weight::count(pattern.lazy.forward().get_nfa().memory_usage())?;
+        Ok(pattern)
+    }
+
+    fn compile(source: &str) -> Result<Self, String> {
         let whole = regex::RegexBuilder::new(source)
             .size_limit(MAX_COMPILED)
             .build()
@@ -86,7 +94,7 @@ impl Pattern {
 
     /// The same for a pattern of this house, which is known to be harmless.
     pub(crate) fn own(source: &str) -> Result<Self, String> {
-        Ok(Pattern { own: true, ..Self::new(source)? })
+        Ok(Pattern { own: true, ..Self::compile(source)? })
     }
 
     /// As it was written.

@@ -4,6 +4,7 @@ use crate::finding::{Note, cut};
 use crate::metered::{self, Metered, Seen};
 use crate::parts;
 use crate::prefix::Nodes;
+use crate::weight;
 pub(crate) use jsonschema::Draft;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{PatternOptions, ValidationError, Validator};
@@ -19,9 +20,17 @@ pub(crate) const MAX_DEPTH: usize = 32;
 pub(crate) const MAX_SUBSCHEMAS: usize = 1000;
 /// Schemas kept compiled; the one unused for longest makes room.
 const MAX_CACHED: usize = 256;
+/// Bytes that they may take together, roughly; of those that take more only the last stays.
+const MAX_CACHED_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes in memory, roughly, of a byte of a schema's text: it is held as values, as checks and as what of it a growing
+/// value is held against.
+const PER_BYTE_OF_TEXT: usize = 8;
+/// The same of a byte that its patterns are said to take, measured: they are compiled forwards and backwards, and kept as
+/// they were read.
+const PER_BYTE_OF_PATTERN: usize = 4;
 /// Steps a pattern with look-around may take back before it counts as not matching.
 const BACKTRACK_LIMIT: usize = 100_000;
-/// Bytes a compiled pattern may take.
+/// Bytes a compiled pattern may take; all of a schema may take [`weight::MAX_COMPILED`].
 const PATTERN_BYTES: usize = 1024 * 1024;
 
 /// Most looks at a value before it is given up to tell whether it fits: a fraction of a second. An answer of 100 KB and
@@ -38,18 +47,67 @@ pub(crate) struct Schema {
     validator: Validator<Metered>,
     /// What can be decided on a value that is still being written.
     pub(crate) nodes: Arc<Nodes>,
+    /// Bytes that its patterns take.
+    patterns: usize,
 }
 
 /// A compiled schema, or why there is none.
 pub(crate) type Compiled = Result<Arc<Schema>, Arc<str>>;
 
-struct Cache {
-    entries: HashMap<[u8; 32], (u64, Compiled)>,
-    clock: u64,
+/// One schema that was seen, by its hash in [`Cache`].
+struct Entry {
+    compiled: Compiled,
+    /// When it was asked for last, by the cache's clock.
+    used: u64,
+    /// Bytes that it takes, roughly.
+    bytes: usize,
 }
 
-static CACHE: LazyLock<Mutex<Cache>> =
-    LazyLock::new(|| Mutex::new(Cache { entries: HashMap::new(), clock: 0 }));
+#[derive(Default)]
+struct Cache {
+    entries: HashMap<[u8; 32], Entry>,
+    clock: u64,
+    /// Of all entries together.
+    bytes: usize,
+}
+
+static CACHE: LazyLock<Mutex<Cache>> = LazyLock::new(Mutex::default);
+
+impl Cache {
+    fn tick(&mut self) -> u64 {
+        self.clock = self.clock.saturating_add(1);
+        self.clock
+    }
+
+    fn find(&mut self, key: &[u8; 32]) -> Option<Compiled> {
+        let now = self.tick();
+        self.entries.get_mut(key).map(|entry| {
+            entry.used = now;
+            entry.compiled.clone()
+        })
+    }
+
+    /// Keeps one, and lets go of those unused for longest until it fits or nothing else is left.
+    fn keep(&mut self, key: [u8; 32], compiled: Compiled, bytes: usize) {
+        self.forget(&key);
+        let is_full =
+            |c: &Cache| c.entries.len() >= MAX_CACHED || c.bytes.saturating_add(bytes) > MAX_CACHED_BYTES;
+        while is_full(self)
+            && let Some(oldest) = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(k, _)| *k)
+        {
+            self.forget(&oldest);
+        }
+        let used = self.tick();
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.entries.insert(key, Entry { compiled, used, bytes });
+    }
+
+    fn forget(&mut self, key: &[u8; 32]) {
+        if let Some(gone) = self.entries.remove(key) {
+            self.bytes = self.bytes.saturating_sub(gone.bytes);
+        }
+    }
+}
 
 /// The compiled form of a schema of the draft that it names, from the cache where it was seen before.
 pub(crate) fn compiled(schema: &Value) -> Compiled {
@@ -64,41 +122,22 @@ pub(crate) fn compiled_as(schema: &Value, draft: Option<Draft>) -> Compiled {
         return Err("the schema cannot be written as JSON".into());
     }
     let key = *blake3::hash(&text).as_bytes();
-    if let Some(found) = lookup(&key) {
-        return found;
+    let cache = || CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(found) = cache().find(&key) {
+        return found.and_then(Schema::count);
     }
     // Compiled outside the lock: a large schema must not hold up the others.
     let made = compile(schema, draft);
-    store(key, made.clone());
-    made
-}
-
-fn lookup(key: &[u8; 32]) -> Option<Compiled> {
-    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
-    cache.clock = cache.clock.saturating_add(1);
-    let now = cache.clock;
-    cache.entries.get_mut(key).map(|(used, compiled)| {
-        *used = now;
-        compiled.clone()
-    })
-}
-
-fn store(key: [u8; 32], made: Compiled) {
-    let mut cache = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
-    if cache.entries.len() >= MAX_CACHED {
-        let oldest = cache.entries.iter().min_by_key(|(_, (used, _))| *used).map(|(k, _)| *k);
-        if let Some(oldest) = oldest {
-            cache.entries.remove(&oldest);
-        }
-    }
-    let now = cache.clock;
-    cache.entries.insert(key, (now, made));
+    let bytes = made.as_ref().map_or(0, |schema| schema.bytes(text.len()));
+    cache().keep(key, made.clone(), bytes);
+    made.and_then(Schema::count)
 }
 
 fn compile(schema: &Value, draft: Option<Draft>) -> Compiled {
     let mut count = 0;
     measure(schema, 0, &mut count)?;
     let counted = parts::counted(schema)?;
+    let patterns = weight::of(&parts::patterns(schema))?;
     let mut options = jsonschema::options_for::<Metered>().offline().with_pattern_options(
         PatternOptions::fancy_regex().backtrack_limit(BACKTRACK_LIMIT).size_limit(PATTERN_BYTES),
     );
@@ -118,7 +157,7 @@ fn compile(schema: &Value, draft: Option<Draft>) -> Compiled {
     // Other vocabularies may mean other things by the same words.
     let own = Draft::default().detect(schema) != Draft::Unknown;
     let nodes = Arc::new(Nodes::new(schema, own.then_some(known)));
-    Ok(Arc::new(Schema { validator, nodes }))
+    Ok(Arc::new(Schema { validator, nodes, patterns }))
 }
 
 /// What in a schema is wrong, by its place: whoever wrote it by program has hundreds of lines to search.
@@ -150,6 +189,18 @@ fn measure(v: &Value, depth: usize, count: &mut usize) -> Result<(), Arc<str>> {
 }
 
 impl Schema {
+    /// The same, counted with what is built together.
+    fn count(self: Arc<Self>) -> Compiled {
+        weight::count(self.patterns)?;
+        Ok(self)
+    }
+
+    /// What it takes in memory, roughly, where its text has so many bytes.
+    fn bytes(&self, text: usize) -> usize {
+        let patterns = self.patterns.saturating_mul(PER_BYTE_OF_PATTERN);
+        patterns.saturating_add(text.saturating_mul(PER_BYTE_OF_TEXT))
+    }
+
     /// Whether the value fits; what takes too long to tell does not.
     pub(crate) fn fits(&self, value: &Value) -> bool {
         self.is_valid(value).unwrap_or(false)
@@ -394,5 +445,41 @@ mod tests {
             let _ = compiled(&json!({"const": format!("bounded {i}")}));
         }
         assert!(CACHE.lock().unwrap().entries.len() <= MAX_CACHED);
+    }
+
+    /// Twenty kilobytes of schema took hundreds of megabytes, and stayed.
+    #[test]
+    fn patterns_that_are_too_large_together_are_refused() {
+        let letters = |n: usize| {
+            let each = |i: usize| {
+                (format!("p{i}"), json!({"type": "string", "pattern": format!("^\\p{{L}}{{24}}x{i}$")}))
+            };
+            json!({"type": "object", "properties": (0..n).map(each).collect::<serde_json::Map<_, _>>()})
+        };
+        assert!(compiled(&letters(1)).is_ok());
+        assert!(refused(&letters(450)).contains("patterns are too large"));
+        // A pattern that stands in many places is compiled once.
+        let same = json!({"pattern": "^\\p{L}{24}$"});
+        assert!(compiled(&json!({"anyOf": vec![same; 100]})).is_ok());
+        let names = (10..30).map(|n| (format!("^\\p{{L}}{{{n}}}$"), json!({})));
+        let named = json!({"patternProperties": names.collect::<serde_json::Map<_, _>>()});
+        assert!(refused(&named).contains("patterns are too large"), "{}", refused(&named));
+        // What only looks like a pattern is none.
+        assert!(compiled(&json!({"properties": {"pattern": {"const": {"pattern": "("}}}})).is_ok());
+    }
+
+    #[test]
+    fn what_is_kept_is_weighed() {
+        let mut cache = Cache::default();
+        let none: Compiled = Err("none".into());
+        for key in 0..5 {
+            cache.keep([key; 32], none.clone(), MAX_CACHED_BYTES / 3);
+            cache.keep([key; 32], none.clone(), MAX_CACHED_BYTES / 3);
+            assert!(cache.find(&[0; 32]).is_some(), "the first is asked for again and again");
+        }
+        assert_eq!((cache.entries.len(), cache.bytes), (3, MAX_CACHED_BYTES / 3 * 3));
+        assert!(cache.find(&[3; 32]).is_some() && cache.find(&[1; 32]).is_none());
+        cache.keep([9; 32], none, MAX_CACHED_BYTES * 2);
+        assert_eq!((cache.entries.len(), cache.bytes), (1, MAX_CACHED_BYTES * 2));
     }
 }

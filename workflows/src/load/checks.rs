@@ -265,9 +265,13 @@ fn place(with: &Node, field: &str) -> doc::Span {
 /// # Errors
 /// What is wrong with the first entry that cannot be built.
 pub(crate) fn of_directive(value: &Value) -> Result<Vec<Arc<dyn Check>>, String> {
+    validators::together(|| all_of(value))
+}
+
+fn all_of(value: &Value) -> Result<Vec<Arc<dyn Check>>, String> {
     match value {
         Value::Array(list) => {
-            let each: Result<Vec<_>, _> = list.iter().map(of_directive).collect();
+            let each: Result<Vec<_>, _> = list.iter().map(all_of).collect();
             Ok(each?.into_iter().flatten().collect())
         }
         Value::String(name) => one(name, &Value::Null, None),

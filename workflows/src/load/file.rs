@@ -66,7 +66,7 @@ pub(super) fn load(
     loaded.problems = told;
     let Some(root) = root else { return loaded };
     let mut cx = context(source, names, workflows, schemas);
-    loaded.parts = lower(&mut cx, &root);
+    loaded.parts = validators::together(|| lower(&mut cx, &root));
     loaded.problems.append(&mut cx.r.problems);
     if let Some(mut parts) = loaded.parts.take() {
         loaded.calls.extend(parts.head.fallback.clone());

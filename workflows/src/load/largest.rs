@@ -169,3 +169,31 @@ fn what_multiplies_is_told_of_once() {
     assert_eq!(told("templates by aliases").len(), 1);
     assert_eq!(told("comments"), []);
 }
+
+/// Patterns of a few bytes that take a million each when compiled: a page of them kept a core for seconds.
+#[test]
+fn patterns_of_a_file_take_a_bounded_amount_together() {
+    let told = |check: &dyn Fn(usize) -> String, count: usize| {
+        let node = |i| {
+            format!(
+                "  - {{ id: c{i}, type: validate, input: nodes.a.completion, validators: [{}] }}\n",
+                check(i)
+            )
+        };
+        let nodes: String = (0..count).map(node).collect();
+        let text = format!(
+            "version: 1\nname: w\nnodes:\n  - {{ id: a, type: generate }}\n{nodes}output: nodes.a.completion\n"
+        );
+        let (_, problems, _) = read(text);
+        problems.iter().filter(|p| p.message.contains("more than 8388608 bytes")).count()
+    };
+    let regex = |i| format!("{{ use: regex, with: {{ must: '^\\p{{L}}{{24}}x{i}' }} }}");
+    let pattern = |i| format!("{{ type: string, pattern: '^\\p{{L}}{{24}}x{i}' }}");
+    let schema = |i| format!("{{ use: json_schema, with: {{ schema: {} }} }}", pattern(i));
+    let checks: [&dyn Fn(usize) -> String; 2] = [&regex, &schema];
+    for check in checks {
+        assert_eq!(told(check, 2), 0);
+        let refused = told(check, 30);
+        assert!((1..30).contains(&refused), "{refused}");
+    }
+}
