@@ -637,7 +637,7 @@ async fn a_repetition_that_calls_changes_nothing() {
             "nodes:
   - {{ id: left, type: generate }}
   - {{ id: right, type: generate, params: {{ temperature: {temperature} }} }}
-  - {{ id: act, type: tool, tool: {tool}, args: {{ q: x }} }}
+  - {{ id: act, type: tool, tool: {tool} }}
   - {{ id: answer, type: stream, from: nodes.right.completion }}
 edges:
   - {{ from: left, to: right }}
@@ -646,7 +646,7 @@ edges:
 "
         ))
     };
-    let went = begin(&text("look", "0.5"), &[], SYNC, &Script::new(1), "hi").walk(&[], &[]).await;
+    let went = begin(&text("look, args: { q: x }", "0.5"), &[], SYNC, &Script::new(1), "hi").walk(&[], &[]).await;
     let mut journal = went.journal;
     journal.push(Record::Resumed {
         why: "replayed".into(),
@@ -668,11 +668,12 @@ edges:
             assert_eq!(matches!(stop, Stop::Ended(_)), would_call.is_empty(), "{stop:?}");
         };
     let (model, tool) = ("right#0.1:model", "act#0.1:tool");
-    check(("look", "0.5", true), &[], &[]).await;
-    check(("look", "0.7", true), &[model], &[]).await;
-    check(("send", "0.5", true), &[], &[tool]).await;
-    check(("send", "0.7", true), &[model], &[tool]).await;
-    // A tool that changes nothing, and was never asked: under what is nobody's but the asker's it is named alone.
-    check(("find", "0.5", true), &[tool], &[]).await;
-    check(("find", "0.7", false), &[model], &[tool]).await;
+    let (look, find, send) = ("look, args: { q: x }", "look, args: { q: y }", "send, args: { q: x }");
+    check((look, "0.5", true), &[], &[]).await;
+    check((look, "0.7", true), &[model], &[]).await;
+    check((send, "0.5", true), &[], &[tool]).await;
+    check((send, "0.7", true), &[model], &[tool]).await;
+    // A call that changes nothing, and was never made: under what is nobody's but the asker's it is named alone.
+    check((find, "0.5", true), &[tool], &[]).await;
+    check((find, "0.7", false), &[model], &[tool]).await;
 }
