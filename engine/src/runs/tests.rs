@@ -646,7 +646,8 @@ edges:
 "
         ))
     };
-    let went = begin(&text("look, args: { q: x }", "0.5"), &[], SYNC, &Script::new(1), "hi").walk(&[], &[]).await;
+    let went =
+        begin(&text("look, args: { q: x }", "0.5"), &[], SYNC, &Script::new(1), "hi").walk(&[], &[]).await;
     let mut journal = went.journal;
     journal.push(Record::Resumed {
         why: "replayed".into(),
