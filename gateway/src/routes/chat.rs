@@ -108,7 +108,9 @@ where
             let patience =
                 [deadline, held.0.options.max_latency].into_iter().flatten().fold(usual, Duration::min);
             let waiting = (Waiting::ForAnAnswer, arrival.received + patience);
-            match app.once.turn(&arrival.who.principal, key, waiting, held).await? {
+            // Few requests have a key: the others need not have room for the wait.
+            let turn = Box::pin(app.once.turn(&arrival.who.principal, key, waiting, held));
+            match turn.await? {
                 Turn::First(ticket, held) => (Some(ticket), held),
                 Turn::Again(response) => return Ok(response),
             }

@@ -137,7 +137,9 @@ async fn accept(app: &App, wish: Wish, headers: &HeaderMap) -> Result<Response, 
         Some(key) => {
             let until = Instant::now() + app.engine.usual_deadline(false);
             let who = wish.who.clone();
-            match app.once.turn(&who.principal, key, (Waiting::InTurn, until), wish).await? {
+            // Few requests have a key: the others need not have room for the wait.
+            let turn = Box::pin(app.once.turn(&who.principal, key, (Waiting::InTurn, until), wish));
+            match turn.await? {
                 Turn::First(ticket, wish) => (Some(ticket), wish),
                 Turn::Again(answer) => return Ok(answer.map(Body::new)),
             }
