@@ -159,7 +159,9 @@ impl Tree {
             _ => Status::Failed,
         };
         // Who was turned away for want of room before anything was called has used nothing, not a request either.
-        let turned_away = error.blame() == types::Blame::Capacity && self.ledger.so_far().1 == 0;
+        // What a limit has no room for, now or ever, takes nothing of the others.
+        let limited = error.blame() == types::Blame::Capacity || matches!(error.kind, Kind::TooLarge { .. });
+        let turned_away = limited && self.ledger.so_far().1 == 0;
         if let Some(held) = self.held.take_if(|_| turned_away) {
             held.release();
         }

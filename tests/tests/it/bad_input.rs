@@ -63,7 +63,7 @@ fn cases() -> Vec<(Value, &'static str, &'static str)> {
         (with("aws_secret_access_key", json!("x")), "aws_secret_access_key", "operator"),
         (with("headers", json!({"authorization": "x"})), "headers", "operator"),
         (with("messages", orphan("tool_call_id")), "messages.1", "makes the call"),
-        (with("messages", orphan("name")), "messages.1", "makes a call"),
+        (with("messages", orphan("name")), "messages.1", "tool_call_id"),
         (with("routing", json!("cheap")), "routing", ""),
         (routing("max_cost", json!(1)), "max_cost", "max_cost_usd"),
         (routing("wrkflow", json!("default")), "wrkflow", "workflow"),
