@@ -257,7 +257,7 @@ mod tests {
         assert!(price.is_some());
         let mut tasks = std::collections::BTreeSet::new();
         for n in 0..requests::KINDS {
-            let row = one(&running, n, price).await.unwrap();
+            let row = Box::pin(one(&running, n, price)).await.unwrap();
             assert!(row.arm.contains("sim/"), "{row:?}");
             tasks.insert(row.task);
         }

@@ -63,7 +63,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         tell_dry(&dry, Some(&stubbed), out);
         return Ok(if stubbed.outcome == "delivered" { GOOD } else { FAILED });
     }
-    let ended = live(&running, args, body, inputs, out).await;
+    let ended = Box::pin(live(&running, args, body, inputs, out)).await;
     running.stop().await;
     ended
 }
