@@ -260,9 +260,14 @@ fn step(out: &mut String, s: &Step) {
         call(out, c);
     }
     for f in &s.findings {
-        let path = f.path.as_deref().unwrap_or("");
-        let _ = writeln!(out, "            ! {}.{} {path} {}", f.validator, f.code, f.message);
+        let _ = writeln!(out, "            ! {}", finding(f));
     }
+}
+
+/// A finding in one line, whatever a client named the members of its schema.
+fn finding(f: &types::Finding) -> String {
+    let path = shown(f.path.as_deref().unwrap_or_default());
+    format!("{}.{} {path} {}", f.validator, f.code, shown(&f.message))
 }
 
 /// Whether tokens were counted by their vendor, and if not, why what it said does not count.
@@ -353,5 +358,21 @@ pub(crate) mod tests {
         out.clear();
         read(&mut out, &decision());
         assert_eq!(out, "");
+    }
+
+    #[test]
+    fn a_finding_is_one_line_whatever_a_client_called_the_members_of_its_schema() {
+        let told = finding(&types::Finding {
+            validator: "json_schema".into(),
+            code: "required".into(),
+            severity: types::run::Severity::Repair,
+            path: Some("/a\r\n matched  no_secrets  deny".into()),
+            span: None,
+            message: "is missing\n".into(),
+            expected: None,
+            actual: None,
+            hint: None,
+        });
+        assert_eq!(told, r"json_schema.required /a\u{d}\u{a} matched  no_secrets  deny is missing\u{a}");
     }
 }
