@@ -414,7 +414,7 @@ mod tests {
             ("metadata", json!({"hunter2": "k"})),
             ("stop", json!(["a", "hunter2"])),
             ("documents", json!([{"title": "hunter2"}])),
-            ("extra_body", json!({"a": {"b": "hunter2"}})),
+            ("extra_content", json!({"a": {"b": "hunter2"}})),
             ("prompt_cache_key", json!("hunter2")),
             ("guided_choice", json!(["hunter2"])),
         ] {
