@@ -4,7 +4,7 @@
 //! reads a wrong list again to say what is wrong, and where.
 
 use super::messages::{part, tool_calls};
-use super::{Key, Limits, identifier_text, optional};
+use super::{Key, Limits, disguise, identifier_text, optional};
 use crate::chat::{Content, Message, Role, UniqueMap, UniqueValue};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
@@ -110,6 +110,7 @@ impl<'de> Visitor<'de> for One<'_> {
                     m.refusal = optional(raw.get(), String::new, "a string").map_err(|_| wrong())?;
                 }
                 _ => {
+                    disguise::refuse(&key, disguise::MESSAGE, String::new).map_err(|_| wrong())?;
                     if m.extra.len() >= 500 || m.extra.contains_key(key.as_ref()) {
                         return Err(wrong());
                     }
