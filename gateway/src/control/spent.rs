@@ -218,9 +218,18 @@ impl Spent {
             counters.restore(&k.tenant, &limit, used, *at);
         }
         counters.begin_writing();
+        // What the log tells counts by the moments of its requests, so that it is written down before there are more of
+        // them: to a later start, those that this one found cut off are old.
         let rows = found.into_iter().filter(|(_, (version, ..))| *version > 0);
         let rows = rows.map(|(id, (version, kept, _))| (whose(&kept), Row { id, version, kept })).collect();
-        Ok(Spent { store, counters, rows, over: HashSet::new(), old })
+        let mut all = Spent { store, counters, rows, over: HashSet::new(), old };
+        if spent.is_some()
+            && let Err(error) = all.write_changed().await
+        {
+            // The rows still say what was set aside; the next writing makes it good.
+            tracing::error!(%error, "what was spent before the process ended could not be written down");
+        }
+        Ok(all)
     }
 
     async fn write_changed(&mut self) -> Result<(), Error> {
@@ -286,8 +295,35 @@ impl Changing for Spent {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+    use stores::Memory;
     use stores::control::ControlMemory;
+    use types::Usd;
+    use types::axis::{OutputContract, TaskFamily, ToolDependence};
+    use types::begun::{Beginning, Begun, unsettled};
     use types::limits::Amount;
+    use types::outcome::{Feedback, Outcome};
+    use types::profile::{Cell, LengthBand};
+    use types::store::{Observer, OutcomeStore, Record, RequestRecord, Seq};
+
+    /// Learns nothing.
+    struct Deaf;
+
+    impl Observer for Deaf {
+        fn restore(&mut self, _: &[u8]) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn outcome(&mut self, _: Seq, _: &Outcome) {}
+
+        fn feedback(&mut self, _: Seq, outcome: &Outcome, _: &[Feedback]) -> Outcome {
+            outcome.clone()
+        }
+
+        fn batch_done(&mut self) -> Option<Vec<u8>> {
+            None
+        }
+    }
 
     fn budget(holder: &str) -> Arc<[Limit]> {
         Limit::rate(holder, Metric::Usd, 100.0, Window::Day).into_iter().collect()
@@ -339,6 +375,68 @@ mod tests {
         let after = Arc::new(Counters::default());
         Spent::read(store, after.clone(), None).await.unwrap();
         assert_eq!((used(&after, "a").await, used(&after, "b").await, used(&after, "d").await), (3, 7, 0));
+    }
+
+    /// A request of a month's budget, as the log has it of one that was cut off, or that was refused.
+    fn request(id: &str, ts_ms: i64, dollars: Option<u64>) -> RequestRecord {
+        let of = Beginning {
+            request_id: id.to_owned(),
+            ts_ms,
+            tenant: "a".to_owned(),
+            key: String::new(),
+            tags: BTreeMap::new(),
+            cell: Cell {
+                family: TaskFamily::Chat,
+                sub: None,
+                contract: OutputContract::Prose,
+                tools: ToolDependence::None,
+                length: LengthBand::S,
+            },
+            model_asked: "auto".to_owned(),
+            workflow: "default".into(),
+            model: "p/m".into(),
+            bundle: String::new(),
+            retention_ms: None,
+            counters: Vec::new(),
+        };
+        let reserved = Some(Usd::from_nanos(i64::try_from(usd(dollars.unwrap_or(0)).usd).unwrap()));
+        let (of, call, counters) = (Arc::new(of), "p/m".into(), Vec::new());
+        let begun = Begun { of, call, reserved, tokens: Some(0), counters, late: false };
+        let mut record = unsettled(&[begun]).unwrap();
+        if dollars.is_none() {
+            record.outcome.error = Some("insufficient_quota".to_owned());
+        }
+        record
+    }
+
+    /// A start that finds a request cut off is killed before anything is spent again, but not before somebody was
+    /// refused: to the next start that request is not the newest any more, and older than the counter's row.
+    #[tokio::test]
+    async fn what_one_start_finds_cut_off_is_not_forgotten_by_the_next() {
+        let store: Arc<dyn ControlStore> = Arc::new(ControlMemory::default());
+        let requests: Arc<dyn OutcomeStore> = Arc::new(Memory::new(16, Box::new(Deaf)).unwrap());
+        let log = || Log { requests: requests.clone(), runs: Vec::new() };
+        let counters = Arc::new(Counters::default());
+        let mut spent = Spent::read(store.clone(), counters.clone(), Some(&log())).await.unwrap();
+        spend(&counters, "a", 3).await;
+        let begun_ms = clock::unix_ms() - 1_000;
+        let (tenant, budget) = (Arc::from("a"), budget("tenant:x"));
+        let written = async {
+            counters.wanted().await;
+            spent.write_changed().await.unwrap();
+        };
+        let (in_work, ()) = tokio::join!(counters.reserve(&tenant, &budget, usd(4), begun_ms), written);
+        let _in_work = in_work.unwrap();
+
+        requests.append(&Record::Request(Box::new(request("cut_off", begun_ms, Some(4))))).unwrap();
+        let first = Arc::new(Counters::default());
+        Spent::read(store.clone(), first.clone(), Some(&log())).await.unwrap();
+        assert_eq!(used(&first, "a").await, 7);
+
+        requests.append(&Record::Request(Box::new(request("refused", clock::unix_ms(), None)))).unwrap();
+        let second = Arc::new(Counters::default());
+        Spent::read(store, second.clone(), Some(&log())).await.unwrap();
+        assert_eq!(used(&second, "a").await, 7);
     }
 
     #[tokio::test]

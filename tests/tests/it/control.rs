@@ -204,6 +204,11 @@ async fn a_budget_holds_over_kills_in_the_middle_of_requests() {
             answered += a.await.unwrap();
         }
         house.restart().await;
+        // Nothing that the vendor was asked for is forgotten, also where it does not reach the ceiling yet.
+        let said = Admin::of(&house).call("GET", "/budgets", &Value::Null).await.json();
+        let row = said["data"].as_array().unwrap().iter().find(|b| b["metric"] == "usd").unwrap().clone();
+        let (used, spent) = (row["used"].as_f64().unwrap(), spent(&vendor));
+        assert!(used + 1e-9 >= spent, "round {round}: {used} of {spent} USD count after a kill");
     }
     let last = loop {
         let answer = send(house.client(), &key, "/v1/chat/completions", &ask()).await;
