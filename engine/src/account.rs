@@ -49,6 +49,7 @@ pub(crate) fn account(about: &About, who: &Who, decision: &Decision, run: &Run, 
         images: about.images,
         calls: billed(run),
         late: Vec::new(),
+        late_ms: 0,
         beside: Vec::new(),
         reference: about.reference.as_ref().map(|(model, price)| ReferenceCost {
             model: model.clone(),

@@ -124,7 +124,8 @@ impl Trials {
                 };
                 let beside = one(again, &rule, &request_id, (held, paid), live, place).await;
                 work.was_done();
-                let late = Late { request_id: request_id.clone(), calls: Vec::new(), beside: vec![beside] };
+                let (named, ts_ms) = (request_id.clone(), unix_ms());
+                let late = Late { request_id: named, ts_ms, calls: Vec::new(), beside: vec![beside] };
                 if let Err(e) = store.append(&Record::Late(late)) {
                     unrecorded::say(&request_id, &e, "a run beside is not recorded");
                 }

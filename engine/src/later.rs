@@ -161,7 +161,12 @@ impl Afterwards {
             ?nodes,
             "after the response"
         );
-        let late = Late { request_id: self.request_id.clone(), calls: billed(&run), beside: Vec::new() };
+        let late = Late {
+            request_id: self.request_id.clone(),
+            ts_ms: unix_ms(),
+            calls: billed(&run),
+            beside: Vec::new(),
+        };
         if !late.calls.is_empty() {
             self.write(&Record::Late(late));
         }

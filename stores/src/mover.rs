@@ -126,7 +126,7 @@ impl Mover {
     /// go the way of every record, so that a process killed before they are in the database finds them still to do.
     fn settle(&mut self) {
         let Some(end) = self.before.take_if(|end| *end <= self.position) else { return };
-        let cut_off = database::cut_off(&self.conn, end).unwrap_or_else(|error| {
+        let cut_off = database::cut_off(&self.conn, end, self.sweep.now_ms()).unwrap_or_else(|error| {
             tracing::error!(%error, "requests that a killed process cut off are not settled until the next start");
             Vec::new()
         });

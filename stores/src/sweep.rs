@@ -25,6 +25,11 @@ impl Sweep {
         Sweep { clock, every, next: Instant::now() + every, unclean: false }
     }
 
+    /// What its clock says, Unix milliseconds.
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
     /// When the next look is due.
     pub(crate) fn next(&self) -> Instant {
         self.next

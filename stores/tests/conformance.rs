@@ -96,7 +96,7 @@ fn erased(s: &Subject) {
         usage: Usage::default(),
         cost_usd: Usd::from_nanos(7),
     }];
-    let late = Late { request_id: "gone".to_owned(), calls, beside: Vec::new() };
+    let late = Late { request_id: "gone".to_owned(), ts_ms: 3, calls, beside: Vec::new() };
     s.store.append(&Record::Late(late)).unwrap();
     goes("gone", "jane");
     wait(s.store.flush()).unwrap();
@@ -135,6 +135,7 @@ fn paid_request(id: &str, day: i64, key: &str, team: &str) -> RequestRecord {
         images: 2,
         calls: vec![call("p/cheap", 100, 2), call("p/strong", 200, 1)],
         late: Vec::new(),
+        late_ms: 0,
         beside: Vec::new(),
         reference: Some(ReferenceCost { model: "p/best".into(), cost_usd: Usd::from_nanos(900) }),
         counters: vec![7],
@@ -208,7 +209,7 @@ fn usage_and_late(s: &Subject) {
         let usage = Usage { input: 7, output: 3, ..Usage::default() };
         let judge =
             Billed { model: "p/judge".into(), calls: 1, unpriced: 0, usage, cost_usd: Usd::from_nanos(50) };
-        Record::Late(Late { request_id: id.to_owned(), calls: vec![judge], beside: Vec::new() })
+        Record::Late(Late { request_id: id.to_owned(), ts_ms: 9, calls: vec![judge], beside: Vec::new() })
     };
     // Before its request, after it, twice, after feedback, before feedback, on what is not there.
     s.append(&[late("r0"), paid("r0", 10, "k1", "red"), late("r0")]);
@@ -221,7 +222,8 @@ fn usage_and_late(s: &Subject) {
     assert_eq!(groups(&report(s, GroupBy::Key, |_| {})), [("k1", 2, 700), ("k2", 1, 350)]);
     let stored = s.request("r1").unwrap().record.outcome;
     assert_eq!(stored.cost_usd, Usd::from_nanos(300), "the request itself cost what it cost");
-    assert_eq!(stored.account.unwrap().late.len(), 1);
+    let account = stored.account.unwrap();
+    assert_eq!((account.late.len(), account.late_ms), (1, 9));
     assert_eq!(s.sums().outcomes, 3);
 }
 

@@ -258,7 +258,12 @@ fn requests_that_a_killed_process_cut_off_are_recorded_at_what_they_had_reserved
     let paid =
         Billed { model: MODEL.into(), calls: 1, unpriced: 0, usage: Usage::default(), cost_usd: Usd::ZERO };
     store
-        .append(&Record::Late(Late { request_id: "whole".to_owned(), calls: vec![paid], beside: vec![] }))
+        .append(&Record::Late(Late {
+            request_id: "whole".to_owned(),
+            ts_ms: 1,
+            calls: vec![paid],
+            beside: vec![],
+        }))
         .unwrap();
     let copy = as_it_stands(dir.path());
     conn.execute_batch("ROLLBACK").unwrap();

@@ -67,12 +67,12 @@ pub struct Beginning {
 const WHY: &str = "the process ended before this request did: what is known of it was written before its calls, and \
                    what they were allowed to cost counts as their cost";
 
-/// What was paid for after the response of a request whose process ended meanwhile, as [`unsettled`] counts it. `None` =
-/// nothing was called.
+/// What was paid for after the response of a request whose process ended meanwhile, as [`unsettled`] counts it, settled
+/// now, at `ts_ms`. `None` = nothing was called.
 #[must_use]
-pub fn unsettled_late(calls: &[Begun]) -> Option<Late> {
+pub fn unsettled_late(calls: &[Begun], ts_ms: i64) -> Option<Late> {
     let request_id = calls.first()?.of.request_id.clone();
-    Some(Late { request_id, calls: billed(calls), beside: Vec::new() })
+    Some(Late { request_id, ts_ms, calls: billed(calls), beside: Vec::new() })
 }
 
 /// The record of a request whose process ended before it did: each of its calls counts for what it was allowed to
@@ -252,8 +252,8 @@ mod tests {
         assert_eq!(account.counters, [7, 9]);
         let tokens: u64 = record.run.calls().map(|c| c.counted().tokens).sum();
         assert_eq!((record.run.calls().count(), tokens, o.usage), (3, 300, Usage::default()));
-        let late = unsettled_late(&[begun("p/m", Some(7))]).unwrap();
-        assert_eq!((late.request_id.as_str(), late.calls[0].cost_usd.nanos()), ("r", 7));
+        let late = unsettled_late(&[begun("p/m", Some(7))], 9).unwrap();
+        assert_eq!((late.request_id.as_str(), late.calls[0].cost_usd.nanos(), late.ts_ms), ("r", 7, 9));
         let line = begun("p/m", Some(7));
         let text = serde_json::to_string(&line).unwrap();
         assert_eq!(serde_json::from_str::<Begun>(&text).unwrap(), line);

@@ -184,6 +184,7 @@ impl Outcome {
         account.beside.extend(tried);
         if paid {
             account.late.clone_from(&late.calls);
+            account.late_ms = late.ts_ms;
         }
         Some(Outcome { account: Some(account), ..self.clone() })
     }
@@ -257,6 +258,9 @@ pub struct Account {
     /// The same of what was done after the response, such as grading it; in no sum of the outcome itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub late: Vec<Billed>,
+    /// When that was settled, Unix milliseconds; 0 = nothing was done.
+    #[serde(skip_serializing_if = "is_never")]
+    pub late_ms: i64,
     /// Runs beside it that rules wanted (`shadow`), on the operator's money: in no sum of anybody.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<Beside>,
@@ -274,11 +278,19 @@ const fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+const fn is_never(ms: &i64) -> bool {
+    *ms == 0
+}
+
 /// What was paid for after the response of a request. Told once for each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Late {
     /// The request.
     pub request_id: String,
+    /// When it was settled, Unix milliseconds.
+    #[serde(default)]
+    pub ts_ms: i64,
     /// What each model was paid for, in the order of their first calls.
     pub calls: Vec<Billed>,
     /// Runs beside the request's own.

@@ -69,30 +69,46 @@ impl Log {
 /// What requests spent, the newest first. Those that this start found cut off are the newest of all.
 fn spends(newest: &[Stored]) -> impl Iterator<Item = Spend> {
     let cut_off = newest.iter().take_while(|s| is_unsettled(&s.record)).count();
-    newest.iter().enumerate().map(move |(i, stored)| spend(&stored.record, i < cut_off))
+    let of =
+        move |(i, stored): (usize, &Stored)| [Some(spend(&stored.record, i < cut_off)), late(&stored.record)];
+    newest.iter().enumerate().flat_map(of).flatten()
 }
 
 fn is_unsettled(record: &RequestRecord) -> bool {
     record.outcome.error.as_deref() == Some(UNSETTLED)
 }
 
+fn nanos(usd: Usd) -> u64 {
+    u64::try_from(usd.nanos()).unwrap_or(0)
+}
+
+/// What a request spent until its response had ended.
 fn spend(record: &RequestRecord, cut_off: bool) -> Spend {
-    let nanos = |usd: Usd| u64::try_from(usd.nanos()).unwrap_or(0);
-    let account = record.outcome.account.as_ref();
-    let late = || account.map_or(&[] as &[Billed], |a| &a.late).iter();
     let calls = || record.run.calls().map(CallRecord::counted);
-    // Of a call after the response that a kill cut off, nobody has written down how many tokens it might use.
-    let of_late = |b: &Billed| Some(b.usage.total()).filter(|tokens| *tokens > 0 || b.cost_usd == Usd::ZERO);
-    let mut tokens = calls().map(|most| Some(most.tokens)).chain(late().map(of_late));
+    let at_ms = (!cut_off).then_some(record.outcome.ts_ms);
+    let usd = calls().map(|most| nanos(most.usd)).fold(0, u64::saturating_add);
+    let tokens = calls().map(|most| most.tokens).fold(0, u64::saturating_add);
+    whose(record, at_ms, (usd, Some(tokens)))
+}
+
+/// What was spent after its response: that was settled later.
+fn late(record: &RequestRecord) -> Option<Spend> {
+    let account = record.outcome.account.as_ref().filter(|a| !a.late.is_empty())?;
+    // Of a call that a kill cut off, nobody has written down how many tokens it might use.
+    let tokens = |b: &Billed| Some(b.usage.total()).filter(|tokens| *tokens > 0 || b.cost_usd == Usd::ZERO);
+    let usd = account.late.iter().map(|b| nanos(b.cost_usd)).fold(0, u64::saturating_add);
+    let tokens = account.late.iter().map(tokens).try_fold(0, |sum: u64, n| Some(sum.saturating_add(n?)));
+    Some(whose(record, Some(account.late_ms.max(record.outcome.ts_ms)), (usd, tokens)))
+}
+
+fn whose(record: &RequestRecord, at_ms: Option<i64>, (usd, tokens): (u64, Option<u64>)) -> Spend {
+    let account = record.outcome.account.as_ref();
     Spend {
         tenant: record.outcome.tenant.clone(),
         key: account.map(|a| a.key.clone()).unwrap_or_default(),
-        at_ms: (!cut_off).then_some(record.outcome.ts_ms),
-        usd: calls()
-            .map(|most| nanos(most.usd))
-            .chain(late().map(|b| nanos(b.cost_usd)))
-            .fold(0, u64::saturating_add),
-        tokens: tokens.try_fold(0, |sum: u64, n| Some(sum.saturating_add(n?))),
+        at_ms,
+        usd,
+        tokens,
         counters: account.map(|a| a.counters.clone()),
     }
 }

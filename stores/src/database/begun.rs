@@ -71,11 +71,12 @@ pub(super) fn late(request_id: &str) -> String {
     format!("{request_id}\n")
 }
 
-/// What is to be recorded of requests, and of what is done after their responses, that began before `end`, where the log of an earlier process ends, and have no record.
+/// What is to be recorded at `ts_ms` of requests, and of what is done after their responses, that began before `end`,
+/// where the log of an earlier process ends, and have no record.
 ///
 /// # Errors
 /// The database cannot be read.
-pub(crate) fn cut_off(conn: &Connection, end: Seq) -> Result<Vec<Record>, Error> {
+pub(crate) fn cut_off(conn: &Connection, end: Seq, ts_ms: i64) -> Result<Vec<Record>, Error> {
     let mut select =
         conn.prepare("SELECT request_id, content FROM begun WHERE seq < ? ORDER BY seq").map_err(sql)?;
     let rows = select
@@ -90,7 +91,7 @@ pub(crate) fn cut_off(conn: &Connection, end: Seq) -> Result<Vec<Record>, Error>
         }
     }
     let record = |calls: &Vec<Begun>| match calls.first()?.late {
-        true => unsettled_late(calls).map(Record::Late),
+        true => unsettled_late(calls, ts_ms).map(Record::Late),
         false => unsettled(calls).map(|r| Record::Request(Box::new(r))),
     };
     Ok(calls.values().filter_map(record).collect())
