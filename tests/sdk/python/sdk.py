@@ -12,6 +12,7 @@ import traceback
 
 import openai
 from openai import AsyncOpenAI, OpenAI
+from pydantic import BaseModel
 
 URL = os.environ["TURNOUT_URL"]
 MODEL = os.environ["TURNOUT_MODEL"]
@@ -43,6 +44,18 @@ CITY = {
         },
     },
 }
+
+
+class City(BaseModel):
+    city: str
+    population: int
+
+
+class GetWeather(BaseModel):
+    """The weather in a city"""
+
+    city: str
+    unit: str
 
 
 def client(answers=None, **settings):
@@ -143,6 +156,66 @@ def schema_stream():
     for chunk in client().chat.completions.create(**say("Paris as json", response_format=CITY, stream=True)):
         text += (chunk.choices[0].delta.content or "") if chunk.choices else ""
     assert json.loads(text) == {"city": "Paris", "population": 2100000}, text
+
+
+def parsed():
+    # The SDK's own helpers: they make the schema from a class, and an object of the answer.
+    answer = client().chat.completions.parse(**say("Paris as json", response_format=City))
+    assert answer.choices[0].message.parsed == City(city="Paris", population=2100000), answer
+    assert answer.choices[0].message.refusal is None, answer
+    with client().chat.completions.stream(**say("Paris as json", response_format=City)) as events:
+        kinds = [event.type for event in events]
+        final = events.get_final_completion()
+    assert final.choices[0].message.parsed == City(city="Paris", population=2100000), final
+    assert kinds.count("content.delta") >= 1 and kinds.count("content.done") == 1, kinds
+
+
+def parsed_tools():
+    tool = openai.pydantic_function_tool(GetWeather, name="get_weather")
+    with client().chat.completions.stream(**say("what is the weather", tools=[tool])) as events:
+        kinds = [event.type for event in events]
+        streamed = events.get_final_completion()
+    whole = client().chat.completions.parse(**say("what is the weather", tools=[tool]))
+    assert kinds.count("tool_calls.function.arguments.done") == 1, kinds
+    for answer in (streamed, whole):
+        assert answer.choices[0].finish_reason == "tool_calls", answer
+        (call,) = answer.choices[0].message.tool_calls
+        assert call.function.parsed_arguments == GetWeather(city="Paris", unit="celsius"), call
+
+
+def cut_short():
+    # Helpers refuse to make an object of an answer that is not whole.
+    if DIALECT != "openai_chat":
+        return  # the script has the words of this dialect alone
+    try:
+        client().chat.completions.parse(**say("cut short as json", response_format=City))
+    except openai.LengthFinishReasonError as error:
+        assert error.completion.choices[0].finish_reason == "length", error.completion
+    else:
+        raise AssertionError("half of an object was parsed")
+
+
+def raw_response():
+    raw = client().chat.completions.with_raw_response.create(**say("greet me"))
+    assert raw.headers["content-type"] == "application/json", dict(raw.headers)
+    assert raw.headers["x-request-id"] == raw.request_id and raw.headers["x-turnout-model"] == MODEL, dict(raw.headers)
+    assert raw.parse().choices[0].message.content == "Hello there, friend", raw.text
+    create = client().chat.completions.with_streaming_response.create
+    with create(**say("greet me", stream=True)) as streaming:
+        assert streaming.headers["content-type"].startswith("text/event-stream"), dict(streaming.headers)
+        lines = [line for line in streaming.iter_lines() if line and not line.startswith(":")]
+    assert all(line.startswith("data: ") for line in lines) and lines[-1] == "data: [DONE]", lines
+
+
+def conversation():
+    # Answers go back into the history as objects and as dictionaries with all that they hold.
+    api = client()
+    system = [{"type": "text", "text": "Be brief."}]
+    turns = [{"role": "developer", "content": system}, {"role": "user", "content": "greet me"}]
+    for back in (lambda m: m, lambda m: m.model_dump(), lambda m: m.to_dict()):
+        answer = api.chat.completions.create(model=MODEL, messages=turns, stop=["\n\n"], seed=7, user="ada")
+        assert answer.choices[0].message.content == "Hello there, friend", answer
+        turns += [back(answer.choices[0].message), {"role": "user", "content": "greet me"}]
 
 
 def images():
@@ -276,8 +349,8 @@ def feedback():
 
 
 SCENARIOS = [
-    plain, auto, stream, stream_usage, stream_trailer, tools, tools_stream, schema, schema_stream, images, unknown_fields,
-    errors, rate_limited, unavailable, broken_stream, disconnect, many_streams, models, feedback,
+    plain, auto, stream, stream_usage, stream_trailer, tools, tools_stream, schema, schema_stream, parsed, parsed_tools,
+    cut_short, raw_response, conversation, images, unknown_fields, errors, rate_limited, unavailable, broken_stream, disconnect, many_streams, models, feedback,
 ]  # fmt: skip
 
 
