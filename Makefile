@@ -11,7 +11,7 @@ SUITE := target/json-schema-test-suite
 # sudo only where it is needed and there.
 AS_ROOT := $(shell test "$$(id -u)" = 0 || command -v sudo)
 
-.PHONY: help demo install setup test lint bench crash
+.PHONY: help demo install setup test lint bench crash simulate
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -84,3 +84,8 @@ bench: ## CPU, latency and time to first token as ratios to the floors
 
 crash: ## two hundred kills under load
 	CRASH_ROUNDS=200 $(CARGO) test -p tests --test it crash -- --nocapture
+
+# SEED=n is the first one; a seed that goes wrong says how to see it again.
+SEEDS ?= 1000
+simulate: ## the engine under seeded traffic, faults and kills; SEEDS=1000 says how many seeds
+	SEEDS=$(SEEDS) $(CARGO) test -p engine --test simulate --locked -- --nocapture

@@ -28,6 +28,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bench", &["gateway", "validators", "types"]),
 ];
 
+/// Whom the tests of a room may use beside that: the engine is simulated with the stores that it works with.
+const ARROWS_OF_TESTS: &[(&str, &[&str])] = &[("engine", &["stores"])];
+
 /// Heavy things from outside, and the one room that may know each.
 const FENCES: &[(&str, &str)] = &[
     ("axum", "gateway"),
@@ -122,14 +125,19 @@ fn metadata(more: &[&str]) -> Value {
 
 /// Dependencies of every member of the workspace, tests' included.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    dependencies_of(|_| true)
+}
+
+/// Those of some kinds: `dev` are those of tests alone.
+fn dependencies_of(kind: impl Fn(Option<&str>) -> bool) -> BTreeMap<String, BTreeSet<String>> {
     let metadata = metadata(&["--no-deps"]);
     metadata["packages"]
         .as_array()
         .unwrap()
         .iter()
         .map(|p| {
-            let names =
-                p["dependencies"].as_array().unwrap().iter().map(|d| d["name"].as_str().unwrap().to_owned());
+            let all = p["dependencies"].as_array().unwrap().iter().filter(|d| kind(d["kind"].as_str()));
+            let names = all.map(|d| d["name"].as_str().unwrap().to_owned());
             (p["name"].as_str().unwrap().to_owned(), names.collect())
         })
         .collect()
@@ -156,12 +164,18 @@ fn code(path: &str) -> String {
 
 #[test]
 fn arrows_point_one_way() {
-    let all = dependencies();
+    let all = dependencies_of(|kind| kind != Some("dev"));
+    let of_tests = dependencies_of(|kind| kind == Some("dev"));
     let rooms: BTreeSet<&str> = ARROWS.iter().map(|(room, _)| *room).collect();
     assert_eq!(all.keys().map(String::as_str).collect::<BTreeSet<_>>(), rooms, "rooms and the table differ");
     for (room, may) in ARROWS {
         for used in all[*room].iter().filter(|d| rooms.contains(d.as_str())) {
             assert!(may.contains(&used.as_str()), "{room} uses {used}; it may use {may:?}");
+        }
+        let tests = ARROWS_OF_TESTS.iter().find(|(r, _)| r == room).map_or(&[][..], |(_, may)| may);
+        for used in of_tests[*room].iter().filter(|d| rooms.contains(d.as_str())) {
+            let fine = may.contains(&used.as_str()) || tests.contains(&used.as_str());
+            assert!(fine, "tests of {room} use {used}; they may use {may:?} and {tests:?}");
         }
     }
 }
