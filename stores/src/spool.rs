@@ -7,6 +7,8 @@
 //! whatever comes meanwhile queues behind them, so that the order of the log never depends on the disk.
 
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod medium;
 mod overwrite;
 mod recover;

@@ -21,7 +21,7 @@ fn frame(text: &str) -> Vec<u8> {
 }
 
 /// Appends each text; all must be taken. A new file has its lasting name before the next.
-fn append(spool: &Spool, texts: &[&str]) -> Vec<Seq> {
+pub(super) fn append(spool: &Spool, texts: &[&str]) -> Vec<Seq> {
     let one = |text: &&str| {
         let seq = spool.append(&frame(text), None).unwrap();
         if lock(&spool.state).before.is_some() {
@@ -33,7 +33,7 @@ fn append(spool: &Spool, texts: &[&str]) -> Vec<Seq> {
 }
 
 /// What stands in the spool from `position`, with its positions.
-fn read_all(spool: &Spool, mut position: Seq) -> Vec<(Seq, String)> {
+pub(super) fn read_all(spool: &Spool, mut position: Seq) -> Vec<(Seq, String)> {
     let (mut tail, mut found) = (spool.tail(), Vec::new());
     while position < lock(&spool.state).written {
         let part = segment(&lock(&spool.state), position);
@@ -49,7 +49,7 @@ fn texts(spool: &Spool, position: Seq) -> Vec<String> {
     read_all(spool, position).into_iter().map(|(_, text)| text).collect()
 }
 
-fn open(dir: &Path, limits: Limits, moved: Seq) -> Result<(Spool, Recovery), Error> {
+pub(super) fn open(dir: &Path, limits: Limits, moved: Seq) -> Result<(Spool, Recovery), Error> {
     Spool::open(dir, limits, moved, Box::new(Disk))
 }
 
@@ -64,7 +64,7 @@ fn put(path: &Path, bytes: &[u8]) {
 }
 
 /// Small files: one record each, or two.
-const SMALL: Limits = Limits { rotate_bytes: 12, ..WIDE };
+pub(super) const SMALL: Limits = Limits { rotate_bytes: 12, ..WIDE };
 
 #[test]
 fn positions_are_bytes_of_the_whole_log_across_files() {
