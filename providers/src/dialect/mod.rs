@@ -17,6 +17,8 @@ use types::provider::{Call, Error, ErrorKind, Fault};
 mod anthropic_messages;
 mod failure;
 mod finish;
+#[cfg(test)]
+mod fuzz;
 mod gemini;
 mod ids;
 mod openai_chat;

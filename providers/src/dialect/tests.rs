@@ -20,7 +20,7 @@ use types::completion::{Accumulator, Chunk, Completion};
 use types::matrix::{Abilities, Dialect, Model, Quirks, ToolCallIds};
 use types::provider::{Call, Edits, Enforce, Error};
 
-const DIALECTS: [(&str, Dialect); 3] = [
+pub(super) const DIALECTS: [(&str, Dialect); 3] = [
     ("openai_chat", Dialect::OpenaiChat),
     ("anthropic_messages", Dialect::AnthropicMessages),
     ("gemini", Dialect::Gemini),
@@ -198,7 +198,11 @@ fn error_json(e: &Error) -> Value {
 }
 
 /// Decodes a stream that comes in the given pieces.
-fn decode_stream(wire: Wire, context: &Context, pieces: &[&[u8]]) -> (Vec<Chunk>, Result<(), Error>) {
+pub(super) fn decode_stream(
+    wire: Wire,
+    context: &Context,
+    pieces: &[&[u8]],
+) -> (Vec<Chunk>, Result<(), Error>) {
     let mut framer = Framer::new(1 << 20);
     let mut decoder = wire.decoder(context.clone());
     let mut chunks = VecDeque::new();
@@ -465,7 +469,7 @@ fn changed_values_are_told_with_both() {
     check(Dialect::OpenaiChat, json!({"temperature": 2, "seed": long}), json!([]));
 }
 
-fn streams() -> Vec<(Wire, Context, Vec<u8>)> {
+pub(super) fn streams() -> Vec<(Wire, Context, Vec<u8>)> {
     let with = cases().into_iter().filter(|(c, _)| c.join("stream.sse").exists());
     with.map(|(case, dialect)| {
         let context = Context::of(&call_of(&case, dialect));
