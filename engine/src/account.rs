@@ -8,7 +8,7 @@ use types::decision::Decision;
 use types::matrix::{Matrix, Price};
 use types::options::CLIENT_REQUEST_ID;
 use types::outcome::{Account, Billed, ReferenceCost, Status};
-use types::run::Run;
+use types::run::{AtMost, CallRecord, Run};
 use types::{Usage, Usd};
 
 /// What is known before the first call.
@@ -60,7 +60,16 @@ pub(crate) fn account(about: &About, who: &Who, decision: &Decision, run: &Run, 
 }
 
 /// What each model was paid for.
-pub(crate) fn billed(run: &Run) -> Vec<Billed> {
+fn billed(run: &Run) -> Vec<Billed> {
+    summed(run, |_| None)
+}
+
+/// The same of calls after the response, whose records nobody keeps: with the most that they may have cost.
+pub(crate) fn billed_late(run: &Run) -> Vec<Billed> {
+    summed(run, |call| call.at_most.map(|_| call.counted()))
+}
+
+fn summed(run: &Run, at_most: impl Fn(&CallRecord) -> Option<AtMost>) -> Vec<Billed> {
     let mut all: Vec<Billed> = Vec::new();
     for c in run.calls() {
         let one = Billed {
@@ -69,9 +78,12 @@ pub(crate) fn billed(run: &Run) -> Vec<Billed> {
             unpriced: u32::from(c.cost_usd.is_none()),
             usage: c.usage,
             cost_usd: c.cost_usd.unwrap_or_default(),
+            at_most: at_most(c),
         };
         match all.iter_mut().find(|b| b.model == one.model) {
             Some(b) => {
+                let is_cut = b.at_most.is_some() || one.at_most.is_some();
+                b.at_most = is_cut.then(|| b.counted().plus(one.counted()));
                 b.calls = b.calls.saturating_add(1);
                 b.unpriced = b.unpriced.saturating_add(one.unpriced);
                 b.usage = b.usage.plus(one.usage);
@@ -92,4 +104,36 @@ fn answered(run: &Run, status: Status) -> Option<Usage> {
     let good = || run.calls().filter(|c| c.error.is_none());
     let own = good().filter(|c| run.served_by.as_ref().is_none_or(|m| *m == c.model)).last();
     own.or_else(|| good().last()).map(|c| c.usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::run::Step;
+
+    #[test]
+    fn what_is_paid_after_an_answer_counts_the_most_that_calls_which_were_cut_off_may_have_cost() {
+        let call = |model: &str, usd: i64, at_most: Option<(u64, i64)>| CallRecord {
+            at_most: at_most.map(|(tokens, usd)| AtMost { tokens, usd: Usd::from_nanos(usd) }),
+            ..CallRecord::lost(model.into(), "judge", Some(Usd::from_nanos(usd)), "as it may be")
+        };
+        let calls = vec![call("p/a", 5, None), call("p/b", 3, None), call("p/a", 2, Some((40, 30)))];
+        let step = Step {
+            node: "rate".into(),
+            kind: "judge".into(),
+            outcome: "ok".to_owned(),
+            started_ms: 0.0,
+            duration_ms: 0.0,
+            calls,
+            findings: Vec::new(),
+            note: None,
+            cached: None,
+        };
+        let run = Run { steps: vec![step], ..Run::default() };
+        let told = |all: Vec<Billed>| -> Vec<(i64, i64)> {
+            all.iter().map(|b| (b.cost_usd.nanos(), b.counted().usd.nanos())).collect()
+        };
+        assert_eq!(told(billed_late(&run)), [(7, 35), (3, 3)]);
+        assert_eq!(told(billed(&run)), [(7, 7), (3, 3)], "the record of the request has its calls");
+    }
 }

@@ -2,7 +2,7 @@
 //! left out first when there is much to do.
 
 use crate::Inner;
-use crate::account::billed;
+use crate::account::billed_late;
 use crate::admit::Gate;
 use crate::answer::Admission;
 use crate::calls::Calls;
@@ -164,7 +164,7 @@ impl Afterwards {
         let late = Late {
             request_id: self.request_id.clone(),
             ts_ms: unix_ms(),
-            calls: billed(&run),
+            calls: billed_late(&run),
             beside: Vec::new(),
         };
         if !late.calls.is_empty() {

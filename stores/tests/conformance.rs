@@ -95,6 +95,7 @@ fn erased(s: &Subject) {
         unpriced: 0,
         usage: Usage::default(),
         cost_usd: Usd::from_nanos(7),
+        at_most: None,
     }];
     let late = Late { request_id: "gone".to_owned(), ts_ms: 3, calls, beside: Vec::new() };
     s.store.append(&Record::Late(late)).unwrap();
@@ -127,6 +128,7 @@ fn paid_request(id: &str, day: i64, key: &str, team: &str) -> RequestRecord {
         unpriced: 0,
         usage: Usage { input: 100, cached_input: 40, image: 5, output: 10, reasoning: 4, ..Usage::default() },
         cost_usd: Usd::from_nanos(cost),
+        at_most: None,
     };
     r.outcome.served_by = Some("p/strong".into());
     r.outcome.account = Some(Account {
@@ -207,8 +209,14 @@ fn usage_and_feedback(s: &Subject) {
 fn usage_and_late(s: &Subject) {
     let late = |id: &str| {
         let usage = Usage { input: 7, output: 3, ..Usage::default() };
-        let judge =
-            Billed { model: "p/judge".into(), calls: 1, unpriced: 0, usage, cost_usd: Usd::from_nanos(50) };
+        let judge = Billed {
+            model: "p/judge".into(),
+            calls: 1,
+            unpriced: 0,
+            usage,
+            cost_usd: Usd::from_nanos(50),
+            at_most: None,
+        };
         Record::Late(Late { request_id: id.to_owned(), ts_ms: 9, calls: vec![judge], beside: Vec::new() })
     };
     // Before its request, after it, twice, after feedback, before feedback, on what is not there.

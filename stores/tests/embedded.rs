@@ -255,8 +255,14 @@ fn requests_that_a_killed_process_cut_off_are_recorded_at_what_they_had_reserved
     let judge = |id: &str| Record::Begun(Begun { late: true, ..begun(id, 700_000) });
     store.append(&judge("slow")).unwrap();
     store.append(&judge("whole")).unwrap();
-    let paid =
-        Billed { model: MODEL.into(), calls: 1, unpriced: 0, usage: Usage::default(), cost_usd: Usd::ZERO };
+    let paid = Billed {
+        model: MODEL.into(),
+        calls: 1,
+        unpriced: 0,
+        usage: Usage::default(),
+        cost_usd: Usd::ZERO,
+        at_most: None,
+    };
     store
         .append(&Record::Late(Late {
             request_id: "whole".to_owned(),

@@ -149,7 +149,7 @@ fn billed(calls: &[Begun]) -> Vec<Billed> {
             }
             None => {
                 let (model, usage) = (begun.call.clone(), Usage::default());
-                billed.push(Billed { model, calls: 1, unpriced, usage, cost_usd });
+                billed.push(Billed { model, calls: 1, unpriced, usage, cost_usd, at_most: None });
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::completion::Usage;
 use crate::decision::Decision;
 use crate::features::Features;
 use crate::profile::Cell;
-use crate::run::Verdict;
+use crate::run::{AtMost, Verdict};
 use crate::units::{UnitInterval, Usd};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -341,6 +341,22 @@ pub struct Billed {
     pub usage: Usage,
     /// What those with a known price cost.
     pub cost_usd: Usd,
+    /// Of calls after the response: the most that the vendor may count for them, where one was cut off and nobody said what
+    /// it used. `None` = what stands in `usage` and `cost_usd`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<AtMost>,
+}
+
+impl Billed {
+    /// What limits and budgets count of them: never less than the vendor does.
+    #[must_use]
+    pub fn counted(&self) -> AtMost {
+        let (tokens, usd) = (self.usage.total(), self.cost_usd);
+        self.at_most.map_or(AtMost { tokens, usd }, |most| AtMost {
+            tokens: most.tokens.max(tokens),
+            usd: most.usd.max(usd),
+        })
+    }
 }
 
 /// What another model would have cost.

@@ -174,6 +174,14 @@ pub struct AtMost {
     pub usd: Usd,
 }
 
+impl AtMost {
+    /// Of both together.
+    #[must_use]
+    pub const fn plus(self, other: AtMost) -> AtMost {
+        AtMost { tokens: self.tokens.saturating_add(other.tokens), usd: self.usd.plus(other.usd) }
+    }
+}
+
 impl CallRecord {
     /// A call whose answer was lost with the process that waited for it: its vendor may have billed it, so it counts with
     /// what was set aside for it (`None` = its price is unknown).

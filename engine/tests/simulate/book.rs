@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::time::Instant;
-use types::outcome::Status;
+use types::outcome::{Billed, Late, Status};
 use types::store::RequestRecord;
 use types::{Usage, Usd};
 
@@ -24,6 +24,8 @@ pub(crate) struct Facts {
     pub(crate) asked: BTreeMap<String, Asked>,
     /// By request: what was written down of it.
     pub(crate) records: BTreeMap<String, RequestRecord>,
+    /// By request: what was paid for after its answer.
+    pub(crate) late: BTreeMap<String, Vec<Billed>>,
     /// Requests of which the store took no record.
     pub(crate) refused: BTreeSet<String>,
     /// By tenant: texts that a vendor gave to their end.
@@ -115,5 +117,13 @@ impl Book {
         if !taken {
             facts.refused.insert(id);
         }
+    }
+
+    /// So does what was paid for after an answer.
+    pub(crate) fn pays_late(&self, late: &Late) {
+        let calls: Vec<String> = late.calls.iter().map(|b| format!("{} {}", b.model, b.cost_usd)).collect();
+        self.say(format!("late {} [{}]", late.request_id, calls.join(", ")));
+        let before = self.facts().late.insert(late.request_id.clone(), late.calls.clone());
+        self.must(before.is_none(), || format!("{} is paid for twice after its answer", late.request_id));
     }
 }

@@ -180,6 +180,9 @@ impl OutcomeStore for Kept {
                 return Err(store::Error::Io(std::io::Error::other("as the seed says")));
             }
         }
+        if let Record::Late(late) = &record {
+            self.book.pays_late(late);
+        }
         self.seam().append(&record)
     }
     fn flush(&self) -> BoxFuture<'_, Result<(), store::Error>> {

@@ -31,7 +31,7 @@ fn number(name: &str, usual: u64) -> u64 {
 }
 
 /// What the seeds of every day meet, in the words of their traces.
-const MET: [&str; 18] = [
+const MET: [&str; 20] = [
     "kill",
     "restart",
     "swap",
@@ -48,6 +48,8 @@ const MET: [&str; 18] = [
     "insufficient_quota",
     "rate_limit_exceeded",
     "recalled",
+    "late",
+    "no key",
     "memory",
     "disk",
 ];
@@ -95,5 +97,13 @@ fn the_same_seed_is_the_same_run() {
         }
         assert_eq!(one.trace.len(), other.trace.len(), "seed {seed}");
         assert!(one.trace.len() > 100, "seed {seed} does hardly anything: {} lines", one.trace.len());
+    }
+}
+
+/// A judge of an answer that was given is cut off, and the process starts again.
+#[test]
+fn what_was_cut_off_after_an_answer_counts_the_same_after_a_restart() {
+    for seed in [22, 27] {
+        assert!(check(seed).problems.is_empty(), "seed {seed}");
     }
 }

@@ -67,6 +67,8 @@ pub(crate) enum Step {
     Turn,
     /// The other configuration comes into force.
     Swap,
+    /// The key of a provider is gone, or all are there.
+    Keys(usize),
     /// The clock of the day is set.
     Clock(i64),
     CatchUp,
@@ -146,6 +148,21 @@ nodes:
 output: nodes.ask.completion
 ";
 
+/// Graded after the answer, on whose asks.
+const JUDGED: &str = "\
+version: 1
+name: judged
+nodes:
+  - { id: ask, type: generate }
+  - { id: check, type: validate, validators: [contract] }
+  - { id: rate, type: judge, input: nodes.check.best, async: true }
+  - { id: answer, type: stream, from: nodes.check.best }
+edges:
+  - { from: ask, to: check }
+  - { from: check, to: rate }
+  - { from: check, to: answer }
+";
+
 /// The two configurations. They are the same in every run, and take longer to load than most runs take.
 pub(crate) fn bundles() -> [Arc<Bundle>; 2] {
     static LOADED: LazyLock<[Arc<Bundle>; 2]> = LazyLock::new(load);
@@ -166,7 +183,7 @@ fn load() -> [Arc<Bundle>; 2] {
             defaults: None,
             scripts: Vec::new(),
             tenants: Vec::new(),
-            workflows: vec![SourceFile::new("kept.yaml", KEPT)],
+            workflows: vec![SourceFile::new("kept.yaml", KEPT), SourceFile::new("judged.yaml", JUDGED)],
             schemas: Vec::new(),
             runner: true,
             around: None,
@@ -239,7 +256,8 @@ pub(crate) fn plan(seed: u64) -> Plan {
         let step = match rng.random_range(0..100) {
             0..70 => Step::Ask(Box::new(ask(&mut rng, &callers, i))),
             70..76 => Step::Turn,
-            76..80 => Step::Swap,
+            76..79 => Step::Swap,
+            79 => Step::Keys(rng.random_range(0..5)),
             80..83 => Step::Clock(rng.random_range(-1_800_000..1_800_000)),
             83..87 => Step::CatchUp,
             87..90 => Step::Word(rng.random_range(0..1_000)),
@@ -261,7 +279,8 @@ fn ask(rng: &mut StdRng, callers: &[Caller], i: u32) -> Ask {
     let prompt = format!("This is tenant:{tenant} speaking. Tell me about bridge number {bridge}. {filler}");
     let mut body = json!({"model": "auto", "messages": [{"role": "user", "content": prompt}]});
     match rng.random_range(0..20) {
-        0..8 => {}
+        0..6 => {}
+        6..8 => body["model"] = json!("workflow/judged"),
         8..10 => body["model"] = json!("p/solid"),
         10 => body["model"] = json!("q/swift"),
         11 => body["model"] = json!("workflow/cheap_first_cascade"),

@@ -42,6 +42,8 @@ struct Fate {
     /// What it writes after nobody reads it any more.
     unread: u32,
     tells_with_error: bool,
+    /// It never says what it used.
+    silent: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -132,6 +134,7 @@ impl Vendors {
             breaks,
             unread: rng.random_range(0..2_000),
             tells_with_error: rng.random_bool(0.2),
+            silent: rng.random_bool(0.1),
         }
     }
 }
@@ -293,13 +296,13 @@ async fn answer(mut meter: Meter, fate: Fate, tenant: &'static str) -> Result<Re
         meter.output = u32::try_from(fits).unwrap();
         let (usage, text) = (meter.usage(), given.concat());
         meter.book.facts().texts.entry(tenant).or_default().insert(text.clone());
-        meter.ends(usage, true, true);
+        meter.ends(usage, !fate.silent, true);
         return Ok(Reply::Whole(Completion {
             id: "c".into(),
             created: 1,
             model: call.model.upstream_name.clone(),
             choices: vec![Choice { text, finish_reason: Some(finish), ..Choice::default() }],
-            usage,
+            usage: if fate.silent { Usage::default() } else { usage },
             ..Completion::default()
         }));
     }
@@ -333,9 +336,13 @@ async fn answer(mut meter: Meter, fate: Fate, tenant: &'static str) -> Result<Re
                 None => {
                     let usage = meter.usage();
                     meter.book.facts().texts.entry(tenant).or_default().insert(text);
-                    meter.ends(usage, true, true);
+                    meter.ends(usage, !fate.silent, true);
                     let delta = Delta { finish_reason: Some(finish), ..Delta::default() };
-                    let chunk = Chunk { choices: vec![delta], usage: Some(usage), ..Chunk::default() };
+                    let chunk = Chunk {
+                        choices: vec![delta],
+                        usage: (!fate.silent).then_some(usage),
+                        ..Chunk::default()
+                    };
                     Some((Ok(chunk), (meter, left, true)))
                 }
             }

@@ -7,18 +7,21 @@ use crate::traffic::{self, Budget, Caller, EXCLUDED, Pause, Plan, Step, TENANTS}
 use crate::vendor::Vendors;
 use engine::{Bundle, Config, Engine, Parts};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use types::UnitInterval;
+use types::decision::Exclusion;
 use types::limits::{Amount, Metric};
 use types::matrix::Availability;
-use types::outcome::{Feedback, Status};
+use types::outcome::{Billed, Feedback, Status};
 use types::run::CallRecord;
 use types::store::RequestRecord;
+use types::{UnitInterval, Usd};
 
 const DAY_MS: i64 = 86_400_000;
+/// Why a model is excluded that nothing may call all the same.
+const FIRM: [&str; 5] = ["rule", "option", "no_key", "unknown_price", "context_window"];
 /// 2026-07-01 10:00 UTC.
 const MORNING: i64 = 1_782_900_000_000;
 /// Nobody waits for longer than this for an answer.
@@ -48,6 +51,8 @@ struct Life {
     kept: Arc<Kept>,
     counted: Arc<Counted>,
     clients: JoinSet<()>,
+    /// What goes on after answers.
+    work: Arc<Mutex<JoinSet<()>>>,
 }
 
 struct World {
@@ -56,6 +61,8 @@ struct World {
     vendors: Arc<Vendors>,
     bundles: [Arc<Bundle>; 2],
     in_force: usize,
+    /// The provider whose key is gone; one that there is not = none is.
+    gone: usize,
     callers: Arc<Vec<Caller>>,
     budgets: Vec<Budget>,
     steps: Vec<(Duration, Step)>,
@@ -78,6 +85,7 @@ impl World {
             wall: Wall::at(MORNING),
             bundles: traffic::bundles(),
             in_force: 0,
+            gone: usize::MAX,
             callers: Arc::new(callers),
             budgets,
             steps,
@@ -108,6 +116,16 @@ impl World {
         self.life.as_mut().unwrap()
     }
 
+    /// Which models have a key.
+    fn availability(&self) -> Vec<Availability> {
+        let models = self.bundles[0].matrix().models();
+        let of = |provider| match provider == self.gone {
+            true => Availability::NoKey(vec!["KEY".to_owned()]),
+            false => Availability::Ready,
+        };
+        models.iter().map(|m| of(m.provider)).collect()
+    }
+
     /// Opens what there is and makes an engine of it.
     fn begin(&mut self) {
         let folder = self.folders.as_ref().map(Folders::now);
@@ -122,7 +140,7 @@ impl World {
         }
         let bundle = self.bundles[self.in_force].clone();
         let engine = Engine::new(Parts {
-            availability: vec![Availability::Ready; bundle.matrix().models().len()],
+            availability: self.availability(),
             bundle,
             provider: self.vendors.clone(),
             store: kept.clone(),
@@ -131,7 +149,10 @@ impl World {
             finished: None,
             config: self.config.clone(),
         });
-        self.life = Some(Life { engine, kept, counted, clients: JoinSet::new() });
+        let work: Arc<Mutex<JoinSet<()>>> = Arc::default();
+        let begun = work.clone();
+        engine.work_in(Arc::new(move |_, what| _ = begun.lock().unwrap().spawn(what)));
+        self.life = Some(Life { engine, kept, counted, clients: JoinSet::new(), work });
     }
 
     async fn step(&mut self, step: Step) {
@@ -147,10 +168,15 @@ impl World {
             Step::Swap => {
                 self.in_force = 1 - self.in_force;
                 self.book.say(format!("swap to {}", self.in_force));
-                let bundle = self.bundles[self.in_force].clone();
-                let ready = vec![Availability::Ready; bundle.matrix().models().len()];
-                let vendors = self.vendors.clone();
-                self.life().engine.reload(bundle, vendors, ready);
+                let (bundle, vendors) = (self.bundles[self.in_force].clone(), self.vendors.clone());
+                let availability = self.availability();
+                self.life().engine.reload(bundle, vendors, availability);
+            }
+            Step::Keys(gone) => {
+                self.book.say(format!("no key of provider {gone}"));
+                self.gone = gone;
+                let (vendors, availability) = (self.vendors.clone(), self.availability());
+                self.life().engine.reach(vendors, availability);
             }
             Step::Clock(by) => {
                 // Far from midnight: what is in work then counts for the day in which it began.
@@ -168,6 +194,7 @@ impl World {
             }
             Step::Rest(pause) => self.rest(pause).await,
             Step::Restart => {
+                self.life().engine.drain();
                 self.rest(Pause::None).await;
                 self.book.say("restart");
                 let life = self.life.take().unwrap();
@@ -197,6 +224,9 @@ impl World {
         }
         life.clients.abort_all();
         while life.clients.join_next().await.is_some() {}
+        let mut work = std::mem::take(&mut *life.work.lock().unwrap());
+        work.abort_all();
+        while work.join_next().await.is_some() {}
         drop(life.engine);
         life.kept.close();
         drop(life.kept);
@@ -236,9 +266,18 @@ impl World {
     async fn rest(&mut self, pause: Pause) {
         let life = self.life.as_mut().unwrap();
         let over = timeout(LONGEST, async {
-            while let Some(ended) = life.clients.join_next().await {
+            loop {
+                let ended = match life.clients.join_next().await {
+                    Some(ended) => ended,
+                    None => {
+                        let mut work = std::mem::take(&mut *life.work.lock().unwrap());
+                        let Some(ended) = work.join_next().await else { break };
+                        life.clients = work;
+                        ended
+                    }
+                };
                 if let Err(e) = ended {
-                    self.book.wrong(format!("a client fell: {e}"));
+                    self.book.wrong(format!("somebody fell: {e}"));
                 }
             }
         });
@@ -273,9 +312,14 @@ impl World {
             |r: &&RequestRecord| facts.asked.get(&r.outcome.request_id).is_some_and(|a| a.day == self.day);
         let of = |r: &RequestRecord| -> u64 {
             let counts = |c: &&CallRecord| budget.counts(&r.outcome.tenant, &r.decision.key, &c.model);
-            r.run.calls().filter(counts).map(|c| u64::try_from(c.counted().usd.nanos()).unwrap()).sum()
+            r.run.calls().filter(counts).map(|c| nanos(c.counted().usd)).sum()
         };
-        facts.records.values().filter(of_today).map(of).sum()
+        let late = |r: &RequestRecord| -> u64 {
+            let paid = facts.late.get(&r.outcome.request_id).into_iter().flatten();
+            let counts = |b: &&Billed| budget.counts(&r.outcome.tenant, &r.decision.key, &b.model);
+            paid.filter(counts).map(|b| nanos(b.counted().usd)).sum()
+        };
+        facts.records.values().filter(of_today).map(|r| of(r) + late(r)).sum()
     }
 
     /// What vendors have billed of it.
@@ -330,19 +374,22 @@ impl World {
         for (id, record) in &facts.records {
             let bills: Vec<_> = facts.bills.iter().filter(|b| b.request == *id).collect();
             let calls: Vec<&CallRecord> = record.run.calls().collect();
+            let late = facts.late.get(id).map_or(&[][..], Vec::as_slice);
+            let made = calls.len() + late.iter().map(|b| usize::try_from(b.calls).unwrap()).sum::<usize>();
             let unsettled = record.outcome.is_unsettled();
-            let as_many = if unsettled { calls.len() >= bills.len() } else { calls.len() == bills.len() };
+            let as_many = if unsettled { made >= bills.len() } else { made == bills.len() };
             if !as_many {
-                wrong.push(format!("{id}: {} calls were made, {} are recorded", bills.len(), calls.len()));
+                wrong.push(format!("{id}: {} calls were made, {made} are recorded", bills.len()));
             }
-            let (billed, counted) = (bills.iter().map(|b| b.usd).sum::<u64>(), counted(&calls));
+            let billed = bills.iter().map(|b| b.usd).sum::<u64>();
+            let counted = counted(&calls) + late.iter().map(|b| nanos(b.counted().usd)).sum::<u64>();
             if counted < billed {
                 wrong.push(format!("{id}: {billed} were billed, {counted} are counted"));
             }
             // Where vendors told everything, it is recorded as they told it.
             let told = bills.iter().map(|b| b.told);
             let told: Option<Vec<_>> = told.map(|t| t.map(|u| (u.input, u.output))).collect();
-            if let Some(mut told) = told.filter(|_| !unsettled && as_many) {
+            if let Some(mut told) = told.filter(|_| !unsettled && as_many && late.is_empty()) {
                 let mut recorded: Vec<_> = calls.iter().map(|c| (c.usage.input, c.usage.output)).collect();
                 told.sort_unstable();
                 recorded.sort_unstable();
@@ -399,7 +446,10 @@ impl World {
             let tenant = record.outcome.tenant.as_str();
             let away: BTreeSet<&str> =
                 EXCLUDED[of].iter().filter(|(t, _)| *t == tenant).map(|(_, model)| *model).collect();
-            for call in record.run.calls().filter(|c| away.contains(&*c.model)) {
+            let all = record.decision.excluded.iter().chain(record.decision.unavailable.iter());
+            let firm = |e: &&Exclusion| e.workflow.is_none() && FIRM.contains(&&*e.reason);
+            let excluded: BTreeSet<&str> = all.filter(firm).map(|e| &*e.model).chain(away).collect();
+            for call in record.run.calls().filter(|c| excluded.contains(&*c.model)) {
                 wrong.push(format!("{} was called for {}", call.model, record.outcome.request_id));
             }
         }
@@ -432,6 +482,10 @@ impl World {
             if !there.insert(id.clone()) {
                 wrong.push(format!("{id} is there twice after a start"));
             }
+            let late = record.outcome.account.as_ref().map(|a| a.late.clone()).unwrap_or_default();
+            if !late.is_empty() && facts.late.insert(id.clone(), late.clone()).is_none() {
+                lines.push(format!("late unsettled {id}: {}", late.len()));
+            }
             match facts.records.get(&id).filter(|_| !facts.refused.contains(&id)) {
                 Some(was) if was.outcome.status == record.outcome.status && was.run == record.run => {}
                 Some(was) => wrong.push(format!("{id} was {:?}, and is {:?}", was.outcome, record.outcome)),
@@ -455,6 +509,10 @@ impl World {
     }
 }
 
+fn nanos(usd: Usd) -> u64 {
+    u64::try_from(usd.nanos()).unwrap()
+}
+
 fn counted(calls: &[&CallRecord]) -> u64 {
-    calls.iter().map(|c| u64::try_from(c.counted().usd.nanos()).unwrap()).sum()
+    calls.iter().map(|c| nanos(c.counted().usd)).sum()
 }

@@ -95,8 +95,9 @@ fn spend(record: &RequestRecord, cut_off: bool) -> Spend {
 fn late(record: &RequestRecord) -> Option<Spend> {
     let account = record.outcome.account.as_ref().filter(|a| !a.late.is_empty())?;
     // Of a call that a kill cut off, nobody has written down how many tokens it might use.
-    let tokens = |b: &Billed| Some(b.usage.total()).filter(|tokens| *tokens > 0 || b.cost_usd == Usd::ZERO);
-    let usd = account.late.iter().map(|b| nanos(b.cost_usd)).fold(0, u64::saturating_add);
+    let tokens =
+        |b: &Billed| Some(b.counted().tokens).filter(|tokens| *tokens > 0 || b.cost_usd == Usd::ZERO);
+    let usd = account.late.iter().map(|b| nanos(b.counted().usd)).fold(0, u64::saturating_add);
     let tokens = account.late.iter().map(tokens).try_fold(0, |sum: u64, n| Some(sum.saturating_add(n?)));
     Some(whose(record, Some(account.late_ms.max(record.outcome.ts_ms)), (usd, tokens)))
 }
@@ -159,7 +160,13 @@ fn since(kept: &Kept, at_ms: i64, spent: &[Spend]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+    use types::Usage;
+    use types::axis::{OutputContract, TaskFamily, ToolDependence};
+    use types::begun::{Beginning, Begun, unsettled};
     use types::limits::Window;
+    use types::profile::{Cell, LengthBand};
+    use types::run::AtMost;
 
     #[track_caller]
     fn check(holder: &str, metric: Metric, settled: Option<u64>, want: u64) {
@@ -197,6 +204,57 @@ mod tests {
         // Of these the log says nothing.
         check("key:k", Metric::Usd, None, 100);
         check("key:k", Metric::Requests, Some(30), 100);
+    }
+
+    #[test]
+    fn what_was_cut_off_after_an_answer_counts_for_the_most_that_it_may_have_cost() {
+        let call = |at_most: Option<AtMost>| Billed {
+            model: "p/judge".into(),
+            calls: 1,
+            unpriced: 0,
+            usage: Usage { input: 10, output: 5, ..Usage::default() },
+            cost_usd: Usd::from_nanos(7),
+            at_most,
+        };
+        let most = AtMost { tokens: 90, usd: Usd::from_nanos(60) };
+        let of = Beginning {
+            request_id: "r".to_owned(),
+            ts_ms: 5,
+            tenant: "acme".to_owned(),
+            key: "k".to_owned(),
+            tags: BTreeMap::new(),
+            cell: Cell {
+                family: TaskFamily::Chat,
+                sub: None,
+                contract: OutputContract::Prose,
+                tools: ToolDependence::None,
+                length: LengthBand::S,
+            },
+            model_asked: "auto".to_owned(),
+            workflow: "default".into(),
+            model: "p/m".into(),
+            bundle: "b".to_owned(),
+            retention_ms: None,
+            counters: Vec::new(),
+        };
+        let begun = Begun {
+            of: Arc::new(of),
+            call: "p/m".into(),
+            reserved: Some(Usd::from_nanos(1)),
+            tokens: Some(2),
+            counters: Vec::new(),
+            late: false,
+        };
+        for (late, want) in [
+            (vec![], (1, Some(2))),
+            (vec![call(None)], (8, Some(17))),
+            (vec![call(Some(most)), call(None)], (68, Some(107))),
+        ] {
+            let mut record = unsettled(std::slice::from_ref(&begun)).unwrap();
+            record.outcome.account.as_mut().unwrap().late = late;
+            let spent = spend(&record, false);
+            assert_eq!((spent.usd, spent.tokens), want);
+        }
     }
 
     #[test]

@@ -37,7 +37,10 @@ fn script(seen: &Seen) -> Reply {
     }
     if conversation.contains("cut short") {
         let text = "{\"city\": \"Par";
-        return Reply::Answer(Answer { finish: "length".to_owned(), ..Answer::pieces(vec![text.to_owned()]) });
+        return Reply::Answer(Answer {
+            finish: "length".to_owned(),
+            ..Answer::pieces(vec![text.to_owned()])
+        });
     }
     if text.contains("as json") {
         return Reply::Answer(structured(seen, r#"{"city": "Paris", "population": 2100000}"#));
