@@ -33,6 +33,26 @@ pub(crate) fn of(text: &str) -> f32 {
         + four as f32 * PER_FOUR_BYTE_CHAR
 }
 
+/// The longest words that tokenisers in use keep whole, in letters.
+const LONGEST: usize = 16;
+/// Letters that another character counts for, such as one of Han: many words of two or three of them are one token, and
+/// hardly any of more than five.
+const LETTERS_PER_WIDE: usize = 3;
+
+/// Fewer tokens than `text` has, or as many: no tokeniser in use joins words that stand apart, nor keeps longer ones than
+/// [`LONGEST`] whole. A letter like the one before it counts nothing, since a rule of any length may be one token.
+pub(crate) fn least(text: &str) -> u32 {
+    let bytes = text.as_bytes();
+    let (first, rest) = (bytes.get(..1).unwrap_or_default(), bytes.get(1..).unwrap_or_default());
+    let is_blank = |b: u8| matches!(b, b' ' | b'\n' | b'\r' | b'\t');
+    let words = count(first, |b| !is_blank(b)) + pairs(bytes, rest, |a, b| is_blank(a) & !is_blank(b));
+    let ascii = first.len() + pairs(bytes, rest, |a, b| (b < 0x80) & (a != b) & !is_blank(b));
+    let two = count(bytes, |b| (0xC0..0xE0).contains(&b));
+    let wide = count(bytes, |b| b >= 0xE0).saturating_mul(LETTERS_PER_WIDE);
+    let letters = ascii.saturating_add(two).saturating_add(wide);
+    u32::try_from(words.max(letters / LONGEST)).unwrap_or(u32::MAX)
+}
+
 /// The frame of a message or a tool call at most, whatever the vendor's template.
 pub(crate) const MOST_PER_FRAME: u32 = 8;
 /// What vendors put around a conversation at most, and what some add where tools are offered.
@@ -67,6 +87,13 @@ fn count(bytes: &[u8], is: impl Fn(u8) -> bool) -> usize {
     bytes.chunks(255).map(|c| usize::from(c.iter().fold(0_u8, |n, b| n.wrapping_add(u8::from(is(*b)))))).sum()
 }
 
+/// The same of each byte and the one after it.
+fn pairs(bytes: &[u8], next: &[u8], is: impl Fn(u8, u8) -> bool) -> usize {
+    let chunk =
+        |(a, b): (&[u8], &[u8])| a.iter().zip(b).fold(0_u8, |n, (a, b)| n.wrapping_add(u8::from(is(*a, *b))));
+    bytes.chunks(255).zip(next.chunks(255)).map(|c| usize::from(chunk(c))).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,9 +119,29 @@ mod tests {
         for (text, tokens) in counted {
             assert!(most(text) >= tokens, "{text:?}: {} < {tokens}", most(text));
             assert!(most(text) as f32 >= of(text), "{text:?}");
+            assert!(least(text) <= tokens, "{text:?}: {} > {tokens}", least(text));
         }
         // A conversation of many short messages is mostly frames: 41 times "ok" are 208 tokens at OpenAI.
         assert!(most_of(41 * most("ok"), 41, 0, 0).0 >= 208);
+    }
+
+    #[test]
+    fn there_are_never_fewer_than_the_least() {
+        let check = |text: &str, tokens: u32| {
+            let n = least(text);
+            assert!(n <= tokens, "{:?}: {n} > {tokens}", text.get(..20));
+        };
+        // A token for each word with the blank before it, as tokenisers in use have them.
+        for words in [" the", " several words", " information", " international", " the responsibility of"] {
+            check(&words.repeat(1_000), 1_000 * u32::try_from(words.split(' ').count() - 1).unwrap());
+        }
+        check(&" ".repeat(8_000), 100);
+        check(&"=".repeat(8_000), 125);
+        // But they are not many fewer.
+        assert_eq!(least(&" several words".repeat(1_000)), 2_000);
+        assert_eq!(least(&"The lake lay still under a grey sky.\n".repeat(1_000)), 8_000);
+        assert!(least(&"d41d8cd98f00b204e9800998ecf8427e".repeat(100)) > 100);
+        assert!(least(&"请帮我写一首关于春天的诗".repeat(100)) > 200);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub struct Model {
     pub abilities: &'static str,
     /// How fast it is said to be, for its `prior`.
     pub times: &'static str,
+    /// Tokens that it takes.
+    pub window: u32,
     /// Further keys, one YAML line each, without indentation.
     pub more: Vec<String>,
 }
@@ -41,6 +43,7 @@ impl Model {
             quality_tier: 2,
             abilities: "streaming, tools, json, json_schema, seed, vision, parallel_tools",
             times: ", ttft_ms: 50, tokens_per_second: 500",
+            window: 200_000,
             more: Vec::new(),
         }
     }
@@ -55,6 +58,12 @@ impl Model {
     #[must_use]
     pub fn success(self, success: f64) -> Self {
         Model { success, ..self }
+    }
+
+    /// Of so many tokens.
+    #[must_use]
+    pub fn window(self, window: u32) -> Self {
+        Model { window, ..self }
     }
 
     /// At this price.
@@ -77,7 +86,7 @@ impl Model {
     }
 
     fn yaml(&self) -> String {
-        let Model { id, success, price, quality_tier, abilities, times, more } = self;
+        let Model { id, success, price, quality_tier, abilities, times, window, more } = self;
         let more: String = more.iter().map(|l| format!("    {l}\n")).collect();
         let price = match price.is_nan() {
             true => String::new(),
@@ -86,7 +95,7 @@ impl Model {
             }
         };
         format!(
-            "  {id}:\n    context_window: 200000\n    max_output_tokens: 8192\n    \
+            "  {id}:\n    context_window: {window}\n    max_output_tokens: 8192\n    \
              abilities: [{abilities}]\n{price}    \
              quality_tier: {quality_tier}\n    speed_tier: 1\n    \
              prior: {{ strength: 8, success: {{ default: {success} }}{times} }}\n{more}"

@@ -123,6 +123,8 @@ pub struct Facts {
     pub est_input_tokens: u32,
     /// Of these, images.
     pub est_image_tokens: u32,
+    /// Fewer input tokens than it has for any vendor: what does not fit by this count fits nowhere of that size.
+    pub least_input_tokens: u32,
     /// More input tokens than it has for any vendor: what is set aside before a call.
     pub most_input_tokens: u32,
     /// Of these, images.
@@ -158,6 +160,7 @@ impl Default for Facts {
         Facts {
             est_input_tokens: 0,
             est_image_tokens: 0,
+            least_input_tokens: 0,
             most_input_tokens: 0,
             most_image_tokens: 0,
             est_output_tokens: 0,

@@ -229,13 +229,39 @@ pub(crate) fn workflows(
 }
 
 /// The models that may be candidates.
+pub(crate) struct Eligible {
+    /// Those that the request fits, as far as can be told without its vendor's tokeniser.
+    pub(crate) fit: Vec<ModelIx>,
+    /// Those that it may be too long for: candidates where no other is. Their vendors know.
+    pub(crate) doubtful: Vec<ModelIx>,
+}
+
+impl Eligible {
+    /// Writes into the record that others, which surely fit, come instead of those that may not.
+    pub(crate) fn leave_doubtful(&self, inputs: &Inputs<'_>, excluded: &mut Vec<Exclusion>) {
+        let models = self.doubtful.iter().filter_map(|ix| inputs.bundle.matrix().model(*ix));
+        excluded.extend(models.map(|model| Exclusion {
+            model: model.id.clone(),
+            workflow: None,
+            reason: WINDOW.into(),
+            rule: None,
+            detail: Some(format!(
+                "about {} > {} tokens, and others surely fit",
+                inputs.profile.facts.est_input_tokens, model.context_window
+            )),
+            passes_ms: None,
+        }));
+    }
+}
+
+/// The models that may be candidates.
 pub(crate) fn models(
     inputs: &Inputs<'_>,
     directives: &Directives,
     asked: &Asked,
     limits: &Limits,
     excluded: &mut Vec<Exclusion>,
-) -> Vec<ModelIx> {
+) -> Eligible {
     let matrix = inputs.bundle.matrix();
     let o = &inputs.request.options;
     let sets = |demands: &[Demand]| -> Vec<(&'static str, ModelSet)> {
@@ -248,7 +274,8 @@ pub(crate) fn models(
     let assumed = crate::caps::assumed(directives).is_some();
     let metered = is_metered(inputs, directives, limits);
     let metering = limits.metering_rule(inputs, directives);
-    let mut eligible = Vec::with_capacity(matrix.models().len());
+    let mut eligible = Eligible { fit: Vec::with_capacity(matrix.models().len()), doubtful: Vec::new() };
+    let facts = &inputs.profile.facts;
     for ix in matrix.indices() {
         let (Some(model), Some(provider)) = (matrix.model(ix), matrix.provider_of(ix)) else { continue };
         if !asked.may_be(ix) {
@@ -285,9 +312,8 @@ pub(crate) fn models(
             exclude("mode", None, None);
         } else if let Some(ability) = needs.lacking(model, provider) {
             exclude(ability, None, None);
-        } else if inputs.profile.facts.est_input_tokens > model.context_window {
-            let detail =
-                format!("{} > {} tokens", inputs.profile.facts.est_input_tokens, model.context_window);
+        } else if facts.least_input_tokens > model.context_window {
+            let detail = format!("at least {} > {} tokens", facts.least_input_tokens, model.context_window);
             exclude(WINDOW, None, Some(detail));
         } else if let Some(cap) = &limits.tokens {
             let detail = format!("about {} of at most {} tokens are sent", sends(inputs), cap.value);
@@ -302,8 +328,10 @@ pub(crate) fn models(
             last_passes(excluded, q.wait);
         } else if let Some(standing) = inputs.used_up.of(ix) {
             exclude(LIMIT, None, Some(format!("the limit of {} is reached", standing.limit)));
+        } else if facts.est_input_tokens > model.context_window {
+            eligible.doubtful.push(ix);
         } else {
-            eligible.push(ix);
+            eligible.fit.push(ix);
         }
     }
     eligible

@@ -143,10 +143,20 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     let limits = Limits::of(inputs, directives);
     let flows = filter::workflows(inputs, directives, &asked, &mut decision.excluded)?;
     let models = filter::models(inputs, directives, &asked, &limits, &mut decision.excluded);
-    filter::surcharges(inputs, directives, &limits, &models)?;
     let standing = inputs.bundle.standings.under(inputs.bundle, inputs.statistics);
-    let estimates = score::estimates(inputs, &standing, &models, directives);
-    let (scored, slack) = score::arms(inputs, &standing, directives, &limits, &flows, &estimates, decision);
+    let mut weigh = |models: &[ModelIx]| {
+        filter::surcharges(inputs, directives, &limits, models)?;
+        let estimates = score::estimates(inputs, &standing, models, directives);
+        let arms = score::arms(inputs, &standing, directives, &limits, &flows, &estimates, decision);
+        Ok::<_, Error>((arms, estimates))
+    };
+    let ((mut scored, mut slack), mut estimates) = weigh(&models.fit)?;
+    // Whether a long request fits is for vendors to say, where nobody serves it who surely can.
+    if scored.is_empty() && !models.doubtful.is_empty() {
+        ((scored, slack), estimates) = weigh(&models.doubtful)?;
+    } else {
+        models.leave_doubtful(inputs, &mut decision.excluded);
+    }
     if scored.is_empty() {
         return Err(nothing::nothing_left(inputs, decision));
     }

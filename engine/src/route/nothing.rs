@@ -172,7 +172,9 @@ fn fault(inputs: &Inputs<'_>, e: &Exclusion, model: &Model) -> Option<(String, S
         filter::MODALITIES => of("modalities", "answers in text only"),
         filter::MANY => of("n", "gives one answer to a request, so `n` is 1"),
         filter::WINDOW => {
-            let tokens = inputs.profile.facts.est_input_tokens;
+            let facts = &inputs.profile.facts;
+            // Of texts of very short words there are more than about so many.
+            let tokens = facts.est_input_tokens.max(facts.least_input_tokens);
             // Clients tell by these words that they have to shorten a conversation.
             let most = format!("this model's maximum context length is {} tokens", model.context_window);
             of("messages", &format!("takes no more: {most}, and this has about {tokens}"))

@@ -5,16 +5,18 @@ use types::ChatRequest;
 use types::chat::{Content, Message, PartKind, ResponseFormat, Role};
 use types::profile::Facts;
 
-/// Tokens of texts: about so many, and never more than so many.
+/// Tokens of texts: about so many, never fewer and never more than so many.
 #[derive(Default)]
 struct Tokens {
     about: f32,
+    least: u32,
     most: u32,
 }
 
 impl Tokens {
     fn add(&mut self, text: &str) {
         self.about += tokens::of(text);
+        self.least = self.least.saturating_add(tokens::least(text));
         self.most = self.most.saturating_add(tokens::most(text));
     }
 }
@@ -39,6 +41,8 @@ pub(super) fn facts(request: &ChatRequest) -> Facts {
         calls = calls.saturating_add(message.tool_calls.len());
         count_media(message, &mut facts);
     }
+    // Vendors write tools and schemas in words of their own, some in far fewer; and pictures may be small.
+    facts.least_input_tokens = tokens.least;
     for tool in &request.tools {
         tokens.add(tool.raw.get());
     }

@@ -273,14 +273,47 @@ async fn what_is_too_long_has_openais_code_in_every_dialect() {
     // The same where nobody had to be asked.
     let vendor = Vendor::start(Dialect::OpenAi).await;
     let house = start(&vendor).await;
-    let long = json!({"model": "lab/one", "messages": [{"role": "user", "content": "several words ".repeat(90_000)}]});
-    let error = house.client().chat(&long).await.error(400);
+    let error = house.client().chat(&of_words("lab/one", 220_000)).await.error(400);
     assert_eq!(
         (&error["code"], &error["param"]),
         (&json!("context_length_exceeded"), &json!("messages")),
         "{error}"
     );
     assert_eq!(vendor.count(), 0);
+}
+
+/// A request of so many words, each of which is at least one token to any tokeniser.
+fn of_words(model: &str, words: usize) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": "several words ".repeat(words / 2)}]})
+}
+
+/// Nobody is refused by a guess: where a request may fit, its vendor is asked, who knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_fit_is_for_the_vendor_to_refuse() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| Reply::text(&seen.model())).await;
+    let house = start(&vendor).await;
+    // 315,000 tokens by four bytes each, and 180,000 in truth: the window holds 200,000.
+    let answer = house.client().chat(&of_words("lab/one", 180_000)).await;
+    assert_eq!((answer.status, vendor.count()), (200, 1), "{}", answer.text());
+
+    // Who is not sure to have room comes after all who are, however much better it is believed to be.
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/good").success(0.99))
+        .model(&Model::new("lab/wide").success(0.2).window(1_000_000))
+        .rules(crate::NO_CHANCE)
+        .start()
+        .await;
+    let answer = house.client().chat(&of_words("auto", 180_000)).await;
+    assert_eq!(answer.content(), "wide", "{}", answer.text());
+    let record = house.decision(&answer.request_id()).await;
+    let excluded = record["decision"]["excluded"].as_array().unwrap();
+    assert!(
+        excluded.iter().any(|e| e["model"] == "lab/good" && e["reason"] == "context_window"),
+        "{excluded:?}"
+    );
+    let answer = house.client().chat(&of_words("auto", 1_000)).await;
+    assert_eq!(answer.content(), "good", "{}", answer.text());
 }
 
 /// The vendor's `param` and `code` reach the client where the request is at fault, and nowhere else.
