@@ -103,12 +103,10 @@ pub(crate) fn note(
     asker: &Asker,
     directives: &Directives,
     decision: &types::Decision,
-) -> Option<Box<Stays>> {
+) -> Box<Stays> {
     inner.explorers.note(decision);
     let stays = Stays::of(inner, asker, directives);
-    if let Some(stays) = &stays {
-        stays.chosen(decision);
-    }
+    stays.chosen(decision);
     stays
 }
 
@@ -199,7 +197,7 @@ fn moment(inner: &Inner, view: &View, admission: &Admission, request: &ChatReque
     let tenant = &admission.who.tenant;
     Moment {
         statistics: inner.statistics.load(),
-        warm: inner.sessions.warm(&tenant.id, request.options.session.as_deref(), ts_ms),
+        warm: inner.sessions.warm(route::Talk::of(&admission.who, request), ts_ms),
         explore: tenant.allow_explore
             && !inner.gate.in_brownout()
             && inner.explorers.allows(&tenant.id, view.bundle.routing.budget),

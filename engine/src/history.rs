@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use types::Verdict;
-use types::chat::{ChatRequest, Role};
+use types::chat::{ChatRequest, Message, Role};
 use types::options::SDK_RETRY;
 use types::outcome::Status;
 
@@ -56,48 +56,57 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Of a request. A conversation is the session that the request names; without one it is known by who asks (the
-    /// key, and the `user` it names) and its messages up to the first of the user's: many people begin alike.
+    /// Of a request.
     pub(crate) fn of(who: &Who, request: &ChatRequest) -> Turn {
-        let tenant = who.tenant.id.as_str();
         let mut whole = blake3::Hasher::new();
-        whole.update(tenant.as_bytes());
-        let mut opening = whole.clone();
-        for name in [who.key.id.as_str(), request.user.as_deref().unwrap_or_default()] {
-            opening.update(&[3]);
-            opening.update(name.as_bytes());
-        }
-        let mut opened = false;
-        for message in &request.messages {
-            for h in [Some(&mut whole), (!opened).then_some(&mut opening)].into_iter().flatten() {
-                h.update(message.role.as_str().as_bytes());
-                message.content.texts().for_each(|t| {
-                    h.update(&[0]);
-                    h.update(t.as_bytes());
-                });
-                h.update(&[1]);
-            }
-            opened |= message.role == Role::User;
-        }
-        if let Some(session) = &request.options.session {
-            opening = blake3::Hasher::new();
-            opening.update(tenant.as_bytes());
-            opening.update(&[2]);
-            opening.update(session.as_bytes());
-        }
-        let short = |h: &blake3::Hasher| {
-            let mut out = [0; 16];
-            h.finalize_xof().fill(&mut out);
-            out
-        };
+        whole.update(who.tenant.id.as_bytes());
+        request.messages.iter().for_each(|m| add(&mut whole, m));
         let of_sdk = request.options.tags.contains_key(SDK_RETRY);
-        Turn { conversation: short(&opening), messages: short(&whole), of_sdk }
+        Turn { conversation: conversation(who, request), messages: short(&whole), of_sdk }
     }
 
     /// The conversation, as a name.
     pub(crate) fn conversation(&self) -> String {
         types::encoding::hex(&self.conversation)
     }
+}
+
+/// The conversation of a request: the session that it names; without one it is known by who asks (the key, and the
+/// `user` it names) and its messages up to the first of the user's: many people begin alike.
+pub(crate) fn conversation(who: &Who, request: &ChatRequest) -> [u8; 16] {
+    let mut opening = blake3::Hasher::new();
+    opening.update(who.tenant.id.as_bytes());
+    if let Some(session) = &request.options.session {
+        opening.update(&[2]);
+        opening.update(session.as_bytes());
+        return short(&opening);
+    }
+    for name in [who.key.id.as_str(), request.user.as_deref().unwrap_or_default()] {
+        opening.update(&[3]);
+        opening.update(name.as_bytes());
+    }
+    for message in &request.messages {
+        add(&mut opening, message);
+        if message.role == Role::User {
+            break;
+        }
+    }
+    short(&opening)
+}
+
+fn add(to: &mut blake3::Hasher, message: &Message) {
+    to.update(message.role.as_str().as_bytes());
+    message.content.texts().for_each(|t| {
+        to.update(&[0]);
+        to.update(t.as_bytes());
+    });
+    to.update(&[1]);
+}
+
+fn short(h: &blake3::Hasher) -> [u8; 16] {
+    let mut out = [0; 16];
+    h.finalize_xof().fill(&mut out);
+    out
 }
 
 impl Memory {

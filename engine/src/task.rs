@@ -130,7 +130,7 @@ impl Task {
     /// Notes what the request is given, for those that come after it.
     pub(crate) fn note(&self, inner: &Inner, tree: &mut Tree) {
         let decision = tree.decision.as_deref();
-        tree.stays = decision.and_then(|d| decide::note(inner, &self.asker, &self.directives, d));
+        tree.stays = decision.map(|d| decide::note(inner, &self.asker, &self.directives, d));
     }
 
     /// Uses up the approval that the request has, now that nothing stands before its work.

@@ -23,7 +23,7 @@ pub(crate) use candidates::{Candidates, Estimated, Written, matches_any, resolve
 pub(crate) use filter::{Asked, PLAIN, breadth, selected, unavailable};
 pub use router::{Ask, Router};
 pub(crate) use score::detection;
-pub(crate) use session::{Sessions, Warm};
+pub(crate) use session::{Sessions, Talk, Warm};
 pub(crate) use standing::Standings;
 
 use crate::breaker::Circuit;

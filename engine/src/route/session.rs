@@ -1,7 +1,10 @@
 //! The model of a session: where its prompt cache is warm, and what leaving it costs.
 
+use crate::history;
 use crate::recent::Recent;
+use crate::who::Who;
 use std::sync::Arc;
+use types::chat::{ChatRequest, Role};
 use types::decision::Decision;
 use types::matrix::Price;
 
@@ -26,28 +29,53 @@ impl Warm {
     }
 }
 
+/// What a request is a turn of: the session that it names, or else the conversation that its first messages are of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Talk {
+    key: [u8; 16],
+    named: bool,
+    /// Something has been answered in it.
+    goes_on: bool,
+}
+
+impl Talk {
+    pub(crate) fn of(who: &Who, request: &ChatRequest) -> Self {
+        let named = request.options.session.is_some();
+        let answered = || request.messages.iter().any(|m| m.role == Role::Assistant);
+        Talk { key: history::conversation(who, request), named, goes_on: named || answered() }
+    }
+}
+
 /// The sessions of late. Copies remember the same.
 #[derive(Clone, Debug)]
-pub(crate) struct Sessions(Recent<(String, String), Warm>);
+pub(crate) struct Sessions {
+    named: Recent<[u8; 16], Warm>,
+    /// Apart, for every request begins one: single questions, however many, push no session out.
+    unnamed: Recent<[u8; 16], Warm>,
+}
 
 impl Default for Sessions {
     fn default() -> Self {
-        Sessions(Recent::new(MAX))
+        Sessions { named: Recent::new(MAX), unnamed: Recent::new(MAX) }
     }
 }
 
 impl Sessions {
-    /// What a session was given last, if that is not long ago.
-    pub(crate) fn warm(&self, tenant: &str, session: Option<&str>, ts_ms: i64) -> Option<Warm> {
-        let key = (tenant.to_owned(), session?.to_owned());
-        self.0.get(&key).filter(|w| ts_ms.saturating_sub(w.ts_ms) < WARM_MS)
+    /// What a session was given last, if that is not long ago. Nothing where a conversation only begins: others that
+    /// begin alike are others.
+    pub(crate) fn warm(&self, talk: Talk, ts_ms: i64) -> Option<Warm> {
+        let warm = talk.goes_on.then(|| self.of(talk).get(&talk.key)).flatten();
+        warm.filter(|w| ts_ms.saturating_sub(w.ts_ms) < WARM_MS)
     }
 
     /// Notes which model answered a turn of a session: it is the one that has read it.
-    pub(crate) fn note(&self, session: &str, decision: &Decision, served: &Arc<str>) {
-        let key = (decision.tenant.clone(), session.to_owned());
+    pub(crate) fn note(&self, talk: Talk, decision: &Decision, served: &Arc<str>) {
         let warm = Warm { model: served.clone(), tokens: decision.est_input_tokens, ts_ms: decision.ts_ms };
-        self.0.put(key, warm);
+        self.of(talk).put(talk.key, warm);
+    }
+
+    const fn of(&self, talk: Talk) -> &Recent<[u8; 16], Warm> {
+        if talk.named { &self.named } else { &self.unnamed }
     }
 }
 

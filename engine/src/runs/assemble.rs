@@ -107,7 +107,7 @@ pub(super) fn assemble(
     });
     let demands = judge.as_ref().map(|judge| Box::new(judge.demands.clone()));
     let recorded = matches!(keep, Keep::Record(_));
-    let stays = recorded.then(|| Stays::of_run(inner, &made.request)).flatten();
+    let stays = recorded.then(|| Stays::of_run(inner, &admission.who, &made.request));
     let run = walk_of(view, &made, shared.clone(), out, input);
     let mut tree =
         Tree::open(inner, admission, Decision { request_id: name, ..made.decision }, features, about);

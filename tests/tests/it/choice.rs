@@ -269,6 +269,52 @@ async fn a_session_is_never_explored_with() {
     assert_eq!(explored(ask(&json!({"routing": {"session": "talk"}}))).await, 0);
 }
 
+/// A client that only sends its conversation again, as all do, is in a session as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_is_a_session_without_being_named() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let rules =
+        "version: 1\nexploration: { epsilon: 0.5, arms: 3, within: 0.1, budget: 1.0, switch: 0.01 }\n";
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .model(&Model::new("lab/two"))
+        .model(&Model::new("lab/three"))
+        .rules(rules)
+        .start()
+        .await;
+    let turn = |opening: &str, goes_on: bool| {
+        let mut messages = vec![json!({"role": "user", "content": opening})];
+        if goes_on {
+            messages.push(json!({"role": "assistant", "content": "A span of planks."}));
+            messages
+                .push(json!({"role": "user", "content": "Tell me more about the oldest of them, please."}));
+        }
+        json!({"model": "auto", "messages": messages})
+    };
+    let decided = async |body: Value| {
+        let answer = house.client().chat(&body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        house.decision(&answer.request_id()).await["decision"].clone()
+    };
+    let leaving_costs = |decision: &Value| {
+        let arms = decision["arms"].as_array().unwrap();
+        arms.iter().any(|a| a["terms"]["switching"].as_f64().unwrap_or(0.0) > 0.0)
+    };
+    let bridges = "Tell me something about the history of bridges, please.";
+    for _ in 0..30 {
+        // Questions that are alike are not one conversation.
+        assert!(!leaving_costs(&decided(turn(bridges, false)).await));
+    }
+    for _ in 0..30 {
+        let second = decided(turn(bridges, true)).await;
+        assert!(leaving_costs(&second), "{second}");
+        assert_eq!((&second["epsilon"], &second["explored"]), (&json!(0.0), &json!(false)), "{second}");
+    }
+    let other = decided(turn("Tell me something about the history of tunnels, please.", true)).await;
+    assert!(!leaving_costs(&other), "{other}");
+}
+
 /// A workflow that asks no model of its own calls one that is given its model, and falls back on one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_workflow_without_a_model_calls_one_that_needs_one() {
