@@ -2,6 +2,7 @@
 
 use crate::Question;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A hash of everything that a result depends on.
@@ -53,17 +54,28 @@ pub struct Kept<V> {
     pub bytes: usize,
     /// What it answers, where it may be found by that.
     pub asked: Option<Asked>,
+    /// Whose room it takes.
+    pub owner: Arc<str>,
 }
 
-/// All that is kept; of what is too much, the oldest is forgotten.
+/// What one owner has on the shelf.
+#[derive(Debug, Default)]
+struct Owned {
+    /// Keys, oldest first.
+    order: VecDeque<Key>,
+    bytes: usize,
+}
+
+/// All that is kept; of what is too much, the oldest is forgotten of whoever has most: nobody pushes out what others keep
+/// while they keep less.
 #[derive(Debug)]
 pub struct Shelf<V> {
     bounds: Bounds,
     by_key: HashMap<Key, Kept<V>>,
     /// Keys of results whose questions have the same words in the same space, oldest first.
     alike: HashMap<Key, VecDeque<Key>>,
-    /// All keys, oldest first.
-    order: VecDeque<Key>,
+    /// Nobody stands here without a result.
+    owners: HashMap<Arc<str>, Owned>,
     bytes: usize,
 }
 
@@ -71,7 +83,7 @@ impl<V: Clone> Shelf<V> {
     /// An empty one.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        Shelf { bounds, by_key: HashMap::new(), alike: HashMap::new(), order: VecDeque::new(), bytes: 0 }
+        Shelf { bounds, by_key: HashMap::new(), alike: HashMap::new(), owners: HashMap::new(), bytes: 0 }
     }
 
     /// How many results there are.
@@ -133,24 +145,41 @@ impl<V: Clone> Shelf<V> {
             }
         }
         self.bytes = self.bytes.saturating_add(kept.bytes);
+        let owned = self.owners.entry(kept.owner.clone()).or_default();
+        owned.order.push_back(key);
+        owned.bytes = owned.bytes.saturating_add(kept.bytes);
         self.by_key.insert(key, kept);
-        self.order.push_back(key);
-        while self.order.len() > self.bounds.results || self.bytes > self.bounds.bytes {
-            let Some(oldest) = self.order.pop_front() else { return };
-            self.forget(&oldest);
+        while self.by_key.len() > self.bounds.results {
+            self.evict(|owned| owned.order.len());
+        }
+        while self.bytes > self.bounds.bytes {
+            self.evict(|owned| owned.bytes);
+        }
+    }
+
+    /// Forgets the oldest of whoever has most.
+    fn evict(&mut self, most: impl Fn(&Owned) -> usize) {
+        // By name where several have as much, so that the same comes of the same.
+        let first = self.owners.iter().max_by_key(|(name, owned)| (most(owned), (*name).clone()));
+        if let Some(oldest) = first.and_then(|(_, owned)| owned.order.front().copied()) {
+            self.remove(&oldest);
         }
     }
 
     fn remove(&mut self, key: &Key) {
-        if self.forget(key) {
-            self.order.retain(|k| k != key);
-        }
-    }
-
-    /// Takes a result away, but for its place in the order.
-    fn forget(&mut self, key: &Key) -> bool {
-        let Some(kept) = self.by_key.remove(key) else { return false };
+        let Some(kept) = self.by_key.remove(key) else { return };
         self.bytes = self.bytes.saturating_sub(kept.bytes);
+        if let Some(owned) = self.owners.get_mut(&kept.owner) {
+            owned.bytes = owned.bytes.saturating_sub(kept.bytes);
+            if owned.order.front() == Some(key) {
+                owned.order.pop_front();
+            } else {
+                owned.order.retain(|k| k != key);
+            }
+            if owned.order.is_empty() {
+                self.owners.remove(&kept.owner);
+            }
+        }
         if let Some(place) = kept.asked.as_ref().map(Asked::place)
             && let Some(alike) = self.alike.get_mut(&place)
         {
@@ -159,7 +188,6 @@ impl<V: Clone> Shelf<V> {
                 self.alike.remove(&place);
             }
         }
-        true
     }
 }
 
@@ -187,7 +215,30 @@ mod tests {
     }
 
     fn kept(value: usize, until: Instant, asked: Option<Asked>) -> Kept<usize> {
-        Kept { value, until, bytes: 10, asked }
+        Kept { value, until, bytes: 10, asked, owner: "one".into() }
+    }
+
+    fn keys(shelf: &Shelf<usize>) -> usize {
+        shelf.owners.values().map(|owned| owned.order.len()).sum()
+    }
+
+    #[test]
+    fn who_keeps_most_gives_way() {
+        let now = some_moment();
+        let until = now + Duration::from_secs(60);
+        let of =
+            |owner: &str, n: usize, bytes: usize| Kept { bytes, owner: owner.into(), ..kept(n, until, None) };
+        let mut shelf = Shelf::new(BOUNDS);
+        shelf.put(key(0), of("small", 0, 1));
+        (1..=300).for_each(|n| shelf.put(key(n), of("large", n, 1)));
+        assert_eq!((shelf.len(), shelf.exact(&key(0), now)), (100, Some(0)), "by number");
+        assert_eq!((shelf.exact(&key(201), now), shelf.exact(&key(202), now)), (None, Some(202)));
+        (301..=400).for_each(|n| shelf.put(key(n), of("large", n, 100)));
+        assert_eq!((shelf.bytes(), shelf.exact(&key(0), now)), (901, Some(0)), "by bytes");
+        // Both have half at last.
+        (401..=500).for_each(|n| shelf.put(key(n), of("small", n, 100)));
+        let bytes = |name: &str| shelf.owners.get(name).map(|owned| owned.bytes);
+        assert_eq!((bytes("large"), bytes("small"), shelf.bytes()), (Some(500), Some(500), 1_000));
     }
 
     #[test]
@@ -201,7 +252,7 @@ mod tests {
         assert_eq!(shelf.similar(&asked(0, "One"), 0.97, now), Some((2, 1.0)));
         assert_eq!(shelf.similar(&asked(0, "One"), 0.97, until), None);
         assert_eq!(shelf.exact(&key(1), until), None);
-        assert!(shelf.is_empty() && shelf.order.is_empty() && shelf.alike.is_empty() && shelf.bytes() == 0);
+        assert!(shelf.is_empty() && shelf.owners.is_empty() && shelf.alike.is_empty() && shelf.bytes() == 0);
     }
 
     #[test]
@@ -228,18 +279,18 @@ mod tests {
         let now = some_moment();
         let until = now + Duration::from_secs(60);
         let mut shelf = Shelf::new(BOUNDS);
-        shelf.put(key(0), Kept { value: 0, until, bytes: 101, asked: None });
+        shelf.put(key(0), Kept { bytes: 101, ..kept(0, until, None) });
         assert!(shelf.is_empty(), "too large");
         (0..=100)
             .for_each(|n| shelf.put(key(n), Kept { bytes: 1, ..kept(n, until, Some(asked(n, "a thing"))) }));
-        assert_eq!((shelf.len(), shelf.order.len(), shelf.alike.len(), shelf.bytes()), (100, 100, 100, 100));
+        assert_eq!((shelf.len(), keys(&shelf), shelf.alike.len(), shelf.bytes()), (100, 100, 100, 100));
         assert_eq!((shelf.exact(&key(0), now), shelf.exact(&key(100), now)), (None, Some(100)));
         (200..=210).for_each(|n| shelf.put(key(n), Kept { bytes: 100, ..kept(n, until, None) }));
         assert_eq!((shelf.len(), shelf.alike.len(), shelf.bytes()), (10, 0, 1_000));
         // Of the same words few are enough.
         let mut shelf = Shelf::new(BOUNDS);
         (0..50).for_each(|n| shelf.put(key(n), kept(n, until, Some(asked(0, "the thing")))));
-        assert_eq!((shelf.len(), shelf.order.len()), (MAX_ALIKE, MAX_ALIKE));
+        assert_eq!((shelf.len(), keys(&shelf)), (MAX_ALIKE, MAX_ALIKE));
         assert_eq!(shelf.similar(&asked(0, "The thing!"), 1.0, now), Some((49, 1.0)));
     }
 }

@@ -7,12 +7,13 @@ use cache::{Asked, Bounds, Key, Question, Shelf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
-use types::axis::DeterminismNeeds;
+use types::axis::{DeterminismNeeds, SafetyPosture};
 use types::directives::Caching;
 use types::options::CacheMode;
 use workflows::{CacheAsk, Cached, Recalled};
 
-/// Most results that are kept at once, and bytes of all of them and of one, about.
+/// Most results that are kept at once, and bytes of all of them and of one, about. Where there are more, those of the
+/// tenant give way that has most.
 const BOUNDS: Bounds = Bounds { results: 10_000, bytes: 64 << 20, one: 1 << 20 };
 
 /// What is kept, and the request that made it; `None` = it is for all tenants, whose requests are not each other's business.
@@ -59,11 +60,11 @@ impl Results {
         Some((made, Some(similarity)))
     }
 
-    fn put(&self, key: Key, value: Made, asked: Option<Asked>, ttl: Duration) {
+    fn put(&self, key: Key, value: Made, asked: Option<Asked>, (ttl, owner): (Duration, &str)) {
         let Some(until) = Instant::now().into_std().checked_add(ttl) else { return };
         let value = Arc::new(value);
         let bytes = size(&value.cached).saturating_add(asked.as_ref().map_or(0, |a| a.question.bytes()));
-        self.shelf().put(key, cache::Kept { value, until, bytes, asked });
+        self.shelf().put(key, cache::Kept { value, until, bytes, asked, owner: owner.into() });
     }
 }
 
@@ -92,7 +93,7 @@ impl Calls {
     pub(crate) fn recalled(&self, ask: &CacheAsk) -> Option<Recalled> {
         // Who needs the same for the same asks for it with a seed, and not whatever another request was given.
         let strict = self.profile.determinism_needs.value == DeterminismNeeds::Strict;
-        if strict || !self.allowed().0 || !self.may_keep(ask) {
+        if strict || self.is_locked_down() || !self.allowed().0 || !self.may_keep(ask) {
             return None;
         }
         let asked = self.asked(ask);
@@ -105,13 +106,23 @@ impl Calls {
 
     /// Keeps what a node has put out.
     pub(crate) fn keep_result(&self, ask: &CacheAsk, cached: Cached) {
-        let may = self.allowed().1 && self.may_keep(ask);
+        let may = self.allowed().1 && self.may_keep(ask) && !self.is_locked_down();
         if let (true, Some(kept), Some(key)) = (may, &self.kept, self.key(ask, &ask.key)) {
             let most =
                 self.ceilings.cache.and_then(|c| c.ttl_ms).map_or(Duration::MAX, Duration::from_millis);
             let by = (!self.is_shared(ask)).then(|| self.request_id.clone());
-            kept.results.put(key, Made { cached, by }, self.asked(ask), ask.ttl.min(most));
+            kept.results.put(
+                key,
+                Made { cached, by },
+                self.asked(ask),
+                (ask.ttl.min(most), &self.tools.tenant),
+            );
         }
+    }
+
+    /// What is most sensitive is neither kept for later nor answered with what somebody else asked for.
+    fn is_locked_down(&self) -> bool {
+        self.profile.safety_posture.value == SafetyPosture::LockedDown
     }
 
     /// Whether the request may have what was kept, and whether what it puts out may be, by rules and by its own word.
@@ -180,14 +191,14 @@ mod tests {
         let results = Results::default();
         let key: Key = *blake3::hash(b"one").as_bytes();
         let made = |text: &str| Made { cached: cached(text), by: Some("r".to_owned()) };
-        results.put(key, made("a"), None, Duration::from_secs(60));
+        results.put(key, made("a"), None, (Duration::from_secs(60), "acme"));
         let found = Recalled { cached: cached("a"), of: Some("r".to_owned()), similarity: None };
         assert_eq!(results.get(&key, None), Some(found));
         tokio::time::advance(Duration::from_secs(61)).await;
         assert_eq!(results.get(&key, None), None);
-        results.put(key, made(&"x".repeat(BOUNDS.one)), None, Duration::from_secs(60));
+        results.put(key, made(&"x".repeat(BOUNDS.one)), None, (Duration::from_secs(60), "acme"));
         assert_eq!(results.get(&key, None), None, "too large");
-        results.put(key, made("a"), None, Duration::MAX);
+        results.put(key, made("a"), None, (Duration::MAX, "acme"));
         assert_eq!(results.get(&key, None), None, "no clock goes so far");
     }
 }

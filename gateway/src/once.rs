@@ -3,15 +3,16 @@
 //! The scope of a key is the principal and the route. Answers are kept in memory for a day, up to a bound, and
 //! end with the process; work that must outlive it is a run (`Prefer: respond-async`), whose keys are on disk.
 
+mod answers;
+
 use crate::edge::body::{Budget, Share};
 use crate::edge::payload::Payload;
 use crate::error::Failure;
 use crate::routes::runs::expected;
+use answers::Answers;
 use bytes::{Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
-use moka::policy::EvictionPolicy;
-use moka::sync::Cache;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,8 +35,9 @@ const MAX_WAITING: usize = 16;
 const MAX_IN_TURN: usize = 1_024;
 /// After what time a request that could not wait may come again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Bytes of all answers that are kept, and of one.
-const ALL_BYTES: u64 = 64 << 20;
+/// Bytes of all answers that are kept, and of one. Beside the body: headers and the entry itself, about.
+const ALL_BYTES: usize = 64 << 20;
+const FRAME_BYTES: usize = 2_048;
 const ONE_BYTES: usize = 8 << 20;
 /// Bytes of all answers that are leaving piece by piece and are to be kept when they end.
 const LEAVING_BYTES: usize = 64 << 20;
@@ -129,24 +131,13 @@ pub(crate) enum Waiting {
 /// Requests that run, and answers that were given.
 pub(crate) struct Once {
     working: Mutex<HashMap<Scope, Working>>,
-    given: Cache<Scope, Arc<Given>>,
+    given: Answers<Scope, Arc<Given>>,
     leaving: Budget,
 }
 
 impl Default for Once {
     fn default() -> Self {
-        let weight = |_: &Scope, g: &Arc<Given>| {
-            // Beside the body: headers and the entry itself, about.
-            u32::try_from(g.body.len().saturating_add(2_048)).unwrap_or(u32::MAX)
-        };
-        // Not by how often they were asked for: a retry asks once, and for what is newest.
-        let oldest_first = EvictionPolicy::lru();
-        let given = Cache::builder()
-            .max_capacity(ALL_BYTES)
-            .eviction_policy(oldest_first)
-            .weigher(weight)
-            .time_to_live(KEY_KEPT)
-            .build();
+        let given = Answers::new(ALL_BYTES, KEY_KEPT);
         Once { working: Mutex::default(), given, leaving: Budget::new(LEAVING_BYTES, ONE_BYTES) }
     }
 }
@@ -312,7 +303,8 @@ impl Ticket {
     pub(crate) fn keep(self, status: StatusCode, headers: HeaderMap, body: Bytes) {
         if body.len() <= ONE_BYTES {
             let given = Given { asked: self.asked.clone(), status, headers, body };
-            self.once.given.insert(self.scope.clone(), Arc::new(given));
+            let bytes = given.body.len().saturating_add(FRAME_BYTES);
+            self.once.given.put(self.scope.clone(), &self.scope.tenant, Arc::new(given), bytes);
         }
     }
 

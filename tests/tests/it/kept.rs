@@ -1,14 +1,14 @@
 //! What a node has put out, kept for whoever of the same tenant asks the same.
 
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tests::admin::{Admin, send};
 use tests::client::Response;
 use tests::house::{House, Model, Plan};
 use tests::service::Service;
-use tests::vendor::{Dialect, Reply, Vendor};
+use tests::vendor::{Answer, Dialect, Reply, Vendor};
 
 const KEPT: &str = "\
 version: 1
@@ -236,4 +236,50 @@ async fn what_a_tool_failed_at_is_not_kept() {
     let asked = service.count("/look");
     assert_eq!(house.client().chat(&body).await.content(), "ok");
     assert_eq!(service.count("/look"), asked, "what it gave is kept");
+}
+
+/// The next answer may be whole: who asks again is not given the stump of the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_whole_answers_are_kept() {
+    let finish = Arc::new(Mutex::new(""));
+    let now = finish.clone();
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |_| {
+        let answer = match *now.lock().unwrap() {
+            "refusal" => Answer { refusal: Some("I will not.".to_owned()), ..Answer::pieces(Vec::new()) },
+            finish => Answer { finish: finish.to_owned(), ..Answer::text("one two three") },
+        };
+        Reply::Answer(answer)
+    })
+    .await;
+    let house = start(&vendor, "").await;
+    for broken in ["length", "content_filter", "refusal"] {
+        *finish.lock().unwrap() = broken;
+        let body = question(broken);
+        for asked in 1..=2 {
+            let before = vendor.count();
+            house.client().chat(&body).await;
+            assert_eq!(vendor.count(), before + 1, "{broken}: the {asked}. time");
+        }
+        *finish.lock().unwrap() = "stop";
+        let before = vendor.count();
+        for _ in 0..2 {
+            assert_eq!(house.client().chat(&body).await.content(), "one two three", "{broken}");
+        }
+        assert_eq!(vendor.count(), before + 1, "{broken}: a whole one is kept");
+    }
+}
+
+/// What needs most care is answered for its own request alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_locked_down_is_not_kept() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let house = start(&vendor, "").await;
+    let mut careful = question("hi");
+    careful["routing"] = json!({"safety": "locked_down"});
+    for (body, calls) in
+        [(&careful, 1), (&careful, 2), (&question("hi"), 3), (&careful, 4), (&question("hi"), 4)]
+    {
+        assert_eq!(house.client().chat(body).await.status, 200);
+        assert_eq!(vendor.count(), calls);
+    }
 }

@@ -8,6 +8,7 @@ use crate::value::Value;
 use crate::world::{Cached, EffectId, EffectKind, Recalled};
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value as Json, json};
+use types::completion::FinishReason;
 use types::run::Recall;
 use types::{Completion, UnitInterval, Usd, Verdict};
 
@@ -113,10 +114,22 @@ fn recalled(at: &At<'_>, found: Recalled) -> Option<Resolved> {
     Some(Resolved { cached: Some(cached), ..resolved.note(note) })
 }
 
-/// What may be kept, and the completions in it: completed outcomes, without completions that failed or are not whole.
+/// Whether every choice of a completion came to its natural end.
+fn is_whole(completion: &Completion) -> bool {
+    let choices = &completion.choices;
+    !choices.is_empty()
+        && choices
+            .iter()
+            .all(|c| !c.declined() && c.tool_calls.is_empty() && c.finish_reason == Some(FinishReason::Stop))
+}
+
+/// What may be kept, and the completions in it: completed outcomes, without completions that failed or did not come to
+/// their natural end. What was cut off, refused or called for tools may come to something else the next time.
 fn keepable(at: &At<'_>, resolved: &Resolved) -> Option<(Cached, Vec<RowId>)> {
-    // A call of a tool that came to nothing may come to something the next time.
-    let came_to_nothing = matches!(resolved.outcome, Outcome::ToolError | Outcome::Denied);
+    let came_to_nothing = matches!(
+        resolved.outcome,
+        Outcome::ToolError | Outcome::Denied | Outcome::Truncated | Outcome::Refused | Outcome::ToolCalls
+    );
     if came_to_nothing || !at.node.completed().contains(resolved.outcome) {
         return None;
     }
@@ -128,7 +141,7 @@ fn keepable(at: &At<'_>, resolved: &Resolved) -> Option<(Cached, Vec<RowId>)> {
             Some(n) => n,
             None => {
                 let row = table.row(*id)?;
-                if row.verdict == Verdict::Failed || row.completion.finish_reason().is_none() {
+                if row.verdict == Verdict::Failed || !is_whole(&row.completion) {
                     return None;
                 }
                 seen.push(*id);
