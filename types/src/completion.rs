@@ -118,7 +118,8 @@ pub struct Completion {
     pub choices: Vec<Choice>,
     /// What was used.
     pub usage: Usage,
-    /// Further members of the answer that go out to the client: `service_tier`, `system_fingerprint`.
+    /// Further members of the answer that go out to the client, such as `service_tier`, `moderation` or `citations`: all
+    /// that the vendor adds to those that every answer has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra: Option<Box<Map<String, Value>>>,
     /// The answer in chat-completions form as it came, when the dialect is ours.

@@ -47,10 +47,11 @@ impl Encoder {
         self.model = Value::from(model).to_string();
     }
 
-    /// An event for the client; `None` when nothing is left of it (a usage-only event).
+    /// An event for the client; `None` when nothing is left of it (a usage-only event, which has nothing that the request
+    /// asked for by name).
     pub(crate) fn chunk(&mut self, chunk: &Chunk) -> Option<Bytes> {
         self.take_stamp(chunk);
-        if chunk.choices.is_empty() && (chunk.usage.is_some() || chunk.raw.is_none()) {
+        if chunk.choices.is_empty() && !chunk.asked && (chunk.usage.is_some() || chunk.raw.is_none()) {
             return None;
         }
         match &chunk.raw {

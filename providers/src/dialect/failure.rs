@@ -150,6 +150,19 @@ const FILTER: &[&str] = &[
     "invalid_prompt",
     "usage polic",
 ];
+/// A parameter that the vendor does not know, whatever its name is.
+const UNKNOWN: &[&str] = &[
+    "unknown_parameter",
+    "unknown parameter",
+    "unrecognized request argument",
+    "unrecognized parameter",
+    "unsupported_parameter",
+    "unsupported parameter",
+    "extra_forbidden",
+    "extra inputs are not permitted",
+    "is unsupported",
+    "unknown name",
+];
 const QUOTA: &[&str] = &[
     "insufficient_quota",
     "insufficient_balance",
@@ -195,7 +208,7 @@ fn by_words(status: Option<u16>, facts: &Facts) -> Option<ErrorKind> {
     if client && says(CONTEXT) {
         return Some(ErrorKind::ContextOverflow);
     }
-    if client && says(FILTER) {
+    if client && says(FILTER) && !says(UNKNOWN) {
         return Some(ErrorKind::ContentFiltered);
     }
     if client && (named(AUTH) || (status == Some(400) && says(AUTH))) {

@@ -68,6 +68,8 @@ pub(crate) struct Context {
     id: String,
     /// The answer comes as the arguments of a tool that we added ([`anthropic_messages`]).
     answer_tool: bool,
+    /// What was asked.
+    request: Arc<types::ChatRequest>,
     /// What no error repeats.
     secrets: Arc<Secrets>,
 }
@@ -77,6 +79,7 @@ impl Context {
         Context {
             model: Arc::clone(&call.model),
             id: call.id.clone(),
+            request: Arc::clone(&call.request),
             answer_tool: call.provider.dialect == Dialect::AnthropicMessages
                 && anthropic_messages::uses_answer_tool(call),
             secrets: Arc::default(),
@@ -86,6 +89,11 @@ impl Context {
     /// With what no error repeats: the keys of the provider.
     pub(crate) fn keeping(self, secrets: Arc<Secrets>) -> Self {
         Context { secrets, ..self }
+    }
+
+    /// Whether the request has a member of that name, so that its client knows what an answer says under it.
+    fn asked_for(&self, member: &str) -> bool {
+        self.request.raw(member).is_some_and(|raw| raw != "null")
     }
 
     pub(crate) fn error(&self, kind: ErrorKind, detail: impl Into<String>) -> Error {

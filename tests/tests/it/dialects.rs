@@ -309,3 +309,49 @@ async fn a_request_without_a_word_is_refused_where_the_vendor_would() {
         assert_eq!(vendor.count(), 0, "{dialect:?}");
     }
 }
+
+/// What a vendor adds to an answer because the request asked for it reaches the client, however the answer was made.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_request_asks_for_beside_the_answer_is_given() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
+        let object = |more: Value| {
+            let mut object = json!({"id": "c1", "created": 7, "model": "one", "object": "chat.completion.chunk"});
+            object.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            format!("data: {object}\n\n")
+        };
+        let moderation = json!({"output": [{"flagged": false}]});
+        if !seen.streams() {
+            let whole = json!({"id": "c1", "created": 7, "model": "one", "usage": tokens(), "moderation": moderation,
+                "choices": [{"index": 0, "message": {"role": "assistant", "content": "{\"a\":1}"}, "finish_reason": "stop"}]});
+            return http("application/json", &whole.to_string());
+        }
+        let delta = json!({"role": "assistant", "content": "{\"a\":1}"});
+        let events = [
+            object(json!({"choices": [], "prompt_filter_results": []})),
+            object(json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]})),
+            object(json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})),
+            object(json!({"choices": [], "moderation": moderation})),
+            object(json!({"choices": [], "usage": tokens()})),
+            "data: [DONE]\n\n".to_owned(),
+        ];
+        http("text/event-stream", &events.concat())
+    })
+    .await;
+    let house = start(&vendor).await;
+    let schema = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}});
+    for body in [
+        ask(json!({"moderation": {"type": "full"}})),
+        ask(json!({"moderation": {"type": "full"}, "response_format": schema})),
+    ] {
+        let answer = house.client().chat(&body).await;
+        assert_eq!(answer.json()["moderation"]["output"][0]["flagged"], false, "{}", answer.text());
+        let (events, end) = house.client().stream(&body).await.collect().await;
+        assert_eq!(end, End::Done, "{events:?}");
+        let told = events.iter().filter(|e| !e["moderation"].is_null()).count();
+        assert!(told > 0, "{events:?}");
+        assert!(events.iter().all(|e| e["prompt_filter_results"].is_null()), "{events:?}");
+    }
+    // Who does not ask for it gets no event without choices.
+    let (events, _) = house.client().stream(&ask(json!({}))).await.collect().await;
+    assert!(events.iter().all(|e| !e["choices"][0].is_null()), "{events:?}");
+}

@@ -21,6 +21,8 @@ pub struct Chunk {
     pub usage: Option<Usage>,
     /// As of [`Completion::extra`], where the event carries any.
     pub extra: Option<Arc<Map<String, Value>>>,
+    /// [`Chunk::extra`] has what the request asked for by name: the event goes out though it has no choices.
+    pub asked: bool,
     /// The event's JSON in chat-completions form as it came, when the dialect is ours.
     pub raw: Option<Bytes>,
 }
@@ -123,6 +125,8 @@ pub struct Accumulator {
 
 /// More choices or tool calls than this in one answer are ignored: the vendor is broken or hostile.
 const MAX_PARALLEL: usize = 256;
+/// And more further members than this.
+const MAX_EXTRA: usize = 64;
 
 impl Accumulator {
     /// Takes one chunk in.
@@ -138,7 +142,10 @@ impl Accumulator {
             c.created = chunk.created;
         }
         for (key, value) in chunk.extra.iter().flat_map(|extra| extra.iter()) {
-            c.extra.get_or_insert_default().entry(key).or_insert_with(|| value.clone());
+            let extra = c.extra.get_or_insert_default();
+            if extra.len() < MAX_EXTRA {
+                extra.entry(key).or_insert_with(|| value.clone());
+            }
         }
         if let Some(u) = chunk.usage {
             c.usage = u;

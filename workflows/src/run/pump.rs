@@ -374,7 +374,16 @@ fn join(first: &mut Chunk, next: Chunk) -> Option<Chunk> {
     // As the vendor wrote it, it was two.
     first.raw = None;
     first.usage = next.usage.or(first.usage);
-    first.extra = first.extra.take().or(next.extra);
+    first.asked |= next.asked;
+    match (&mut first.extra, next.extra) {
+        (Some(all), Some(more)) => {
+            let all = Arc::make_mut(all);
+            more.iter().for_each(|(name, value)| {
+                all.entry(name).or_insert_with(|| value.clone());
+            });
+        }
+        (all, more) => *all = all.take().or(more),
+    }
     for d in next.choices {
         let Some(mine) = first.choices.iter_mut().find(|m| m.index == d.index) else {
             first.choices.push(d);

@@ -78,6 +78,7 @@ impl Alike {
                 choices: vec![delta],
                 usage: None,
                 extra: chunk.extra.clone(),
+                asked: false,
                 raw: None,
             },
         })

@@ -4,6 +4,7 @@ use super::super::ids::Given;
 use super::super::{Context, compact, failure, finish};
 use crate::lenient;
 use bytes::Bytes;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -29,11 +30,49 @@ pub(super) struct Answer<'a> {
     #[serde(default, deserialize_with = "lenient::apart")]
     x_groq: Option<XGroq>,
     #[serde(borrow, default)]
-    service_tier: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    system_fingerprint: Option<&'a RawValue>,
-    #[serde(borrow, default)]
     pub(super) error: Option<&'a RawValue>,
+}
+
+/// Members of an answer, or of an event of it, that are read or written here, and padding.
+const OURS: [&str; 10] =
+    ["choices", "created", "error", "id", "model", "object", "obfuscation", "turnout", "usage", "x_groq"];
+/// More other members than this of one answer are left out: the vendor is broken or hostile.
+const MAX_EXTRA: usize = 64;
+
+/// What an answer, or an event of it, says beside what every one does: vendors add members, and clients ask for some.
+pub(super) fn extra(json: &[u8]) -> Map<String, Value> {
+    serde_json::from_slice::<Extra>(json).map_or_else(|_| Map::new(), |extra| extra.0)
+}
+
+/// Read apart, without looking into the choices.
+struct Extra(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Extra {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Extra;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Extra, A::Error> {
+                let mut extra = Map::new();
+                while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
+                    if OURS.contains(&&*name) || extra.len() >= MAX_EXTRA {
+                        map.next_value::<IgnoredAny>()?;
+                    } else if let Some(value) = kept(Some(map.next_value()?)) {
+                        extra.insert(name.into_owned(), value);
+                    }
+                }
+                Ok(Extra(extra))
+            }
+        }
+        d.deserialize_map(Members)
+    }
 }
 
 /// A value that goes out as it came; `null` and an empty list say nothing.
@@ -318,12 +357,6 @@ impl Answer<'_> {
         self.usage.as_ref().map(|told| &told.usage).or_else(groq).map(UsageIn::convert)
     }
 
-    /// What goes out of it beside the choices.
-    pub(super) fn extra(&self) -> Map<String, Value> {
-        let all = [("service_tier", self.service_tier), ("system_fingerprint", self.system_fingerprint)];
-        all.into_iter().filter_map(|(name, raw)| Some((name.to_owned(), kept(raw)?))).collect()
-    }
-
     /// The failure that an answer with status 200 tells of.
     pub(super) fn failure(&self, context: &Context, otherwise: ErrorKind) -> Option<Error> {
         let told = self.error.map(RawValue::get).filter(|e| !matches!(*e, "{}" | "\"\"" | "false" | "[]"));
@@ -366,7 +399,7 @@ fn read(context: &Context, body: &Bytes, answer: Answer<'_>) -> Result<Completio
     }
     let usage = answer.usage().unwrap_or_default();
     let counted = answer.usage.as_ref().and_then(Told::mended);
-    let extra = answer.extra();
+    let extra = extra(body);
     let choices = answer.choices.unwrap_or_default();
     if choices.is_empty() {
         return Err(context.error(ErrorKind::Malformed, "the answer has no choices"));

@@ -3,7 +3,7 @@
 use super::super::ids::Given;
 use super::super::{Bad, Context, failure};
 use super::alike::{self, Last};
-use super::decode::{Answer, CallIn, ChoiceIn, kept};
+use super::decode::{Answer, CallIn, ChoiceIn, extra, kept};
 use crate::lenient;
 use crate::sse::Event;
 use std::borrow::Cow;
@@ -88,11 +88,12 @@ impl Stream {
             return Err(Bad::Answer(e));
         }
         let usage = answer.usage();
-        let extra = answer.extra();
+        let extra = extra(&event.data);
         // Without a list of choices clients cannot read it.
         let mut mended = answer.choices.is_none();
         let given = answer.choices.unwrap_or_default();
-        if given.is_empty() && usage.is_none() {
+        let asked = given.is_empty() && extra.keys().any(|name| context.asked_for(name));
+        if given.is_empty() && usage.is_none() && !asked {
             return match is_error(&event.data) {
                 true => Err(Bad::Answer(failure::of_event(context, &event.data, ErrorKind::StreamLost))),
                 false => Ok(None),
@@ -114,6 +115,7 @@ impl Stream {
             choices,
             usage,
             extra: (!extra.is_empty()).then(|| Arc::new(extra)),
+            asked,
             raw: (!mended && one_line).then(|| event.data.clone()),
         };
         self.last.keep(&event.data, &chunk, start);
