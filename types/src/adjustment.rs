@@ -80,6 +80,9 @@ const GEMINI: &[&str] = &[
     "top_p",
 ];
 
+/// Dialects in which a tool cannot be said to be strict.
+const STRICT: [Dialect; 2] = [Dialect::AnthropicMessages, Dialect::Gemini];
+
 /// Parameters of whose values none is private, so that words may stand in the record.
 const WORDS: &[&str] = &["modalities", "reasoning_effort", "service_tier", "tool_choice", "verbosity"];
 
@@ -108,7 +111,9 @@ pub fn unsaid(request: &ChatRequest, provider: &Provider) -> Vec<Adjustment> {
             Adjustment::dropped(shown(name), value.filter(|v| is_plain(name, v)).unwrap_or_default())
         })
     });
-    told.take(MAX).collect()
+    let loose = STRICT.contains(&provider.dialect) && request.tools.iter().any(|t| t.strict == Some(true));
+    let strict = loose.then(|| Adjustment::dropped("tools.strict", true));
+    told.chain(strict).take(MAX).collect()
 }
 
 /// The same of what a workflow asks for in the place of the request. What the request asks for as well is told as
@@ -210,6 +215,16 @@ mod tests {
             all,
             json!([{"name": "logit_bias"}, {"name": "user"}, {"name": "novel"}, {"name": "metadata"}]),
         );
+    }
+
+    #[test]
+    fn tools_that_are_not_held_to_their_form_are_named() {
+        let tools = |strict: Value| json!({"tools": [{"type": "function", "function": {"name": "f", "strict": strict}}]});
+        for dialect in STRICT {
+            check(dialect, &[], tools(json!(true)), json!([{"name": "tools.strict", "from": true}]));
+            check(dialect, &[], tools(json!(false)), json!([]));
+        }
+        check(Dialect::OpenaiChat, &[], tools(json!(true)), json!([]));
     }
 
     #[test]

@@ -569,6 +569,7 @@ impl Needs {
     fn lacking(&self, m: &Model, p: &Provider) -> Option<&'static str> {
         let a = m.abilities;
         let openai = matches!(p.dialect, Dialect::OpenaiChat | Dialect::Simulated);
+        let single = matches!(p.dialect, Dialect::AnthropicMessages | Dialect::Recorded);
         [
             (self.tools && !a.tools, TOOLS),
             (self.tool_types && !openai, TOOL_TYPES),
@@ -577,8 +578,7 @@ impl Needs {
             // What else than text a model gives is not told; those that speak hear as well.
             (self.modalities && !(openai && a.audio), MODALITIES),
             (self.logprobs && !a.logprobs, LOGPROBS),
-            // The other dialects have no `n`.
-            (self.many && !openai, MANY),
+            (self.many && single, MANY),
         ]
         .into_iter()
         .find_map(|(lacks, reason)| lacks.then_some(reason))
@@ -618,9 +618,31 @@ pub(crate) fn unavailable(matrix: &Matrix, availability: &[Availability]) -> Arc
 
 #[cfg(test)]
 mod tests {
-    use super::{hears, may_sound};
+    use super::{MANY, Needs, hears, may_sound};
     use serde_json::{Value, json};
     use types::ChatRequest;
+    use types::matrix::{Dialect, Model, Provider};
+
+    #[test]
+    fn several_answers_are_asked_of_dialects_that_have_words_for_them() {
+        let needs = Needs {
+            tools: false,
+            tool_types: false,
+            vision: false,
+            audio: false,
+            modalities: false,
+            logprobs: false,
+            many: true,
+        };
+        let check = |dialect: Dialect, want: Option<&str>| {
+            let model = Model::new("p/m", 0, (1_000, 100));
+            assert_eq!(needs.lacking(&model, &Provider::new("p", dialect)), want, "{dialect:?}");
+        };
+        check(Dialect::OpenaiChat, None);
+        check(Dialect::Gemini, None);
+        check(Dialect::Simulated, None);
+        check(Dialect::AnthropicMessages, Some(MANY));
+    }
 
     /// Whether a model must hear it, and whether its vendor may bill it.
     #[track_caller]
