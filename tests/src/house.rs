@@ -169,9 +169,15 @@ impl Plan {
 
     /// The last provider, which must have that name, needs a key from this variable.
     #[must_use]
-    pub fn with_key(mut self, provider: &str, variable: &str) -> Self {
+    pub fn with_key(self, provider: &str, variable: &str) -> Self {
+        self.with_line(provider, &format!("api_key_env: {variable}"))
+    }
+
+    /// The last provider, which must have that name, has one more line.
+    #[must_use]
+    pub fn with_line(mut self, provider: &str, line: &str) -> Self {
         assert!(self.providers.contains(&format!("  {provider}:\n")));
-        self.providers.push_str(&format!("    api_key_env: {variable}\n"));
+        self.providers.push_str(&format!("    {line}\n"));
         self
     }
 

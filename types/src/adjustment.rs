@@ -4,7 +4,7 @@
 //! and for the record, and is held against what they write by a test in `providers`.
 
 use crate::chat::ChatRequest;
-use crate::matrix::{Dialect, Provider};
+use crate::matrix::{Dialect, Provider, THOUGHTS};
 use crate::provider::Edits;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -113,7 +113,34 @@ pub fn unsaid(request: &ChatRequest, provider: &Provider) -> Vec<Adjustment> {
     });
     let loose = STRICT.contains(&provider.dialect) && request.tools.iter().any(|t| t.strict == Some(true));
     let strict = loose.then(|| Adjustment::dropped("tools.strict", true));
-    told.chain(strict).take(MAX).collect()
+    let members =
+        unsaid_members(request, provider).into_iter().map(|name| Adjustment::dropped(name, Value::Null));
+    told.chain(strict).chain(members).take(MAX).collect()
+}
+
+/// Members of messages that a vendor is not told, each by its name behind `messages.`, once. Thoughts are not among
+/// them: other models' are nobody else's.
+fn unsaid_members(request: &ChatRequest, provider: &Provider) -> Vec<String> {
+    let quirks = &provider.quirks;
+    let mut lost: Vec<String> = Vec::new();
+    if provider.dialect != Dialect::OpenaiChat || quirks.message_members.is_empty() {
+        return lost;
+    }
+    for message in &request.messages {
+        let extra =
+            message.extra.iter().filter(|(_, value)| !is_usual("", value)).map(|(name, _)| name.as_str());
+        let read = [("name", message.name.is_some()), ("refusal", message.refusal.is_some())];
+        let read = read.into_iter().filter(|(_, given)| *given).map(|(name, _)| name);
+        for name in
+            extra.chain(read).filter(|name| !THOUGHTS.contains(name) && !quirks.takes_in_messages(name))
+        {
+            let told = format!("messages.{}", shown(name));
+            if lost.len() < MAX && !lost.contains(&told) {
+                lost.push(told);
+            }
+        }
+    }
+    lost
 }
 
 /// The same of what a workflow asks for in the place of the request. What the request asks for as well is told as
@@ -215,6 +242,26 @@ mod tests {
             all,
             json!([{"name": "logit_bias"}, {"name": "user"}, {"name": "novel"}, {"name": "metadata"}]),
         );
+    }
+
+    #[test]
+    fn members_of_messages_that_a_vendor_refuses_are_named() {
+        let body = json!({"model": "m", "messages": [
+            {"role": "user", "content": "x", "name": "ann"},
+            {"role": "assistant", "content": "y", "refusal": null, "annotations": [], "audio": {"id": "a"},
+             "reasoning": "hm", "novel\n": 1},
+            {"role": "user", "content": "z", "name": "bob"},
+        ]});
+        let request = ChatRequest::from_value(&body).unwrap();
+        let mut provider = Provider::new("p", Dialect::OpenaiChat);
+        let mut named = || {
+            let told =
+                unsaid(&request, &provider).into_iter().map(|a| a.name.into_owned()).collect::<Vec<_>>();
+            provider.quirks.message_members = vec!["tool_calls".to_owned(), "tool_call_id".to_owned()];
+            told
+        };
+        assert!(named().is_empty());
+        assert_eq!(named(), ["messages.name", "messages.audio", "messages.(another)"]);
     }
 
     #[test]

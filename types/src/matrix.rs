@@ -7,7 +7,7 @@ mod provider;
 
 pub use describe::model_type;
 pub use model::{Abilities, Availability, FreeTier, Model, Price, Prior, Simulate};
-pub use provider::{DataPolicy, Dialect, Provider, Quirks, Tier, Timeouts, ToolCallIds};
+pub use provider::{DataPolicy, Dialect, Provider, Quirks, THOUGHTS, Tier, Timeouts, ToolCallIds};
 
 use names::Names;
 use serde::Serialize;

@@ -76,6 +76,7 @@ fn call_of(case: &Path, dialect: Dialect) -> Call {
         drop: q.get("drop").map(texts).unwrap_or_default(),
         developer_as_system: flag("developer_as_system", false),
         reasoning_history: flag("reasoning_history", false),
+        message_members: q.get("message_members").map(texts).unwrap_or_default(),
         prefill_echoed: false,
         tool_call_ids: q
             .get("tool_call_ids")

@@ -258,6 +258,8 @@ fn quirks(node: &Node, field: &str, r: &mut Reader<'_>) -> Quirks {
     }
     let ids = f.take("tool_call_ids").and_then(|n| r.one_of(n, &f.at("tool_call_ids"), ToolCallIds::NAMES));
     q.tool_call_ids = ids.and_then(ToolCallIds::parse).unwrap_or_default();
+    let members = f.take("message_members");
+    q.message_members = members.and_then(|n| r.strings(n, &f.at("message_members"))).unwrap_or_default();
     q.drop = f.take("drop").and_then(|n| r.strings(n, &f.at("drop"))).unwrap_or_default();
     f.finish(r);
     q

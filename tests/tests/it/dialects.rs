@@ -310,6 +310,41 @@ async fn a_request_without_a_word_is_refused_where_the_vendor_would() {
     }
 }
 
+/// What a client sends back of an answer is what the SDKs make of it: all members that stood in it, also those that the
+/// next vendor would refuse.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_may_be_sent_back_to_a_vendor_that_knows_fewer_members() {
+    let strict = Vendor::scripted(Dialect::OpenAi, |seen| {
+        let known = ["role", "content", "tool_calls", "tool_call_id"];
+        let messages = seen.body["messages"].as_array().unwrap();
+        let strange = messages
+            .iter()
+            .flat_map(|m| m.as_object().unwrap())
+            .any(|(k, v)| !known.contains(&k.as_str()) || v.is_null());
+        if strange { Reply::error(422) } else { Reply::text("understood") }
+    })
+    .await;
+    let quirk = "quirks: { message_members: [tool_calls, tool_call_id] }";
+    let house = Plan::new()
+        .vendor("strict", &strict)
+        .with_line("strict", quirk)
+        .model(&Model::new("strict/one"))
+        .rules(crate::NO_CHANCE)
+        .start()
+        .await;
+    let body = json!({"model": "strict/one", "messages": [
+        {"role": "user", "name": "ann", "content": "hi"},
+        {"role": "assistant", "content": "Hi.", "refusal": null, "annotations": [], "audio": null,
+         "citations": ["https://example.com"]},
+        {"role": "user", "content": "go on"},
+    ]});
+    let answer = house.client().chat(&body).await;
+    assert_eq!((answer.status, answer.content()), (200, "understood".to_owned()), "{}", answer.text());
+    let record = house.decision(&answer.request_id()).await;
+    let adjusted = &record["run"]["steps"][0]["calls"][0]["adjusted"];
+    assert_eq!(*adjusted, json!([{"name": "messages.name"}, {"name": "messages.citations"}]), "{record}");
+}
+
 /// What a vendor adds to an answer because the request asked for it reaches the client, however the answer was made.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_request_asks_for_beside_the_answer_is_given() {

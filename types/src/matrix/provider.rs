@@ -83,8 +83,26 @@ pub struct Quirks {
     /// Thoughts of earlier answers that the client sends back (`reasoning`, `reasoning_content`, `reasoning_details`,
     /// `thinking_blocks` of messages) go on to the vendor. Default false: most refuse members that they do not know.
     pub reasoning_history: bool,
+    /// Members of messages that the vendor takes beside `role` and `content`; empty (the default) = all. What clients send
+    /// back of answers has more of them than some vendors know.
+    pub message_members: Vec<String>,
     /// Identifiers of tool calls that the vendor takes in histories. Default [`ToolCallIds::Any`].
     pub tool_call_ids: ToolCallIds,
+}
+
+/// Members of a message with the thoughts of an earlier answer.
+pub const THOUGHTS: [&str; 4] = ["reasoning", "reasoning_content", "reasoning_details", "thinking_blocks"];
+
+impl Quirks {
+    /// Whether the vendor takes a member of messages of that name.
+    #[must_use]
+    pub fn takes_in_messages(&self, member: &str) -> bool {
+        match member {
+            "role" | "content" => true,
+            thoughts if THOUGHTS.contains(&thoughts) => self.reasoning_history,
+            other => self.message_members.is_empty() || self.message_members.iter().any(|m| m == other),
+        }
+    }
 }
 
 /// Identifiers of tool calls that a vendor of chat completions takes.
@@ -123,6 +141,7 @@ impl Default for Quirks {
             developer_as_system: false,
             prefill_echoed: false,
             reasoning_history: false,
+            message_members: Vec::new(),
             tool_call_ids: ToolCallIds::Any,
         }
     }

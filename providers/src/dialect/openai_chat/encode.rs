@@ -6,7 +6,8 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
-use types::chat::{ChatRequest, Message, ResponseFormat, Role, ToolChoice};
+use types::chat::{ChatRequest, Content, Message, ResponseFormat, Role, ToolChoice};
+use types::matrix::Quirks;
 use types::provider::{Call, Error};
 
 /// A new value of a member.
@@ -284,38 +285,44 @@ fn after_comma(body: &[u8], at: usize) -> usize {
     }
 }
 
-/// Members of a message with the thoughts of an earlier answer.
-const THOUGHTS: [&str; 4] = ["reasoning", "reasoning_content", "reasoning_details", "thinking_blocks"];
-
-/// What a vendor knows by another name, a role, and what it would refuse: identifiers, and thoughts of other models.
+/// What a vendor knows by another name, a role, and what it would refuse: identifiers, thoughts of other models, and
+/// members of messages that it does not know.
 struct House<'a> {
-    as_system: bool,
-    thoughts: bool,
+    quirks: &'a Quirks,
     ids: Ids<'a>,
 }
 
 impl<'a> House<'a> {
     fn of(call: &'a Call) -> Self {
-        let quirks = &call.provider.quirks;
-        House {
-            as_system: quirks.developer_as_system,
-            thoughts: quirks.reasoning_history,
-            ids: Ids::of(call),
-        }
+        House { quirks: &call.provider.quirks, ids: Ids::of(call) }
+    }
+
+    fn takes(&self, member: &str) -> bool {
+        self.quirks.takes_in_messages(member)
     }
 
     fn concerns(&self, message: &Message) -> bool {
-        self.as_system && message.role == Role::Developer
-            || !self.thoughts && THOUGHTS.iter().any(|t| message.extra.contains_key(*t))
+        let known = !self.quirks.message_members.is_empty();
+        // A member that is `null` is read as none: whether an answer that comes back has one is for its text to say.
+        let sent_back =
+            message.role == Role::Assistant || message.name.is_some() || message.refusal.is_some();
+        self.quirks.developer_as_system && message.role == Role::Developer
+            || known && sent_back
+            || message.extra.keys().any(|name| !self.takes(name))
             || self.ids.concern(message)
     }
 
     fn message(&self, message: &mut Message) {
-        if self.as_system && message.role == Role::Developer {
+        if self.quirks.developer_as_system && message.role == Role::Developer {
             message.role = Role::System;
         }
-        if !self.thoughts {
-            message.extra.retain(|name, _| !THOUGHTS.contains(&name.as_str()));
+        message.extra.retain(|name, _| self.takes(name));
+        message.name = message.name.take().filter(|_| self.takes("name"));
+        if !self.takes("refusal")
+            && let Some(refusal) = message.refusal.take()
+            && message.content == Content::None
+        {
+            message.content = Content::Text(refusal);
         }
         let ids = message.tool_calls.iter_mut().map(|c| &mut c.id).chain(&mut message.tool_call_id);
         for id in ids {
@@ -336,12 +343,7 @@ impl<'a> House<'a> {
     }
 
     fn change(&self, message: &mut Value) -> bool {
-        let mut changed = false;
-        if let Some(members) = message.as_object_mut().filter(|_| !self.thoughts) {
-            let before = members.len();
-            members.retain(|name, _| !THOUGHTS.contains(&name.as_str()));
-            changed = members.len() < before;
-        }
+        let mut changed = message.as_object_mut().is_some_and(|members| self.leave_out(members));
         let mut set = |place: Option<&mut Value>, new: &dyn Fn(&str) -> Option<String>| {
             if let Some(place) = place
                 && let Some(new) = place.as_str().and_then(new)
@@ -352,12 +354,28 @@ impl<'a> House<'a> {
         };
         let id = |id: &str| Some(self.ids.get(id)).filter(|new| *new != id).map(str::to_owned);
         set(message.get_mut("role"), &|role| {
-            (self.as_system && role == "developer").then(|| "system".to_owned())
+            (self.quirks.developer_as_system && role == "developer").then(|| "system".to_owned())
         });
         set(message.get_mut("tool_call_id"), &id);
         let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
         calls.into_iter().flatten().for_each(|call| set(call.get_mut("id"), &id));
         changed
+    }
+
+    /// What the vendor does not take, and what says nothing where it does not take all; tells whether there was any.
+    fn leave_out(&self, members: &mut Map<String, Value>) -> bool {
+        let before = members.len();
+        let known = !self.quirks.message_members.is_empty();
+        // A refusal is all that such an answer says.
+        let refusal = members.get("refusal").filter(|r| r.is_string() && !self.takes("refusal")).cloned();
+        members.retain(|name, value| self.takes(name) && !(known && value.is_null() && name != "content"));
+        if members.len() == before {
+            return false;
+        }
+        if let Some(refusal) = refusal.filter(|_| members.get("content").is_none_or(Value::is_null)) {
+            members.insert("content".to_owned(), refusal);
+        }
+        true
     }
 }
 
