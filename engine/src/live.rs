@@ -243,6 +243,7 @@ fn deltas(choice: &Choice) -> Vec<Delta> {
             name: Some(t.name.clone()),
             arguments: t.arguments.clone(),
             custom: t.custom,
+            extra_content: t.extra_content.clone(),
         }],
         ..Delta::default()
     });

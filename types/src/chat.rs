@@ -280,6 +280,10 @@ pub struct ToolCall {
     /// It calls a tool of the type `custom`: the arguments are its `input`, a text of any form.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub custom: bool,
+    /// What the vendor wants back with the call in the next turn, as an object: Google's signature of the thoughts before
+    /// it, under `google.thought_signature`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra_content: Option<Value>,
 }
 
 /// A tool that is offered.
@@ -522,6 +526,8 @@ impl Serialize for WireCalls<'_> {
             function: Option<Function<'a>>,
             #[serde(skip_serializing_if = "Option::is_none")]
             custom: Option<Custom<'a>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            extra_content: Option<&'a Value>,
         }
         #[derive(Serialize)]
         struct Function<'a> {
@@ -538,6 +544,7 @@ impl Serialize for WireCalls<'_> {
             r#type: if c.custom { "custom" } else { "function" },
             function: (!c.custom).then_some(Function { name: &c.name, arguments: &c.arguments }),
             custom: c.custom.then_some(Custom { name: &c.name, input: &c.arguments }),
+            extra_content: c.extra_content.as_ref(),
         }))
     }
 }

@@ -197,6 +197,7 @@ mod tests {
                 name: "f".into(),
                 arguments: "{".into(),
                 custom: true,
+                extra_content: Some(serde_json::json!({"google": {"thought_signature": "s"}})),
             }],
             finish_reason: Some(FinishReason::Other("odd".into())),
             ..Choice::default()

@@ -161,7 +161,7 @@ mod tests {
                 id: "1".into(),
                 name: name.into(),
                 arguments: arguments.into(),
-                custom: false,
+                ..ToolCall::default()
             });
             assert_eq!(codes("contract", &Value::Null, &request(extra), &c), want, "{name} {arguments}");
         };

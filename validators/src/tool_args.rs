@@ -219,6 +219,7 @@ mod tests {
                 name: (*n).into(),
                 arguments: (*a).into(),
                 custom: a.starts_with('#'),
+                ..ToolCall::default()
             })
             .collect();
         assert_eq!(codes("tool_args", &Value::Null, &request(body), &c), want, "{calls:?}");

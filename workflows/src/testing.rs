@@ -467,7 +467,7 @@ impl World for Script {
                             id: format!("c{i}"),
                             name: (*name).to_owned(),
                             arguments: (*arguments).to_owned(),
-                            custom: false,
+                            ..ToolCall::default()
                         })
                         .collect();
                     Ok(Generated::whole(answer, Arc::new(model("a", 1))))

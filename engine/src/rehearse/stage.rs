@@ -219,7 +219,7 @@ impl Stage {
                     id: format!("call_{i}"),
                     name: name.clone(),
                     arguments: arguments.clone(),
-                    custom: false,
+                    ..ToolCall::default()
                 };
                 choice.tool_calls = calls.iter().enumerate().map(tool).collect();
                 choice.finish_reason = Some(FinishReason::ToolCalls);

@@ -164,5 +164,8 @@ fn tool_call(t: &ToolCallDelta) -> Value {
     }
     function.insert(text.to_owned(), Value::String(t.arguments.clone()));
     m.insert(kind.to_owned(), Value::Object(function));
+    if let Some(extra) = &t.extra_content {
+        m.insert("extra_content".to_owned(), extra.clone());
+    }
     Value::Object(m)
 }

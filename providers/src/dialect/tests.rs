@@ -166,7 +166,7 @@ fn delta_json(d: &types::completion::Delta) -> Value {
     }
     for t in &d.tool_calls {
         let mut call = json!({"index": t.index, "id": t.id, "name": t.name, "arguments": t.arguments});
-        put(&mut call, [("custom", &t.custom.then_some(json!(true)))]);
+        put(&mut call, [("custom", &t.custom.then_some(json!(true))), ("extra_content", &t.extra_content)]);
         o.entry("tool_calls").or_insert(json!([])).as_array_mut().unwrap().push(call);
     }
     if let Some(f) = &d.finish_reason {

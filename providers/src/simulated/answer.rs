@@ -138,7 +138,7 @@ fn tool_call(call: &Call, place: usize, turn: Turn, words: &[String], draw: &mut
         id: format!("call_{:016x}", draw.bits()),
         name: tool.name.clone(),
         arguments: json_text(&value, turn, draw),
-        custom: false,
+        ..ToolCall::default()
     })
 }
 

@@ -115,6 +115,8 @@ pub struct ToolCallDelta {
     pub arguments: String,
     /// As of [`ToolCall::custom`], in every piece.
     pub custom: bool,
+    /// As of [`ToolCall::extra_content`], in one piece.
+    pub extra_content: Option<Value>,
 }
 
 /// Folds chunks into a completion. A plain state machine.
@@ -206,6 +208,9 @@ fn fold(choice: &mut Choice, d: &Delta) {
             }
             call.arguments.push_str(&t.arguments);
             call.custom |= t.custom;
+            if t.extra_content.is_some() {
+                call.extra_content.clone_from(&t.extra_content);
+            }
         }
     }
     if d.finish_reason.is_some() {
@@ -236,7 +241,7 @@ mod tests {
                     id: id.map(Into::into),
                     name: id.map(|_| "f".into()),
                     arguments: args.into(),
-                    custom: false,
+                    ..ToolCallDelta::default()
                 }],
                 ..Delta::default()
             }],

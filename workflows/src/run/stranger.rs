@@ -38,7 +38,7 @@ mod tests {
             id: None,
             name: name.map(Into::into),
             arguments: "{}".into(),
-            custom: false,
+            ..ToolCallDelta::default()
         };
         let chunk = |name| {
             let deltas = vec![Delta { tool_calls: vec![delta(name)], ..Delta::default() }];

@@ -138,7 +138,7 @@ fn read(context: &Context, message: MessageIn<'_>) -> Result<Completion, Error> 
                     id: ids.own(block.id.as_deref(), || context.tool_call_id(&id, 0, n)),
                     name: block.name.map(Cow::into_owned).unwrap_or_default(),
                     arguments,
-                    custom: false,
+                    ..ToolCall::default()
                 });
             }
             // The vendor's own tools and whatever comes later have no place in our form.

@@ -5,6 +5,7 @@ use super::super::{Bad, Context, compact, failure};
 use crate::lenient;
 use crate::sse::Event;
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -54,6 +55,8 @@ struct Part<'a> {
     thought: Option<bool>,
     #[serde(borrow, default)]
     function_call: Option<FunctionCall<'a>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    thought_signature: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -242,7 +245,9 @@ impl Stream {
         let mut delta = Delta { index, role: known.is_none(), ..Delta::default() };
         for part in candidate.content.parts {
             if let Some(call) = part.function_call {
-                delta.tool_calls.push(state.call(context, &self.id, call).ok_or_else(too_many)?);
+                delta.tool_calls.push(
+                    state.call(context, &self.id, (call, part.thought_signature)).ok_or_else(too_many)?,
+                );
             }
             if let Some(text) = part.text {
                 let place = if part.thought == Some(true) { &mut delta.reasoning } else { &mut delta.text };
@@ -258,7 +263,14 @@ impl Stream {
 }
 
 impl CandidateState {
-    fn call(&mut self, context: &Context, answer: &str, call: FunctionCall<'_>) -> Option<ToolCallDelta> {
+    /// `signed`: the vendor's signature of the thoughts before the call, which the next turn has to bring back. Clients have
+    /// it where Google's own endpoint in this form puts it (ai.google.dev, "Thought signatures").
+    fn call(
+        &mut self,
+        context: &Context,
+        answer: &str,
+        (call, signed): (FunctionCall<'_>, Option<Cow<'_, str>>),
+    ) -> Option<ToolCallDelta> {
         let n = self.calls;
         let index = u32::try_from(n).ok().filter(|_| n < MAX_PARALLEL)?;
         self.calls = n.saturating_add(1);
@@ -268,7 +280,8 @@ impl CandidateState {
             id: Some(own),
             name: Some(call.name.map(Cow::into_owned).unwrap_or_default()),
             arguments: compact(call.args.map_or("{}", RawValue::get)),
-            custom: false,
+            extra_content: signed.map(|signature| json!({"google": {"thought_signature": signature}})),
+            ..ToolCallDelta::default()
         })
     }
 }

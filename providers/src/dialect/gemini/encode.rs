@@ -61,7 +61,7 @@ enum Part<'a> {
     Call {
         function_call: FunctionCall<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        thought_signature: Option<&'static str>,
+        thought_signature: Option<&'a str>,
     },
     #[serde(rename_all = "camelCase")]
     Response {
@@ -291,8 +291,13 @@ fn calls<'a>(call: &Call, tool_calls: &'a [ToolCall]) -> impl Iterator<Item = Pa
     let sign = call.model.tags.iter().any(|t| t == SIGNATURES);
     tool_calls.iter().enumerate().map(move |(i, c)| Part::Call {
         function_call: FunctionCall { id: &c.id, name: &c.name, args: arguments(c) },
-        thought_signature: (sign && i == 0).then_some(NO_SIGNATURE),
+        thought_signature: signature(c).or((i == 0).then_some(NO_SIGNATURE)).filter(|_| sign),
     })
+}
+
+/// The signature that came with a call and that its client sent back.
+fn signature(call: &ToolCall) -> Option<&str> {
+    call.extra_content.as_ref()?.pointer("/google/thought_signature")?.as_str().filter(|s| !s.is_empty())
 }
 
 /// The result of a tool under the name of the tool that was called, and what it shows beside its text.

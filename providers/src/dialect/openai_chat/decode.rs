@@ -175,6 +175,8 @@ pub(super) struct CallIn<'a> {
     /// In the place of `function`, for tools of the type `custom`.
     #[serde(borrow, default)]
     custom: Option<CustomIn<'a>>,
+    #[serde(borrow, default)]
+    pub(super) extra_content: Option<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]
@@ -455,6 +457,7 @@ fn convert(
                 name: call.name().unwrap_or_default().to_owned(),
                 arguments,
                 custom: call.custom(),
+                extra_content: kept(call.extra_content),
             }
         })
         .collect();

@@ -309,6 +309,7 @@ impl<'a> House<'a> {
         self.quirks.developer_as_system && message.role == Role::Developer
             || known && sent_back
             || message.extra.keys().any(|name| !self.takes(name))
+            || !self.quirks.reasoning_history && message.tool_calls.iter().any(|c| c.extra_content.is_some())
             || self.ids.concern(message)
     }
 
@@ -323,6 +324,9 @@ impl<'a> House<'a> {
             && message.content == Content::None
         {
             message.content = Content::Text(refusal);
+        }
+        if !self.quirks.reasoning_history {
+            message.tool_calls.iter_mut().for_each(|c| c.extra_content = None);
         }
         let ids = message.tool_calls.iter_mut().map(|c| &mut c.id).chain(&mut message.tool_call_id);
         for id in ids {
@@ -344,6 +348,10 @@ impl<'a> House<'a> {
 
     fn change(&self, message: &mut Value) -> bool {
         let mut changed = message.as_object_mut().is_some_and(|members| self.leave_out(members));
+        let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten();
+        for call in calls.filter_map(Value::as_object_mut).filter(|_| !self.quirks.reasoning_history) {
+            changed |= call.remove("extra_content").is_some();
+        }
         let mut set = |place: Option<&mut Value>, new: &dyn Fn(&str) -> Option<String>| {
             if let Some(place) = place
                 && let Some(new) = place.as_str().and_then(new)

@@ -209,7 +209,14 @@ impl ChoiceState {
             || !as_text
             || first_id.as_deref() != call.id.as_deref()
             || first_name.as_deref() != call.name();
-        Some(ToolCallDelta { index, id: first_id, name: first_name, arguments, custom: call.custom() })
+        Some(ToolCallDelta {
+            index,
+            id: first_id,
+            name: first_name,
+            arguments,
+            custom: call.custom(),
+            extra_content: kept(call.extra_content),
+        })
     }
 
     /// Which call a piece belongs to; `None` = a new one.

@@ -143,6 +143,7 @@ pub(super) fn tool_calls(json: &str, pointer: &str, limits: &Limits) -> Result<V
                 name: text(part(name), name)?,
                 arguments: text(part(arguments), arguments)?,
                 custom,
+                extra_content: c.0.get("extra_content").filter(|v| v.is_object()).cloned(),
             })
         })
         .collect()

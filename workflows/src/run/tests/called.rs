@@ -28,7 +28,8 @@ fn call(index: u32, name: &str, arguments: &str) -> Vec<Chunk> {
     let piece = |first: bool, arguments: &str| {
         let name = first.then(|| name.to_owned());
         let id = first.then(|| format!("c{index}"));
-        let call = ToolCallDelta { index, id, name, arguments: arguments.to_owned(), custom: false };
+        let call =
+            ToolCallDelta { index, id, name, arguments: arguments.to_owned(), ..ToolCallDelta::default() };
         of(Delta { tool_calls: vec![call], ..Delta::default() })
     };
     vec![piece(true, one), piece(false, two)]
