@@ -451,6 +451,14 @@ impl Engine {
         models::reachable(&self.0, who)
     }
 
+    /// Ids of the models that somebody may mean who asks for that name, the surest first: as chat requests are read.
+    #[must_use]
+    pub fn meant(&self, name: &str) -> Vec<Arc<str>> {
+        let view = self.0.view.load();
+        let matrix = view.bundle.matrix();
+        matrix.meant(name).filter_map(|ix| Some(matrix.model(ix)?.id.clone())).collect()
+    }
+
     /// Whether a selector names a model of the configuration in force: an id, an alias, a bare name that one provider
     /// has, a pattern, `pool:<name>`.
     #[must_use]

@@ -36,19 +36,16 @@ pub(crate) async fn list(
     Json(json!({"object": "list", "data": entries(&app, &arrival.who)}))
 }
 
-/// One of them, by id or alias.
+/// One of them, by any name that a chat request may have for it; of several that it may mean, the surest.
 pub(crate) async fn one(
     State(app): Shared,
     Extension(arrival): Extension<Arrival>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Failure> {
     let entries = entries(&app, &arrival.who);
-    let has = |e: &&Value| {
-        let aliases = e.pointer("/turnout/aliases").and_then(Value::as_array);
-        e.get("id").and_then(Value::as_str) == Some(&id)
-            || aliases.is_some_and(|list| list.iter().any(|a| a.as_str() == Some(&id)))
-    };
-    if let Some(found) = entries.iter().find(has) {
+    let of = |id: &str| entries.iter().find(|e| e.get("id").and_then(Value::as_str) == Some(id));
+    let found = of(&id).or_else(|| app.engine.meant(&id).iter().find_map(|id| of(id)));
+    if let Some(found) = found {
         return Ok(Json(found.clone()));
     }
     let known: Vec<&str> = entries.iter().filter_map(|e| e.get("id").and_then(Value::as_str)).collect();

@@ -247,6 +247,11 @@ async fn models_are_listed() {
     assert!(
         list["data"].as_array().unwrap().iter().all(|m| m["object"] == "model" && m["owned_by"].is_string())
     );
+    // Whatever a chat request may name is found.
+    for path in ["/v1/models/one", "/v1/models/ONE", "/v1/models/Lab/One"] {
+        let one = house.client().get(path).await;
+        assert_eq!((one.status, one.json()["id"].as_str()), (200, Some("lab/one")), "{path}");
+    }
     let _ = house.client().get("/v1/models/lab/nothing").await.error(404);
 }
 
