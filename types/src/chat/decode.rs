@@ -292,14 +292,7 @@ fn read(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error> {
                 }
             }
             "models" => further = optional::<Value>(json, pointer, "a list of models")?,
-            _ if depth(json) > MAX_DEPTH => {
-                return Err(Error::new(
-                    "invalid_json",
-                    pointer(),
-                    format!("nested deeper than {MAX_DEPTH} levels"),
-                ));
-            }
-            _ => {}
+            _ => unread(json, pointer)?,
         }
     }
     if let Some(list) = further {
@@ -346,23 +339,47 @@ fn old_form(pointer: String) -> Error {
 /// Deepest nesting of a member that passes through unread; serde_json has the same limit for what is read.
 const MAX_DEPTH: usize = 128;
 
-/// Nesting of a valid JSON text.
-fn depth(json: &str) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
-    for b in json.bytes() {
+/// Refuses a valid JSON text that no reader of it can take in, whoever that is: one that nests too deep, and numbers
+/// that are beyond any double.
+fn unread(json: &str, pointer: impl Fn() -> String) -> Result<(), Error> {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    // Where a number began.
+    let mut number = None;
+    let refuse = |why: String| Err(Error::new("invalid_json", pointer(), why));
+    for (at, b) in json.bytes().chain([b',']).enumerate() {
+        match b {
+            b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-' if !in_string => {
+                number.get_or_insert(at);
+                continue;
+            }
+            _ => {}
+        }
+        if number.take().and_then(|from| json.get(from..at)).is_some_and(is_beyond) {
+            return refuse("no JSON that can be read: number out of range".to_owned());
+        }
         match b {
             _ if escaped => escaped = false,
             b'\\' if in_string => escaped = true,
             b'"' => in_string = !in_string,
             b'[' | b'{' if !in_string => {
                 depth = depth.saturating_add(1);
-                deepest = deepest.max(depth);
+                if depth > MAX_DEPTH {
+                    return refuse(format!("nested deeper than {MAX_DEPTH} levels"));
+                }
             }
             b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
-    deepest
+    Ok(())
+}
+
+/// Whether a number is none that a double holds. Letters of `true` and `false` are no numbers.
+fn is_beyond(number: &str) -> bool {
+    /// Fewer characters than this without an exponent are within any range.
+    const SHORT: usize = 300;
+    (number.len() >= SHORT || number.contains(['e', 'E']))
+        && number.parse::<f64>().is_ok_and(|n| !n.is_finite())
 }
 
 /// `pointer` is made only where something is wrong: on the way of every request it is never read. `expected` says

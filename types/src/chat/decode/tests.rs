@@ -39,6 +39,20 @@ fn a_wrong_body_names_the_place() {
     check(&format!(r#"{{"model":"auto",{m},"temperature":"hot"}}"#), "/temperature", "invalid_type");
     check(&format!(r#"{{"model":"auto",{m},"n":0}}"#), "/n", "out_of_range");
     check(&format!(r#"{{"model":"auto",{m},"max_tokens":1e999}}"#), "/max_tokens", "invalid_json");
+    for beyond in ["1e999", "-1E+400", "[0, {\"x\": 2e308}]", &"9".repeat(400)] {
+        check(
+            &format!(r#"{{"model":"auto",{m},"frequency_penalty": {beyond} }}"#),
+            "/frequency_penalty",
+            "invalid_json",
+        );
+    }
+    for within in ["1e300", "1e-999", "true", "[false,null,\"1e999\",\"\\\"1e999\"]", "-0.0", "{\"1e999\":7}"]
+    {
+        ChatRequest::from_value(
+            &serde_json::from_str(&format!(r#"{{"model":"auto",{m},"novel":{within}}}"#)).unwrap(),
+        )
+        .unwrap_or_else(|e| panic!("{within}: {e}"));
+    }
     check(&format!(r#"{{"model":"auto",{m}}} x"#), "", "invalid_json");
     check(
         &format!(r#"{{"model":"auto",{m},"routing":{{"econmy":"x"}}}}"#),
