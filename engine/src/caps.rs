@@ -26,7 +26,7 @@ pub(crate) fn deadline(
     wall: Option<Duration>,
 ) -> Instant {
     let capped = directives.cap_latency.as_ref().map(|s| s.value);
-    let usual = inner.config.usual_deadline(request.stream);
+    let usual = inner.config.usual_deadline(request.stream, admission.deadline);
     let allowed = wall.map_or(usual, |w| w.min(LONGEST));
     let named = [admission.deadline, request.options.max_latency, capped].into_iter().flatten();
     admission.received + named.fold(allowed, Duration::min)

@@ -15,6 +15,9 @@ pub struct Config {
     /// Time for a request that is not streamed and whose workflow names none; clients and policies may ask for less.
     /// Default 120 s.
     pub default_deadline: Duration,
+    /// In its place, at most, for one whose client says how long it waits: to be paid for an answer and to hand it out is
+    /// better than to be asked again. Default 600 s, as long as the SDKs of vendors wait.
+    pub client_deadline: Duration,
     /// Likewise for one that is streamed: what flows is bounded by the times between its events before. Default 600 s,
     /// as long as the SDKs of vendors wait.
     pub stream_deadline: Duration,
@@ -75,10 +78,15 @@ pub struct Breaker {
 }
 
 impl Config {
-    /// Longest time of a request, streamed or not, whose workflow names none.
+    /// Longest time of a request, streamed or not, whose workflow names none. `waits`: how long its client says that it
+    /// waits for a whole answer.
     #[must_use]
-    pub const fn usual_deadline(&self, streamed: bool) -> Duration {
-        if streamed { self.stream_deadline } else { self.default_deadline }
+    pub fn usual_deadline(&self, streamed: bool, waits: Option<Duration>) -> Duration {
+        match waits {
+            _ if streamed => self.stream_deadline,
+            Some(waits) => waits.min(self.client_deadline),
+            None => self.default_deadline,
+        }
     }
 }
 
@@ -89,6 +97,7 @@ impl Default for Config {
             queue: 1_024,
             queue_wait: Duration::from_secs(2),
             default_deadline: Duration::from_secs(120),
+            client_deadline: Duration::from_secs(600),
             stream_deadline: Duration::from_secs(600),
             seed: None,
             mode: Mode::Auto,

@@ -294,10 +294,11 @@ impl Engine {
         self.0.config.retry
     }
 
-    /// Longest time of a request, streamed or not, whose workflow names none.
+    /// Longest time of a request, streamed or not, whose workflow names none. `waits`: how long its client says that it
+    /// waits for a whole answer.
     #[must_use]
-    pub fn usual_deadline(&self, streamed: bool) -> std::time::Duration {
-        self.0.config.usual_deadline(streamed)
+    pub fn usual_deadline(&self, streamed: bool, waits: Option<std::time::Duration>) -> std::time::Duration {
+        self.0.config.usual_deadline(streamed, waits)
     }
 
     /// Swaps the configuration. Requests under way keep the one they entered with; models that stay keep

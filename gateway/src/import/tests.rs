@@ -48,7 +48,7 @@ fn a_litellm_config_becomes_a_matrix_pools_workflows_and_settings() {
         "price: { input: 2.5, output: 10.0 }",
         "timeouts: { total: 300000ms }",
         "base_url: \"http://10.0.0.5:8000/v1\"",
-        "retry: { max_attempts: 3 }\nrequest: { default_deadline: 60s }",
+        "retry: { max_attempts: 3 }\nrequest: { default_deadline: 60s, client_deadline: 60s }",
         "weight: { latency: 3.0 }",
         "== workflows/gpt_main.yaml",
         "== workflows/gpt_old.yaml",
@@ -107,7 +107,7 @@ fn a_portkey_config_becomes_rules_of_which_the_first_counts() {
         "(request.max_tokens ?? 4000) > 4000",
         "group: portkey",
         "portkey_default: { models: [\"groq/llama-3.1-8b-instant\", \"openai/gpt-5.4-nano\"] }",
-        "retry: { max_attempts: 4 }\nrequest: { default_deadline: 30s }",
+        "retry: { max_attempts: 4 }\nrequest: { default_deadline: 30s, client_deadline: 30s }",
         "strict_is_replayable",
     ] {
         assert!(files.contains(part), "{part} is not in\n{files}");
@@ -268,7 +268,7 @@ general_settings: { alerting: [slack], max_parallel_requests: 10 }
         "old: { models: [\"groq/llama-3.1-8b-instant\", \"openai/gpt-5.4-nano\"] }",
         "== workflows/old.yaml",
         "validators: [contract]",
-        "retry: { max_attempts: 3 }\nrequest: { default_deadline: 30s }",
+        "retry: { max_attempts: 3 }\nrequest: { default_deadline: 30s, client_deadline: 30s }",
     ] {
         assert!(files.contains(part), "{part} is not in\n{files}");
     }

@@ -40,7 +40,7 @@ pub(super) fn files(import: &Import, kind: Kind) -> Vec<(String, String)> {
             let _ = writeln!(text, "retry: {{ max_attempts: {n} }}");
         }
         if let Some(s) = import.deadline_s {
-            let _ = writeln!(text, "request: {{ default_deadline: {s}s }}");
+            let _ = writeln!(text, "request: {{ default_deadline: {s}s, client_deadline: {s}s }}");
         }
         all.push(("turnout.yaml".to_owned(), text));
     }

@@ -104,9 +104,8 @@ where
     let (ticket, (mut request, bytes, share)) = match key {
         None => (None, held),
         Some(key) => {
-            let usual = app.engine.usual_deadline(held.0.stream);
-            let patience =
-                [deadline, held.0.options.max_latency].into_iter().flatten().fold(usual, Duration::min);
+            let usual = app.engine.usual_deadline(held.0.stream, deadline);
+            let patience = held.0.options.max_latency.map_or(usual, |most| most.min(usual));
             let waiting = (Waiting::ForAnAnswer, arrival.received + patience);
             // Few requests have a key: the others need not have room for the wait.
             let turn = Box::pin(app.once.turn(&arrival.who.principal, key, waiting, held));

@@ -54,6 +54,27 @@ async fn a_workflow_names_its_own_time() {
     }
 }
 
+/// A client that waits is not told after less that it is too late: the SDKs say how long they wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_answer_may_take_as_long_as_its_client_waits() {
+    let vendor =
+        Vendor::scripted(Dialect::OpenAi, |_| Reply::text("slow").slow(Duration::from_millis(1_300))).await;
+    for (waits, most, status) in [(None, "10m", 504), (Some("60"), "10m", 200), (Some("60"), "1s", 504)] {
+        let house = Plan::new()
+            .vendor("lab", &vendor)
+            .model(&Model::new("lab/one"))
+            .rules(NO_CHANCE)
+            .settings(&format!("request: {{ default_deadline: 1s, client_deadline: {most} }}\n"))
+            .start()
+            .await;
+        let body = json!({"model": "lab/one", "messages": [{"role": "user", "content": "hi"}]}).to_string();
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(waits.map(|waits| ("x-stainless-read-timeout", waits)));
+        let answer = house.client().send("POST", "/v1/chat/completions", &headers, body.as_bytes()).await;
+        assert_eq!(answer.status, status, "{waits:?} {most}: {}", answer.text());
+    }
+}
+
 /// A draft, and a second call that is to be better.
 const HURRIED: &str = "version: 1
 name: hurried

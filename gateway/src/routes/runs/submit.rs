@@ -121,7 +121,7 @@ pub(crate) async fn chat_that_waits(
         body,
         options: options(headers)?,
         wall_ms: wall.map(ms),
-        usual_wall_ms: Some(ms(app.engine.usual_deadline(false))),
+        usual_wall_ms: Some(ms(app.engine.usual_deadline(false, None))),
         ..Submission::default()
     };
     // Whoever asks again with the same key is given the same answer by those who keep answers.
@@ -135,7 +135,7 @@ async fn accept(app: &App, wish: Wish, headers: &HeaderMap) -> Result<Response, 
     let (_turn, wish) = match wish.key.clone() {
         None => (None, wish),
         Some(key) => {
-            let until = Instant::now() + app.engine.usual_deadline(false);
+            let until = Instant::now() + app.engine.usual_deadline(false, None);
             let who = wish.who.clone();
             // Few requests have a key: the others need not have room for the wait.
             let turn = Box::pin(app.once.turn(&who.principal, key, (Waiting::InTurn, until), wish));
