@@ -200,13 +200,15 @@ pub struct Stream {
     pub write_stall: Duration,
     /// Quiet time after which a comment is sent; zero = never.
     pub keep_alive: Duration,
+    /// Verdict and cost are told in a comment before the end, where neither head nor trailers tell them.
+    pub sum_comment: bool,
     /// Buffered towards one client.
     pub buffer_bytes: usize,
 }
 
 impl Default for Stream {
     fn default() -> Self {
-        Stream { write_stall: secs(30), keep_alive: secs(15), buffer_bytes: 64 * KIB }
+        Stream { write_stall: secs(30), keep_alive: secs(15), sum_comment: true, buffer_bytes: 64 * KIB }
     }
 }
 

@@ -258,7 +258,7 @@ fn stream(
             Telling::Trailers
         }
         // Whoever lets no comment through while a model is silent bears none at the end either.
-        None if keep_alive.is_zero() => Telling::Told,
+        None if keep_alive.is_zero() || !app.server.stream.sum_comment => Telling::Told,
         None => Telling::Comment,
     };
     let setup = Setup {

@@ -379,6 +379,17 @@ async fn a_stream_tells_what_it_came_to() {
     let (comment, done) = (plain.find(": turnout").unwrap(), plain.find("data: [DONE]").unwrap());
     assert!(comment < done, "{plain}");
 
+    // Clients that cannot bear comments are spared it, and no keep-alive with it.
+    let silent = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .rules(crate::NO_CHANCE)
+        .settings("stream: { sum_comment: false }\n")
+        .start()
+        .await;
+    let bare = wire(&silent, "", &ask("default")).await;
+    assert!(bare.contains("data: [DONE]") && !bare.contains("\n: "), "{bare}");
+
     let behind = wire(&house, "te: trailers\r\n", &ask("default")).await;
     let (head, rest) = behind.split_once("\r\n\r\n").unwrap();
     assert!(head.contains("trailer: x-turnout-cost-usd, x-turnout-verdict"), "{behind}");
