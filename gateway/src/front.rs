@@ -30,6 +30,11 @@ use tower::ServiceExt as _;
 use types::control::Role;
 
 const PROCESSING: HeaderName = HeaderName::from_static("openai-processing-ms");
+/// Version of the API that is spoken here, and whose server it is: tools for OpenAI's API read them.
+const VERSION: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("openai-version"), HeaderValue::from_static("2020-10-01"));
+const ORGANIZATION: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("openai-organization"), HeaderValue::from_static("turnout"));
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const NO_SNIFF: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
@@ -267,6 +272,8 @@ fn finish(
     }
     let ms = usize::try_from(received.elapsed().as_millis()).unwrap_or(usize::MAX);
     headers.insert(PROCESSING, number(ms));
+    headers.insert(VERSION.0, VERSION.1);
+    headers.insert(ORGANIZATION.0, ORGANIZATION.1);
     headers.insert(NO_SNIFF.0, NO_SNIFF.1);
     if refused && !headers.contains_key(ALLOW) {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));

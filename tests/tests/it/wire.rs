@@ -217,6 +217,8 @@ async fn every_answer_is_identified() {
         "x-ratelimit-limit-requests",
         "x-ratelimit-remaining-tokens",
         "openai-processing-ms",
+        "openai-version",
+        "openai-organization",
     ] {
         assert!(answers[0].header(name).is_some(), "{name} is missing: {:?}", answers[0].headers);
     }
