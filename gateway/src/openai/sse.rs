@@ -2,7 +2,8 @@
 //!
 //! Bytes of a vendor that speaks our dialect go out as they came, but for two members. `model` names the
 //! model that serves as a client can ask for it again. `usage` is stripped unless asked for, and if asked for
-//! it is `null` in every chunk but the last, which carries the usage of the whole request tree.
+//! it is `null` in every chunk but the last, which carries the usage of the whole request tree: of a single call in the
+//! vendor's own words, as whole answers do.
 
 use super::object::{Object, with_model};
 use super::wire::{self, Stamp};
@@ -10,7 +11,7 @@ use crate::error::Failure;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use engine::{Head, Sum, Tail};
 use serde_json::{Map, Value};
-use types::Chunk;
+use types::{Chunk, Usage};
 
 /// The end of a successful stream, and of no other.
 const DONE: &[u8] = b"data: [DONE]\n\n";
@@ -27,6 +28,8 @@ pub(crate) struct Encoder {
     stamped: bool,
     /// Choices whose role has been told.
     told: Vec<u32>,
+    /// The vendor's own usage, as it said it last.
+    said: Option<String>,
 }
 
 impl Encoder {
@@ -38,7 +41,7 @@ impl Encoder {
             model: head.model.to_string(),
         };
         let model = Value::from(&*head.model).to_string();
-        Encoder { include_usage, stamp, model, stamped: false, told: Vec::new() }
+        Encoder { include_usage, stamp, model, stamped: false, told: Vec::new(), said: None }
     }
 
     /// Who serves, where the head did not know it.
@@ -51,6 +54,10 @@ impl Encoder {
     /// asked for by name).
     pub(crate) fn chunk(&mut self, chunk: &Chunk) -> Option<Bytes> {
         self.take_stamp(chunk);
+        if self.include_usage && chunk.usage.is_some() {
+            let usage = |raw| Some(one_line_of(Object::parse(raw)?.get("usage")?.to_owned()));
+            self.said = chunk.raw.as_deref().and_then(usage);
+        }
         if chunk.choices.is_empty() && !chunk.asked && (chunk.usage.is_some() || chunk.raw.is_none()) {
             return None;
         }
@@ -99,7 +106,11 @@ impl Encoder {
         }
         if self.include_usage {
             let mut object = wire::bare_chunk(&self.stamp);
-            object.insert("usage".to_owned(), tail.usage.to_wire());
+            // What the vendor said of a single call goes out as it said it.
+            let said = self.said.as_ref().filter(|_| tail.calls <= 1 && !tail.usage.estimated);
+            let said =
+                said.and_then(|json| serde_json::from_str(json).ok()).filter(|said| says(said, tail.usage));
+            object.insert("usage".to_owned(), said.unwrap_or_else(|| tail.usage.to_wire()));
             out.extend_from_slice(&event(Value::Object(object).to_string().as_bytes()));
         }
         out.extend_from_slice(DONE);
@@ -157,6 +168,19 @@ impl Encoder {
     }
 }
 
+/// Whether a vendor's usage says what was counted of it.
+fn says(said: &Value, counted: Usage) -> bool {
+    let same = |place: &str, count: u32, needed: bool| match said.pointer(place) {
+        None | Some(Value::Null) => !needed,
+        Some(n) => n.as_u64() == Some(count.into()),
+    };
+    same("/prompt_tokens", counted.input, true)
+        && same("/completion_tokens", counted.output, true)
+        && same("/total_tokens", counted.input.saturating_add(counted.output), false)
+        && same("/prompt_tokens_details/cached_tokens", counted.cached_input, false)
+        && same("/completion_tokens_details/reasoning_tokens", counted.reasoning, false)
+}
+
 /// Line breaks between JSON tokens would end the `data:` line early; within strings they are escaped.
 fn one_line_of(json: String) -> String {
     if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ") } else { json }
@@ -175,7 +199,7 @@ mod tests {
     use super::*;
     use serde_json::json;
     use types::completion::{Delta, FinishReason, ToolCallDelta};
-    use types::{Usage, Usd, Verdict};
+    use types::{Usd, Verdict};
 
     fn head() -> Head {
         Head {
@@ -263,6 +287,42 @@ mod tests {
             r#"{{"id":"v1","object":"chat.completion.chunk","created":7,"model":"p/m","choices":[],"usage":{USAGE}}}"#
         );
         check(true, &[raw(with), raw(without), raw(only)], &tail(None), &[null, null, &last, "[DONE]"]);
+    }
+
+    proptest::proptest! {
+        /// A stream tells what a whole answer tells, whatever else the vendor counts.
+        #[test]
+        fn usage_is_the_same_streamed_and_whole(input in 0_u32..9, output in 0_u32..9, text in 0_u32..9, extra: bool) {
+            let mut usage = json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output});
+            if extra {
+                usage["prompt_tokens_details"] = json!({"text_tokens": text, "image_tokens": 0, "cached_tokens": 0});
+                usage["cost"] = json!(0.25);
+            }
+            let tail = Tail { usage: Usage { input, output, ..Usage::default() }, ..tail(None) };
+            let object = json!({"id": "v1", "object": "chat.completion", "created": 7, "model": "vendor-m", "choices": [], "usage": usage});
+            let whole = engine::Whole {
+                head: head(),
+                tail: tail.clone(),
+                completion: types::Completion {
+                    id: "v1".into(),
+                    created: 7,
+                    model: "vendor-m".into(),
+                    raw: Some(Bytes::from(object.to_string())),
+                    ..types::Completion::default()
+                },
+            };
+            let whole: Value = serde_json::from_slice(&super::super::egress::body(&whole, 99)).unwrap();
+            let mut e = Encoder::new(&head(), true, 99);
+            assert!(e.chunk(&raw(&object.to_string())).is_none());
+            let last = String::from_utf8(e.done(&tail).to_vec()).unwrap();
+            let last: Value = serde_json::from_str(last.lines().next().unwrap().strip_prefix("data: ").unwrap()).unwrap();
+            assert_eq!((&whole["usage"], &last["usage"]), (&usage, &usage));
+            // What is a sum of several calls, or estimated, is counted here.
+            for told in [Tail { calls: 2, ..tail.clone() }, Tail { usage: Usage { estimated: true, ..tail.usage }, ..tail }] {
+                let last = String::from_utf8(e.done(&told).to_vec()).unwrap();
+                assert!(!last.contains("\"cost\""), "{last}");
+            }
+        }
     }
 
     #[test]
