@@ -75,6 +75,19 @@ async fn scenario_07_every_shipped_workflow_loads_draws_plans_and_passes_its_tes
     }
 }
 
+/// Whoever begins with the one that most requests take, or with the cascade, finds its ways tested.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tests_that_are_shipped_reach_most_of_what_they_are_for() {
+    let folder = folder();
+    let args = ["workflow", "test", "default", "cheap_first_cascade", "--coverage", "--min", "70"];
+    let told = run(&folder, &args).await;
+    for reached in
+        ["check: failed", "fix: repaired", "fix: exhausted", "grade: passed", "grade: failed", "strong: ok"]
+    {
+        assert!(!told.contains(&format!("not reached: {reached}")), "{told}");
+    }
+}
+
 /// One may play the tests of one workflow by its name.
 #[tokio::test(flavor = "multi_thread")]
 async fn tests_are_played_by_the_name_of_their_workflow() {

@@ -14,6 +14,10 @@ use types::matrix::glob;
 /// Tests that are built into the program, for the workflows that are.
 pub(super) const SHIPPED: &[(&str, &str)] = &[
     ("default.prose.yaml", include_str!("../../../../workflows/library/tests/default.prose.yaml")),
+    ("default.checked.yaml", include_str!("../../../../workflows/library/tests/default.checked.yaml")),
+    ("default.tools.yaml", include_str!("../../../../workflows/library/tests/default.tools.yaml")),
+    ("default.repaired.yaml", include_str!("../../../../workflows/library/tests/default.repaired.yaml")),
+    ("default.failed.yaml", include_str!("../../../../workflows/library/tests/default.failed.yaml")),
     (
         "json_extraction.repaired.yaml",
         include_str!("../../../../workflows/library/tests/json_extraction.repaired.yaml"),
@@ -53,6 +57,30 @@ pub(super) const SHIPPED: &[(&str, &str)] = &[
     (
         "cheap_first_cascade.agreed.yaml",
         include_str!("../../../../workflows/library/tests/cheap_first_cascade.agreed.yaml"),
+    ),
+    (
+        "cheap_first_cascade.graded.yaml",
+        include_str!("../../../../workflows/library/tests/cheap_first_cascade.graded.yaml"),
+    ),
+    (
+        "cheap_first_cascade.rejected.yaml",
+        include_str!("../../../../workflows/library/tests/cheap_first_cascade.rejected.yaml"),
+    ),
+    (
+        "cheap_first_cascade.abstained.yaml",
+        include_str!("../../../../workflows/library/tests/cheap_first_cascade.abstained.yaml"),
+    ),
+    (
+        "cheap_first_cascade.refused.yaml",
+        include_str!("../../../../workflows/library/tests/cheap_first_cascade.refused.yaml"),
+    ),
+    (
+        "cheap_first_cascade.escalated.yaml",
+        include_str!("../../../../workflows/library/tests/cheap_first_cascade.escalated.yaml"),
+    ),
+    (
+        "cheap_first_cascade.failed.yaml",
+        include_str!("../../../../workflows/library/tests/cheap_first_cascade.failed.yaml"),
     ),
     (
         "rag_grounded.grounded.yaml",
