@@ -163,6 +163,21 @@ pub(crate) fn suspended(waiting: &[workflows::Suspension]) -> Error {
     Error::from(kind)
 }
 
+/// What clients are told of a node of a workflow that fails by itself, with the status: codes and their classes. Those of
+/// an author stand as they are written.
+pub const NODE_CODES: &[(&str, u16)] = &[
+    ("tool.timeout", 504),
+    ("tool.denied", 403),
+    ("tool.bad_args", 422),
+    ("tool.step_limit", 422),
+    ("provider.timeout", 504),
+    ("internal.timeout", 504),
+    ("internal.panic", 500),
+    ("internal.no_response", 500),
+    ("expression.type", 500),
+    ("expression.runtime", 500),
+];
+
 /// A workflow's failure as the engine's.
 pub(crate) fn failure(f: RunFailure) -> Error {
     let findings = f.findings;
@@ -179,7 +194,52 @@ pub(crate) fn failure(f: RunFailure) -> Error {
             let kind = Kind::NoCandidates { summary: f.message, by_policy: false };
             return Error { findings, retry_after: f.retry_after, ..Error::from(kind) };
         }
-        (None, _) => Kind::Workflow { code: f.code, message: f.message, status: f.status },
+        // An author's own codes stay as they are written; who has left is told none.
+        (None, "workflow" | "cancelled") => {
+            Kind::Workflow { code: f.code, message: f.message, status: f.status }
+        }
+        (None, "request") => {
+            Kind::Workflow { code: Kind::INVALID.to_owned(), message: f.message, status: f.status }
+        }
+        (None, class) => {
+            let code = format!("{class}.{}", f.code);
+            Kind::Workflow { code, message: f.message, status: f.status }
+        }
     };
     Error { findings, ..Error::from(kind) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_says_of_itself_is_told_with_its_class() {
+        let check = |class: &'static str, code: &str, want: &str| {
+            let code = code.to_owned();
+            let told = failure(RunFailure {
+                class,
+                code,
+                message: "why".to_owned(),
+                status: 422,
+                findings: Vec::new(),
+                provider_error: None,
+                retry_after: None,
+                place: None,
+            });
+            assert_eq!(told.public_code(), want);
+        };
+        for (told, _) in NODE_CODES {
+            let class =
+                ["tool", "provider", "internal", "expression"].into_iter().find(|c| told.starts_with(c));
+            check(class.unwrap(), told.split('.').nth(1).unwrap(), told);
+        }
+        check("workflow", "denied", "denied");
+        check("workflow", "step_limit", "step_limit");
+        check("request", "invalid", "invalid_value");
+        check("budget", "wall", "budget.wall");
+        check("budget", "calls", "budget.calls");
+        check("validation", "failed", "failed");
+        check("policy", "no_candidates", "no_candidates");
+    }
 }

@@ -142,6 +142,9 @@ impl Kind {
     /// Code of a request that fails because a policy could not be evaluated.
     pub const UNEVALUATED: &str = "evaluation_failed";
 
+    /// Code of a request that asks for what cannot be.
+    pub const INVALID: &str = "invalid_value";
+
     /// Code of a request whose time is up.
     pub const OUT_OF_TIME: &str = "budget.wall";
 
@@ -262,7 +265,7 @@ impl Error {
         match &self.kind {
             Kind::UnknownModel { .. } => "model_not_found",
             Kind::UnknownWorkflow { .. } => "unknown_workflow",
-            Kind::Invalid { .. } => "invalid_value",
+            Kind::Invalid { .. } => Kind::INVALID,
             Kind::Denied { code, .. }
             | Kind::Budget { code, .. }
             | Kind::Validation { code, .. }

@@ -316,6 +316,7 @@ mod tests {
         assert!(!marked(Failure::bad_request("x", "y")));
     }
     use engine::Kind;
+    use types::matrix::Model;
     use types::provider::Error as Upstream;
 
     fn provider(kind: ErrorKind, status: Option<u16>) -> engine::Error {
@@ -343,6 +344,52 @@ mod tests {
         assert_eq!(told, about_it || code == "bad_request", "{}", f.body());
         assert_eq!(f.body().to_string().contains("messages[0]"), about_it, "{}", f.body());
         assert!(f.status.as_u16() >= 400);
+        tabled(code, status);
+    }
+
+    /// The table of codes has a row of it, or names it in the row of one with the same status.
+    fn tabled(code: &str, status: u16) {
+        // A rule's own, and a vendor's.
+        if ["pii", "vendors_own"].contains(&code) {
+            return;
+        }
+        let page = include_str!("../../docs/api.md");
+        let (_, table) = page.split_once("\n### Codes\n").unwrap();
+        let mut rows = table.lines().skip_while(|l| !l.starts_with('|')).take_while(|l| l.starts_with('|'));
+        let (name, status) = (format!("`{code}`"), status.to_string());
+        let of =
+            |row: &str| row.contains(&name) && row.split(" | ").skip(1).any(|cell| cell.contains(&status));
+        assert!(rows.any(of), "docs/api.md has no row of {name} with the status {status}");
+    }
+
+    #[test]
+    fn what_vendors_do_stands_in_the_table_of_codes() {
+        for kind in [
+            ErrorKind::Connect,
+            ErrorKind::FirstTokenTimeout,
+            ErrorKind::InterTokenTimeout,
+            ErrorKind::TotalTimeout,
+            ErrorKind::RateLimited,
+            ErrorKind::Unavailable,
+            ErrorKind::StreamLost,
+            ErrorKind::Malformed,
+            ErrorKind::TooLarge,
+            ErrorKind::BadRequest,
+            ErrorKind::Auth,
+            ErrorKind::Quota,
+            ErrorKind::FreeTier,
+            ErrorKind::ContentFiltered,
+        ] {
+            let f = Failure::from(engine::Error::from(Kind::Provider(Upstream {
+                fault: None,
+                ..Upstream::new(kind, &Model::new("p/m", 0, (1, 1)), "")
+            })));
+            tabled(&f.code, if kind == ErrorKind::BadRequest { 502 } else { f.status.as_u16() });
+        }
+        // What the engine says of nodes of workflows.
+        for (code, status) in engine::NODE_CODES {
+            tabled(code, *status);
+        }
     }
 
     #[test]

@@ -133,7 +133,7 @@ async fn a_dry_run_that_cannot_deliver_says_why() {
     };
     let (code, text) = told(&folder, &dry(&[])).await;
     assert!(
-        code == 2 && text.contains("on stubs failed (invalid: the input `topic` is missing"),
+        code == 2 && text.contains("on stubs failed (invalid_value: the input `topic` is missing"),
         "{code} {text}"
     );
     let (code, text) = told(&folder, &dry(&["--input", "topic=tea"])).await;

@@ -211,14 +211,14 @@ async fn calls_of_the_clients_own_tools_end_suspend_or_fail_the_run() {
     let wrong = ends.client().chat(&request).await;
     assert_eq!(
         (wrong.status, wrong.json()["error"]["code"].clone()),
-        (422, json!("bad_args")),
+        (422, json!("tool.bad_args")),
         "{}",
         wrong.text()
     );
 
     let forbids = house("forbid").await;
     let refused = forbids.client().chat(&request).await;
-    assert_eq!((refused.status, refused.json()["error"]["code"].clone()), (403, json!("denied")));
+    assert_eq!((refused.status, refused.json()["error"]["code"].clone()), (403, json!("tool.denied")));
     assert!(
         !vendor.seen().last().unwrap().body["tools"].to_string().contains("count_files"),
         "nor is it offered"

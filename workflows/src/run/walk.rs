@@ -318,7 +318,12 @@ impl<'a> Walk<'a> {
             }
             Err(Fault::Timeout) => {
                 let message = format!("node `{}` took longer than {:?}", node.id, node.timeout);
-                let class = if node.is::<Tool>() { "tool" } else { "provider" };
+                let class = match node.max_calls() {
+                    _ if node.is::<Tool>() => "tool",
+                    // Nobody outside was asked.
+                    0 => "internal",
+                    _ => "provider",
+                };
                 (Outcome::Timeout, RunFailure::new(class, "timeout", 504, message))
             }
             Err(Fault::Call(f)) => self.of_call(f),
