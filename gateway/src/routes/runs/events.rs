@@ -1,5 +1,6 @@
 //! `GET /v1/runs/{id}/events`: a run's journal as server-sent events, from any point, to its end.
 
+use super::show::{form, unknown_parameter};
 use super::{expected, object, refusal};
 use crate::app::App;
 use crate::error::Failure;
@@ -18,6 +19,8 @@ use std::time::Duration;
 use types::runs::JOURNAL_PAGE;
 
 const LAST: HeaderName = HeaderName::from_static("last-event-id");
+/// The one parameter of its address.
+const AFTER: &str = "after";
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 /// Another process may write to the same runs, of which nobody here is told: looked for so often.
 const LOOK: Duration = Duration::from_secs(1);
@@ -52,14 +55,18 @@ pub(crate) async fn get(
 
 /// After which event: what the browser saw last outranks what the address says.
 fn after(headers: &HeaderMap, query: &str) -> Result<u64, Failure> {
+    let mut asked = 0;
+    for (key, value) in form(query)? {
+        if key != AFTER {
+            return Err(unknown_parameter(&key, &[AFTER]));
+        }
+        asked = value.parse().map_err(|_| expected(AFTER, "a sequence number"))?;
+    }
     if let Some(value) = headers.get(LAST) {
         let seen = value.to_str().ok().and_then(|v| v.trim().parse().ok());
         return seen.ok_or_else(|| expected("last-event-id", "the id of an event"));
     }
-    match query.split('&').filter(|p| !p.is_empty()).find_map(|p| p.strip_prefix("after=")) {
-        Some(n) => n.parse().map_err(|_| expected("after", "a sequence number")),
-        None => Ok(0),
-    }
+    Ok(asked)
 }
 
 struct Follow {
@@ -147,5 +154,8 @@ mod tests {
         check(Some("9"), "after=7", Some(9));
         check(None, "after=x", None);
         check(Some("x"), "", None);
+        check(None, "after=%37", Some(7));
+        check(None, "afetr=7", None);
+        check(Some("9"), "afetr=7", None);
     }
 }

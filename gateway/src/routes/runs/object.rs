@@ -169,6 +169,60 @@ mod tests {
         assert_eq!(progress(&all), json!({"resolved": 0, "running": []}));
     }
 
+    /// A section of the page of the API.
+    fn section(title: &str) -> &'static str {
+        let page = include_str!("../../../../docs/api.md");
+        let (_, rest) = page.split_once(&format!("\n### {title}\n")).unwrap();
+        rest.split("\n#").next().unwrap()
+    }
+
+    #[test]
+    fn the_page_of_the_api_tells_every_member_of_a_run_and_every_event() {
+        let head = json!({"id": "run_1", "tenant": "t", "principal": "p", "workflow": "w", "plan": "h", "state": "failed",
+            "durability": "sync", "labels": {}, "created_ms": 1, "updated_ms": 1, "started_ms": 1, "ended_ms": 1,
+            "expires_ms": 1, "wake_ms": 1, "epoch": 1, "holder": null, "records": 1, "posts": 0, "cancel": "x",
+            "spent": {"usd": 0, "tokens": 0, "calls": 0}, "parent": null, "callback_url": null});
+        let head: Head = serde_json::from_value(head).unwrap();
+        let (members, events) = (section("Members of a run"), section("Events of a run"));
+        for member in of_head(&head)
+            .keys()
+            .map(String::as_str)
+            .chain(["waiting", "result", "verdict", "error", "progress"])
+        {
+            assert!(members.contains(&format!("`{member}`")), "`{member}` of a run is told nowhere");
+        }
+        // The time as the run was told it is of no use to anybody outside.
+        for kind in Record::KINDS.iter().filter(|kind| **kind != "time") {
+            assert!(events.contains(&format!("\n| `{kind}` | ")), "the event `{kind}` is told nowhere");
+        }
+        for sample in types::runs::Record::KINDS.iter().zip(MEMBERS) {
+            let (kind, names) = sample;
+            let row = events.lines().find(|l| l.starts_with(&format!("| `{kind}` | "))).unwrap_or_default();
+            assert!(
+                names.iter().all(|name| row.contains(&format!("`{name}"))),
+                "{row} is not whole: {names:?}"
+            );
+        }
+    }
+
+    /// Members of each of [`Record::KINDS`].
+    const MEMBERS: &[&[&str]] = &[
+        &["plan", "workflow", "bundle", "seed", "at_ms", "variant", "journal", "version"],
+        &["decision"],
+        &["frame", "node"],
+        &["effect", "purpose", "digest", "reservation", "side_effect", "maybe_billed_twice"],
+        &["effect", "result", "cost", "tokens"],
+        &[],
+        &["frame", "verdict", "findings"],
+        &["from", "to", "live"],
+        &["frame", "node", "outcome", "note"],
+        &["state", "waiting"],
+        &["why", "plan", "posts", "anew", "retry"],
+        &["budget"],
+        &["offset", "text"],
+        &["state", "result"],
+    ];
+
     #[test]
     fn events_name_their_place_and_keep_the_house_to_itself() {
         let time =
