@@ -1,8 +1,10 @@
 //! Values that policies, experiments and forks give the constants of a workflow.
 
+use crate::load::{Gives, misgiven, unfit};
 use crate::plan::Workflow;
 use serde_json::{Map, Value};
 use types::diagnostic::{kind, suggestion};
+use types::doc::Span;
 
 impl Workflow {
     /// Whether its constants can be set so.
@@ -21,6 +23,28 @@ impl Workflow {
             fits.map_err(|why| (name.clone(), why))?;
         }
         Ok(())
+    }
+
+    /// Its inputs by name, each as its file declares it; a schema stands in the place of the file that holds it.
+    #[must_use]
+    pub fn inputs(&self) -> Map<String, Value> {
+        self.inputs.iter().map(|given| (given.name().to_owned(), given.canonical().clone())).collect()
+    }
+
+    /// What is wrong with inputs as a file writes them, each a name, its place and its value: where (`None` = one is
+    /// missing), what, and how it is mended.
+    #[must_use]
+    pub fn misgiven(&self, given: &[(&str, Span, Value)]) -> Vec<(Option<Span>, String, String)> {
+        let names: Vec<(&str, Span)> = given.iter().map(|(name, span, _)| (*name, *span)).collect();
+        let named = misgiven(&self.inputs, &names).into_iter().map(|(span, what, hint)| {
+            let none = || format!("`{}` takes no inputs", self.name);
+            (span, what, if hint.is_empty() { none() } else { hint })
+        });
+        let wrong = given.iter().filter_map(|(name, span, value)| {
+            let (what, takes) = unfit(&self.inputs, name, &Gives::Value(value.clone()))?;
+            Some((Some(*span), what, takes.map(|t| format!("give it {t}")).unwrap_or_default()))
+        });
+        named.chain(wrong).collect()
     }
 }
 

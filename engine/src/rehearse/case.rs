@@ -5,7 +5,7 @@ use super::names;
 use super::pieces::{self, Piece};
 use crate::bundle::Bundle;
 use policies::TenantTier;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,7 @@ pub struct Case {
     pub file: String,
     pub(super) request: Value,
     pub(super) tenant: Caller,
+    pub(super) inputs: Map<String, Value>,
     pub(super) vars: Vec<(String, Value)>,
     pub(super) limits: Ceilings,
     pub(super) calls: Vec<Call>,
@@ -43,6 +44,7 @@ impl Case {
             file: String::new(),
             request: Value::Null,
             tenant: Caller::default(),
+            inputs: Map::new(),
             vars: Vec::new(),
             limits: Ceilings::default(),
             calls: Vec::new(),
@@ -81,8 +83,17 @@ pub(super) enum Reply {
     Stream(Vec<Piece>),
     /// Name and arguments of each.
     ToolCalls(Vec<(String, String)>),
-    /// A kind of failure.
-    Error(String),
+    /// A failure.
+    Error(Fault),
+}
+
+/// How a model fails.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    /// One of [`ERRORS`].
+    pub(super) kind: String,
+    /// It is what is left of all attempts: none follows it.
+    pub(super) last: bool,
 }
 
 /// What a tool answers.
@@ -142,6 +153,7 @@ pub(super) const ERRORS: &[&str] = &[
     "bad_request",
     "auth",
     "content_filtered",
+    "context_overflow",
     NO_CANDIDATE,
 ];
 
@@ -158,6 +170,7 @@ pub(super) fn error_kind(name: &str) -> ErrorKind {
         "bad_request" => ErrorKind::BadRequest,
         "auth" => ErrorKind::Auth,
         "content_filtered" => ErrorKind::ContentFiltered,
+        "context_overflow" => ErrorKind::ContextOverflow,
         _ => ErrorKind::Unavailable,
     }
 }
@@ -196,7 +209,14 @@ fn lower(
     let mut f = r.fields(root, "")?;
     let workflow = f.require(r, "workflow").and_then(|n| r.ident(n, "workflow")).unwrap_or_default();
     let name = f.require(r, "name").and_then(|n| r.string(n, "name")).unwrap_or_default();
-    let mut request = f.require(r, "request").map(|n| request(r, n, read)).unwrap_or_default();
+    let inputs = f.take("inputs").and_then(|n| r.map(n, "inputs")).unwrap_or(&[]);
+    let inputs: Map<String, Value> = inputs.iter().map(|(k, n)| (k.name.clone(), n.to_json())).collect();
+    let mut request = match f.take("request") {
+        Some(n) => request(r, n, read),
+        // As where a run is asked for.
+        None if !inputs.is_empty() => of_inputs(&inputs),
+        None => f.require(r, "request").map(Node::to_json).unwrap_or_default(),
+    };
     if let Some(n) = f.take("profile") {
         profile(r, n, &mut request);
     }
@@ -226,6 +246,7 @@ fn lower(
         file: source.path.clone(),
         request,
         tenant,
+        inputs,
         vars,
         limits,
         calls,
@@ -245,6 +266,12 @@ fn request(r: &mut Reader<'_>, n: &Node, read: &dyn Fn(&str) -> Option<String>) 
             Some("a chat request as a map, or file:<path of a JSON file beside this one>".to_owned());
         Value::Null
     })
+}
+
+/// The request of a run on inputs alone.
+fn of_inputs(inputs: &Map<String, Value>) -> Value {
+    let said = Value::Object(inputs.clone()).to_string();
+    json!({ "model": "auto", "messages": [{ "role": "user", "content": said }] })
 }
 
 /// What the profiler would find becomes an option of the request, which outranks it.
@@ -312,13 +339,18 @@ fn reply(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Reply> {
     }
     let mut f = r.fields(n, path)?;
     let error = f.take("error").and_then(|n| r.one_of(n, &f.at("error"), ERRORS)).map(str::to_owned);
+    let at_last = f.at("last");
+    let last = f.take("last").map(|n| (n.span, r.boolean(n, &at_last)));
     let json = f.take("json").map(Node::to_json);
     let stream = f.take("stream").and_then(|n| pieces::lower(r, n, &f.at("stream")));
     let at = f.at("tool_calls");
     let tools = f.take("tool_calls").and_then(|n| r.list(n, &at));
     f.finish(r);
     if let Some(kind) = error {
-        return Some(Reply::Error(kind));
+        return Some(Reply::Error(Fault { kind, last: last.and_then(|(_, last)| last).unwrap_or(false) }));
+    }
+    if let Some((span, _)) = last {
+        r.error("101", span, "`last` says something of an `error` alone").field = at_last;
     }
     if let Some(pieces) = stream {
         return Some(Reply::Stream(pieces));

@@ -1,6 +1,7 @@
 //! Tests of workflows: a file says what models and tools answer and what must come of it (`workflow-format.md`
 //! §20). Nothing is called, nothing waits: time is simulated.
 
+mod again;
 mod case;
 mod ceilings;
 mod clock;
@@ -83,6 +84,7 @@ pub fn play(bundle: &Bundle, case: &Case) -> Result<Outcome, String> {
     let (sink, mut shown) = request.stream.then(|| mpsc::channel(ROOM)).unzip();
     let input = Input {
         sink,
+        inputs: case.inputs.clone(),
         vars: case.vars.clone(),
         usd: case.limits.usd,
         limits: Some(case.limits.with(&workflow.limits)),

@@ -33,6 +33,7 @@ pub(super) fn known(r: &mut Reader<'_>, root: &Node, case: &Case, bundle: &Bundl
     let library = with_tools.as_ref().unwrap_or(&bundle.library);
     if let Some(workflow) = library.get(&case.workflow) {
         variables(r, root, workflow);
+        inputs(r, root, workflow);
         nodes(r, root, workflow);
     } else if let Some(node) = root.get("workflow").filter(|_| !case.workflow.is_empty()) {
         let d = r.error("205", node.span, format!("there is no workflow `{}`", case.workflow));
@@ -65,6 +66,20 @@ fn variables(r: &mut Reader<'_>, root: &Node, workflow: &Workflow) {
         };
         d.hint = hint;
         d.field = format!("vars.{}", key.name);
+    }
+}
+
+fn inputs(r: &mut Reader<'_>, root: &Node, workflow: &Workflow) {
+    let written = root.get("inputs");
+    let members = match written.map(|n| &n.value) {
+        Some(Value::Map(members)) => members.as_slice(),
+        _ => &[],
+    };
+    let given: Vec<_> = members.iter().map(|(key, n)| (key.name.as_str(), key.span, n.to_json())).collect();
+    let whole = written.or_else(|| root.get("workflow")).map_or(root.span, |n| n.span);
+    for (span, message, hint) in workflow.misgiven(&given) {
+        let d = r.error("208", span.unwrap_or(whole), message);
+        (d.hint, d.field) = (Some(hint).filter(|h| !h.is_empty()), "inputs".to_owned());
     }
 }
 

@@ -13,21 +13,19 @@ pub fn record(trace: &Value) -> Result<String, String> {
     let run = trace.get("run").ok_or("that is no trace of a run")?;
     let (id, workflow) = (text(run, "id"), text(run, "workflow"));
     let request = trace.get("request").filter(|r| r.is_object()).ok_or("the run has not kept its request")?;
-    if trace.get("inputs").is_some_and(|i| i.as_object().is_some_and(|m| !m.is_empty())) {
-        return Err(format!("run {id} was given inputs, and a test has none"));
-    }
     let mut effects = Effects::default();
     for node in list(trace, "nodes") {
         effects.of_node(node)?;
     }
     effects.asked.sort_by_key(|e| e.seq);
     let calls: Vec<Value> = effects.asked.iter().map(call).collect::<Result<Vec<_>, _>>()?.concat();
-    let vars = trace.get("vars").filter(|v| v.as_object().is_some_and(|m| !m.is_empty()));
+    let some = |key: &str| trace.get(key).filter(|v| v.as_object().is_some_and(|m| !m.is_empty()));
     let test = Recorded {
         workflow,
         name: format!("recorded from {id}"),
         request,
-        vars,
+        inputs: some("inputs"),
+        vars: some("vars"),
         calls,
         tools: &effects.tools,
         validators: &effects.checks,
@@ -42,6 +40,8 @@ struct Recorded<'v> {
     workflow: &'v str,
     name: String,
     request: &'v Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inputs: Option<&'v Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vars: Option<&'v Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -150,7 +150,8 @@ fn call(asked: &Asked<'_>) -> Result<Vec<Value>, String> {
         let Some(kind) = kind.or_else(|| error.get(NO_CANDIDATE).map(|_| NO_CANDIDATE)) else {
             return Err(format!("`{}` was answered by {error}, which a test cannot say", asked.frame));
         };
-        entry.insert("reply".to_owned(), json!({"error": kind}));
+        // What is on record is what all attempts came to.
+        entry.insert("reply".to_owned(), json!({"error": kind, "last": true}));
     } else {
         let answer = result.get("ok").unwrap_or(result);
         entry.insert("model".to_owned(), text(answer, "model").into());
@@ -186,9 +187,10 @@ fn failure(kind: &str) -> &'static str {
         "first_token_timeout" | "inter_token_timeout" | "total_timeout" => "timeout",
         "stream_lost" => "stream_lost",
         "malformed" | "too_large" => "malformed",
-        "auth" => "auth",
+        "auth" | "quota" => "auth",
         "content_filtered" => "content_filtered",
-        "bad_request" | "context_overflow" => "bad_request",
+        "context_overflow" => "context_overflow",
+        "bad_request" => "bad_request",
         _ => "unavailable",
     }
 }
@@ -308,8 +310,13 @@ mod tests {
         check("/request", Value::Null, "has not kept its request");
         check("/nodes/1/effects/0/effect", json!("ask#0.1:gate"), "a gate");
         check("/nodes/0/effects/4/result", json!({"error": {"budget": "usd"}}), "cannot say");
-        let mut trace = trace();
-        *trace.pointer_mut("/nodes/0/effects/4/result").unwrap() = json!({"error": {"no_candidate": "none"}});
-        assert!(record(&trace).unwrap().contains("error: no_candidate"));
+        let says = |result: Value| {
+            let mut trace = trace();
+            *trace.pointer_mut("/nodes/0/effects/4/result").unwrap() = result;
+            record(&trace).unwrap()
+        };
+        assert!(says(json!({"error": {"no_candidate": "none"}})).contains("error: no_candidate"));
+        let long = says(json!({"error": {"provider": {"kind": "context_overflow"}}}));
+        assert!(long.contains("error: context_overflow\n    last: true"), "{long}");
     }
 }

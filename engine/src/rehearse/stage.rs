@@ -1,6 +1,7 @@
 //! The world of a test: what models and tools answer stands in the file.
 
 use super::Seen;
+use super::again::again;
 use super::case::{ARGS, Call, Case, Forced, NO_CANDIDATE, Reply, Tool, error_kind};
 use super::clock::Clock;
 use super::pieces::{self, Piece};
@@ -133,25 +134,27 @@ impl Stage {
         all
     }
 
-    /// The first answer for a node instance that was not given yet.
-    fn next(&self, frame: &str) -> Option<Call> {
-        let mut s = self.state();
+    /// The first answer for a node instance that was not given yet: which of them.
+    fn place(&self, frame: &str) -> Option<usize> {
+        let s = self.state();
         let fits = |at: &str| glob(at, frame) || at.strip_suffix("/*").is_some_and(|p| glob(p, frame));
-        let at = self
-            .calls
-            .iter()
-            .enumerate()
-            .position(|(i, c)| !s.used.get(i).copied().unwrap_or(true) && fits(&c.at))?;
-        if let Some(u) = s.used.get_mut(at) {
-            *u = true;
+        let mut calls = self.calls.iter().zip(&s.used);
+        calls.position(|(call, used)| !used && fits(&call.at))
+    }
+
+    /// That answer; from here on it is given.
+    fn next(&self, frame: &str) -> Option<Call> {
+        let at = self.place(frame)?;
+        if let Some(used) = self.state().used.get_mut(at) {
+            *used = true;
         }
         self.calls.get(at).cloned()
     }
 
-    /// The model that is said to answer, else the first that may.
-    fn model(&self, named: Option<&str>, ask: &Ask) -> Option<Arc<Model>> {
-        if let Some(name) = named.or(ask.route.model.as_deref()) {
-            return self.matrix.find(name).and_then(|ix| self.matrix.model(ix)).cloned();
+    /// The models that may answer, first the one that is asked first.
+    fn models(&self, ask: &Ask) -> Vec<Arc<Model>> {
+        if let Some(name) = ask.route.model.as_deref() {
+            return self.named(name).into_iter().collect();
         }
         let allowed =
             |m: &&Arc<Model>| !ask.not_models.contains(&m.id) && !ask.not_families.contains(&m.family);
@@ -160,8 +163,13 @@ impl Stage {
             order = spread.share(order, |m| Some((*m).clone()));
         }
         order.sort_by_key(|m| ask.avoid.contains(&m.id) || ask.avoid_families.contains(&m.family));
-        let skip = usize::try_from(ask.skip).unwrap_or(0);
-        order.get(skip.checked_rem(order.len())?).map(|m| (*m).clone())
+        let skip = usize::try_from(ask.skip).unwrap_or(0).checked_rem(order.len()).unwrap_or(0);
+        order.rotate_left(skip);
+        order.into_iter().cloned().collect()
+    }
+
+    fn named(&self, name: &str) -> Option<Arc<Model>> {
+        self.matrix.find(name).and_then(|ix| self.matrix.model(ix)).cloned()
     }
 
     /// What a call uses whose answer has so many bytes; its cost is noted.
@@ -201,11 +209,46 @@ impl Stage {
         Ok(fits)
     }
 
+    /// One call: what the file has for it, from the model that it names, or else from the one whose turn it is.
+    async fn attempt(
+        &self,
+        call: &Call,
+        ask: &Ask,
+        models: &[Arc<Model>],
+        tries: u32,
+    ) -> Result<Generated, Failure> {
+        let nobody = matches!(&call.reply, Reply::Error(fault) if fault.kind == NO_CANDIDATE);
+        let elsewhere = ask.retry.as_ref().is_none_or(|r| r.reroute);
+        let turn = if elsewhere { tries.saturating_sub(1) } else { 0 };
+        let turn = usize::try_from(turn).unwrap_or(0).min(models.len().saturating_sub(1));
+        let model = match &call.model {
+            _ if nobody => None,
+            Some(name) => self.named(name),
+            None => models.get(turn).cloned(),
+        };
+        if model.is_none() && !nobody {
+            let name = call.model.as_deref().unwrap_or("any");
+            self.state().surprises.push(format!("`{}`: the matrix has no model `{name}`", ask.node()));
+            return Err(Failure::nobody("no such model"));
+        }
+        self.state().made += 1;
+        self.clock.sleep(call.latency.max(Duration::from_millis(1))).await;
+        let Some(model) = model else { return Err(Failure::nobody("as the test says")) };
+        match &call.reply {
+            Reply::Stream(all) if ask.stream => self.streamed(call, all, model).await,
+            Reply::Stream(all) => {
+                self.clock.sleep(pieces::time(all)).await;
+                self.answer(call, &model)
+            }
+            _ => self.answer(call, &model),
+        }
+    }
+
     fn answer(&self, call: &Call, model: &Arc<Model>) -> Result<Generated, Failure> {
         let mut choice = Choice { finish_reason: Some(FinishReason::Stop), ..Choice::default() };
         match &call.reply {
-            Reply::Error(kind) => {
-                return Err(Error::new(error_kind(kind), model, "as the test says").into());
+            Reply::Error(fault) => {
+                return Err(Error::new(error_kind(&fault.kind), model, "as the test says").into());
             }
             Reply::Text(text) => choice.text.clone_from(text),
             Reply::Stream(all) => {
@@ -245,7 +288,7 @@ impl World for Stage {
             if self.lacking.contains(&Seen::plain(&frame)) {
                 return Err(Failure::nobody(format!("no model is left for node `{frame}`")));
             }
-            let Some(call) = self.next(&frame).or_else(|| self.stub(&ask)) else {
+            let Some(mut call) = self.next(&frame).or_else(|| self.stub(&ask)) else {
                 let mut s = self.state();
                 s.made = s.made.saturating_add(1);
                 s.surprises.push(format!(
@@ -254,26 +297,27 @@ impl World for Stage {
                 ));
                 return Err(Failure::nobody("the test has no reply"));
             };
-            if matches!(&call.reply, Reply::Error(kind) if kind == NO_CANDIDATE) {
-                self.state().made += 1;
-                self.clock.sleep(call.latency.max(Duration::from_millis(1))).await;
-                return Err(Failure::nobody("as the test says"));
-            }
-            let Some(model) = self.model(call.model.as_deref(), &ask) else {
-                let name = call.model.as_deref().unwrap_or("any");
-                self.state().surprises.push(format!("`{frame}`: the matrix has no model `{name}`"));
-                return Err(Failure::nobody("no such model"));
-            };
-            self.state().made += 1;
-            self.clock.sleep(call.latency.max(Duration::from_millis(1))).await;
-            match &call.reply {
-                Reply::Stream(all) if ask.stream => self.streamed(&call, all, model).await,
-                Reply::Stream(all) => {
-                    self.clock.sleep(pieces::time(all)).await;
-                    self.answer(&call, &model)
+            let own = ask.timeout.map(|most| self.clock.now() + most);
+            let until = [own, ask.deadline].into_iter().flatten().min();
+            let models = self.models(&ask);
+            for tries in 1.. {
+                let failure = match self.attempt(&call, &ask, &models, tries).await {
+                    Ok(generated) => return Ok(generated),
+                    Err(failure) => failure,
+                };
+                let wait = again(&call.reply, &ask, tries, models.len());
+                let in_time = |wait: &Duration| until.is_none_or(|until| self.clock.now() + *wait < until);
+                let Some(wait) = wait.filter(in_time).filter(|_| self.place(&frame).is_some()) else {
+                    return Err(failure);
+                };
+                ask.purse.take().map_err(Failure::Budget)?.made();
+                match self.next(&frame) {
+                    Some(next) => call = next,
+                    None => return Err(failure),
                 }
-                _ => self.answer(&call, &model),
+                self.clock.sleep(wait).await;
             }
+            Err(Failure::nobody("the test has no reply"))
         })
     }
 

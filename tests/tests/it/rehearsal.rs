@@ -122,8 +122,13 @@ async fn a_test_may_allow_less_than_the_workflow() {
     check("wall: 15s", 2, "text: from one, calls: { exact: 2 }").await;
     check("wall: 25s, finish_reserve: 10s", 2, "text: from one, calls: { exact: 2 }").await;
     check("node_runs: 2", 2, "text: from one").await;
-    check("calls: 2, on_exhausted: fail", 2, "outcome: failed, error: calls").await;
-    check("wall: 15s, on_exhausted: fail", 2, "outcome: failed, error: wall").await;
+    // In the word that clients read, or in that of `nodes.<id>.error`.
+    for (limit, code) in [("calls: 2", "calls"), ("wall: 15s", "wall")] {
+        for word in [code.to_owned(), format!("budget.{code}")] {
+            check(&format!("{limit}, on_exhausted: fail"), 2, &format!("outcome: failed, error: {word}"))
+                .await;
+        }
+    }
     let refused =
         play(&house, "steps", "limits: { call: 2, wall: 5 }\nexpect: { outcome: delivered }\n").await;
     let codes: Vec<&str> = refused["error"]["metadata"]["problems"]
@@ -241,4 +246,100 @@ async fn a_test_says_who_asks_and_sets_the_variables_that_there_are() {
     check("tenant: { tier: silver, region: eu }\n", "outcome: failed, error: no").await;
     let wrong = play(&house, "tiered", "vars: { wrod: bye }\nexpect: { outcome: failed }\n").await;
     assert!(wrong["good"] != true && wrong.to_string().contains("did you mean `word`"), "{wrong:#}");
+}
+
+/// Its call is tried again as it says.
+fn tries(name: &str, retry: &str) -> String {
+    format!(
+        "version: 1\nname: {name}\nnodes:\n  - {{ id: ask, type: generate, retry: {{ {retry} }} }}\noutput: nodes.ask.completion\n"
+    )
+}
+
+/// Where a node has a `retry`, each reply is one attempt; what is left of all of them is said by the last one.
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_of_a_node_are_played_one_by_one() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .rules(crate::NO_CHANCE)
+        .file("workflows/thrice.yaml", &tries("thrice", "max_attempts: 3"))
+        .file("workflows/twice.yaml", &tries("twice", "max_attempts: 2"))
+        .file("workflows/busy.yaml", &tries("busy", "max_attempts: 3, codes: [rate_limited]"))
+        .file("workflows/slow.yaml", &tries("slow", "max_attempts: 2, backoff: { initial: 5s, max: 5s }"))
+        .start()
+        .await;
+    let fails = "{ at: ask, reply: { error: unavailable } }";
+    let check = async |workflow: &str, calls: &[&str], expect: &str, surprises: &[&str]| {
+        let rest = format!("calls: [{}]\nexpect: {{ {expect} }}\n", calls.join(", "));
+        let played = play(&house, workflow, &rest).await;
+        let failures = played["failures"].as_array().unwrap_or_else(|| panic!("{played:#}"));
+        let found: Vec<String> = failures.iter().map(|f| f["found"].to_string()).collect();
+        assert_eq!(found.len(), surprises.len(), "{workflow} {calls:?}: {played:#}");
+        assert!(found.iter().zip(surprises).all(|(f, part)| f.contains(part)), "{workflow}: {found:?}");
+    };
+    let (answers, never) = ("{ at: ask, reply: fine }", "never asked for");
+    check("thrice", &[fails, fails, answers], "text: fine, calls: { exact: 3 }", &[]).await;
+    check("twice", &[fails, fails], "error: unavailable, calls: { exact: 2 }", &[]).await;
+    check("twice", &[fails, fails, answers], "text: fine", &[never, "unavailable", "\"\""]).await;
+    check("thrice", &[fails], "error: unavailable, calls: { exact: 1 }", &[]).await;
+    let last = "{ at: ask, reply: { error: unavailable, last: true } }";
+    check("thrice", &[last, answers], "error: unavailable", &[never]).await;
+    // Only what its `codes` name is tried again.
+    check("busy", &[fails, answers], "error: unavailable", &[never]).await;
+    check("busy", &["{ at: ask, reply: { error: rate_limited } }", answers], "text: fine", &[]).await;
+    // A request that is too long is so at the same model every time.
+    let long = "{ at: ask, reply: { error: context_overflow } }";
+    check("thrice", &[long], "error: context_length_exceeded", &[]).await;
+    check("thrice", &[long], "error: context_overflow", &[]).await;
+    // The pause takes time of the run.
+    let wall = "limits: { wall: 3s }\n";
+    let played =
+        play(&house, "slow", &format!("{wall}calls: [{fails}]\nexpect: {{ error: unavailable }}\n")).await;
+    assert_eq!(played["good"], true, "{played:#}");
+    let wrong =
+        play(&house, "thrice", "calls: [{ at: ask, reply: { json: {}, last: true } }]\nexpect: {}\n").await;
+    assert_eq!(wrong["error"]["metadata"]["problems"][0]["code"], "WT101", "{wrong:#}");
+}
+
+const ABOUT: &str = "version: 1
+name: about
+inputs:
+  topic: { type: string, required: true }
+  days: { type: int, default: 3 }
+nodes:
+  - { id: told, type: merge, method: template, from: [], template: \"${ inputs.topic }, ${ inputs.days } days\" }
+output: nodes.told.completion
+";
+
+/// What a workflow is given beside its request stands in the test, and is checked before anything is played.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_gives_a_workflow_its_inputs() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .rules(crate::NO_CHANCE)
+        .file("workflows/about.yaml", ABOUT)
+        .start()
+        .await;
+    for (inputs, text) in [("topic: rain", "rain, 3 days"), ("topic: rain, days: 5", "rain, 5 days")] {
+        let rest = format!("inputs: {{ {inputs} }}\nexpect: {{ text: \"{text}\" }}\n");
+        let played = play(&house, "about", &rest).await;
+        assert_eq!(played["good"], true, "{inputs}: {played:#}");
+    }
+    for (inputs, line, part) in [
+        ("", 1, "`topic` is missing"),
+        ("inputs: { topik: rain }\n", 5, "no input `topik`"),
+        ("inputs: { topic: rain, days: soon }\n", 5, "`days` is not of its type"),
+    ] {
+        let refused = play(&house, "about", &format!("{inputs}expect: {{ outcome: delivered }}\n")).await;
+        let problem = &refused["error"]["metadata"]["problems"][0];
+        assert_eq!((&problem["code"], &problem["line"]), (&json!("WT208"), &json!(line)), "{refused:#}");
+        assert!(problem["message"].as_str().unwrap().contains(part), "{problem:#}");
+    }
+    // Inputs alone are what a run on them is asked for.
+    let alone = "workflow: about\nname: alone\ninputs: { topic: rain }\nexpect: { text: \"rain, 3 days\" }\n";
+    let played = house.client().post("/v1/workflows/about/test", &json!({"test": alone})).await.json();
+    assert_eq!(played["good"], true, "{played:#}");
 }

@@ -199,6 +199,39 @@ async fn a_run_becomes_a_test_and_a_drawing() {
     assert!(!other.status.success() && said(&other).contains("a run of `mine`"), "{}", said(&other));
 }
 
+/// What a run was given is part of the test that is made of it, and a failure is told in the words of clients.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_with_inputs_becomes_a_test() {
+    let folder = Folder::default();
+    let data = folder.path().join("kept");
+    let data = data.to_str().unwrap();
+    let text = "version: 1\nname: about\ninputs: { topic: { type: string, required: true } }\nnodes:\n  \
+                - { id: told, type: merge, method: template, from: [], template: \"${ inputs.topic }\" }\n  \
+                - { id: more, type: set, when: inputs.topic == \"much\", values: { a: \"[1][inputs.topic.len()]\" } }\n  \
+                - { id: answer, type: stream, from: nodes.told.completion }\nedges:\n  - { from: told, to: more }\n  \
+                - { from: more, to: answer, outcome: [ok, skipped] }\n";
+    folder.write("workflows/about.yaml", text);
+    let said = |o: &std::process::Output| {
+        String::from_utf8_lossy(&[&o.stdout[..], &o.stderr[..]].concat()).into_owned()
+    };
+    for (topic, parts) in [
+        ("rain", ["topic: rain", "outcome: delivered"]),
+        ("much", ["topic: much", "error: expression.runtime"]),
+    ] {
+        let input = format!("topic={topic}");
+        let args = ["--json", "--data", data, "workflow", "run", "about", "--simulated", "--input", &input];
+        let done = cli(&folder, &args).await;
+        let run: Value =
+            serde_json::from_slice(&done.stdout).unwrap_or_else(|e| panic!("{e}: {}", said(&done)));
+        let id = run["id"].as_str().unwrap();
+        let recorded = cli(&folder, &["--data", data, "workflow", "test", "--record", id]).await;
+        assert!(recorded.status.success(), "{topic}: {}{run:#}", said(&recorded));
+        let written = folder.path().join(format!("workflows/tests/about.{id}.yaml"));
+        let text = std::fs::read_to_string(&written).unwrap();
+        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+    }
+}
+
 /// A house whose one model is never asked.
 async fn house() -> (Vendor, House) {
     let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;

@@ -148,7 +148,12 @@ pub(crate) struct Given {
 }
 
 impl Given {
-    /// For the hash of the plan.
+    /// By which it is given.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As the file declares it; also for the hash of the plan.
     pub(crate) fn canonical(&self) -> &Json {
         &self.canonical
     }
