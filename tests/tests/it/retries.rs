@@ -28,6 +28,26 @@ async fn calls(retry: &str, reply: impl Fn() -> Reply + Send + Sync + 'static) -
     (answer.status, vendor.count())
 }
 
+/// Four models at most, each once, and the last one twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_number_of_its_own_a_node_is_tried_as_the_settings_say() {
+    // Three models, of which the last is asked again.
+    assert_eq!(calls("reroute: true", || Reply::error(503)).await, (503, 4));
+    assert_eq!(calls("reroute: false", || Reply::error(503)).await, (503, 2));
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::error(503)).await;
+    let text =
+        "version: 1\nname: tries\nnodes:\n  - { id: ask, type: generate }\noutput: nodes.ask.completion\n";
+    let plan = Plan::new()
+        .vendor("lab", &vendor)
+        .rules(NO_CHANCE)
+        .settings("retry: { backoff: 1ms }\n")
+        .file("workflows/tries.yaml", text);
+    let models = ["one", "two", "three", "four", "five"].map(|m| format!("lab/{m}"));
+    let house = models.iter().fold(plan, |plan, model| plan.model(&Model::new(model))).start().await;
+    let body = json!({"model": "workflow/tries", "messages": [{"role": "user", "content": "hi"}]});
+    assert_eq!((house.client().chat(&body).await.status, vendor.count()), (503, 5));
+}
+
 /// Another model is another attempt.
 #[tokio::test(flavor = "multi_thread")]
 async fn there_are_no_more_attempts_than_a_node_allows_whichever_models_they_go_to() {

@@ -629,3 +629,36 @@ fn nobody_can_decide_where_nothing_is_kept() {
         assert_eq!(p.iter().map(|d| d.code.as_str()).collect::<Vec<_>>(), codes, "{p:?}");
     }
 }
+
+/// Each limit stands in the chapter with what holds without it and the most that it may be, which is what the loader takes.
+#[test]
+fn the_chapter_on_workflows_tells_every_limit_with_its_default_and_its_most() {
+    let page = include_str!("../../../docs/workflows.md");
+    let own = crate::Limits::default();
+    let enough = |n: u32| format!("{n} are enough");
+    for (key, default, most) in [
+        ("tokens", enough(crate::USUAL_TOKENS), 5_000_000),
+        ("calls", own.calls.to_string(), 500),
+        ("node_runs", own.node_runs.to_string(), 2_000),
+        ("parallel", own.parallel.to_string(), 64),
+    ] {
+        let row = format!("\n| `{key}` | {default} | {most} | ");
+        assert!(page.contains(&row), "docs/workflows.md has no row that begins with{row}");
+        for (value, takes) in [(most, true), (most + 1, false)] {
+            let text = file(&format!("limits: {{ {key}: {value} }}\n{GOOD}"));
+            let (library, problems) = load_all(&[text]);
+            assert_eq!(library.get("w").is_some(), takes, "{key}: {value}: {problems:?}");
+        }
+    }
+    for row in [
+        format!("usd` | {:.2} is enough |", crate::USUAL_USD.dollars()),
+        "wall` | the time of the request, or of runs | 1h; 7d where".to_owned(),
+        format!("finish_reserve` | {:?}, at most a tenth", crate::run::FINISH_RESERVE),
+        "on_exhausted` | `best_so_far` |".to_owned(),
+    ] {
+        assert!(
+            page.contains(&format!("\n| `{row}")),
+            "docs/workflows.md has no row that begins with | `{row}"
+        );
+    }
+}

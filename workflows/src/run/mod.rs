@@ -107,7 +107,7 @@ pub(crate) struct Kept {
 }
 
 /// Kept free at the end where the workflow says nothing of it.
-const FINISH_RESERVE: Duration = Duration::from_millis(500);
+pub(crate) const FINISH_RESERVE: Duration = Duration::from_millis(500);
 
 /// Runs a workflow. Dropping the future drops every call under way; what happened until then is in the
 /// trace.

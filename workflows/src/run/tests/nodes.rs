@@ -343,3 +343,36 @@ fn a_run_that_may_call_an_unsafe_tool_is_kept() {
     let (library, problems) = load_all(&[called, types::doc::SourceFile::new("child.yaml", child)]);
     assert_eq!(library.get("w").unwrap_or_else(|| panic!("{problems:?}")).durability.as_str(), "sync");
 }
+
+/// No more nodes wait for something outside than `limits.parallel` says: their times add up.
+#[tokio::test(start_paused = true)]
+async fn nodes_wait_for_a_place_of_those_that_may_run_beside_each_other() {
+    let check = async |limits: &str, want: u64| {
+        let body = format!(
+            "\
+{limits}nodes:
+  - {{ id: a, type: generate, route: {{ strategy: fixed }} }}
+  - {{ id: b, type: generate, route: {{ strategy: fixed }} }}
+  - {{ id: c, type: generate, route: {{ strategy: fixed }} }}
+  - {{ id: join, type: merge, from: [nodes.a.completion, nodes.b.completion, nodes.c.completion], separator: \"\" }}
+  - {{ id: answer, type: stream, from: nodes.join.completion }}
+edges:
+  - {{ from: [a, b, c], to: join }}
+  - {{ from: join, to: answer }}
+"
+        );
+        let script = Script::new(vec![
+            ("a", vec![Says::Text(100, "A")]),
+            ("b", vec![Says::Text(100, "B")]),
+            ("c", vec![Says::Text(100, "C")]),
+        ]);
+        let begun = tokio::time::Instant::now();
+        let (ending, steps) = play(&workflow(&body), prose(), &script).await;
+        assert!(matches!(ending, Ending::Delivered { .. }), "{steps:?}");
+        let took = u64::try_from(begun.elapsed().as_millis()).unwrap();
+        assert!((want..want + 50).contains(&took), "{limits}: {took} ms of the simulated clock");
+    };
+    check("limits: { parallel: 1 }\n", 300).await;
+    check("limits: { parallel: 2 }\n", 200).await;
+    check("", 100).await;
+}
