@@ -25,7 +25,7 @@ mod serve;
 mod usage;
 mod workflow;
 
-pub(crate) use workflow::plan_json;
+pub(crate) use workflow::{limits_json, plan_json};
 
 use crate::app::{Data, Settings};
 use crate::config::{Environment, Simulated, Source};

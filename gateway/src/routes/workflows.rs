@@ -5,7 +5,7 @@ use super::runs::show::{form, traced, unknown_parameter};
 use super::runs::{expected, map, members, submit, text};
 use super::{Shared, WORKFLOW, WORKFLOW_CHECK, WORKFLOWS};
 use crate::app::App;
-use crate::cli::plan_json;
+use crate::cli::{limits_json, plan_json};
 use crate::edge::request_id;
 use crate::error::Failure;
 use crate::front::{Arrival, may_use};
@@ -58,8 +58,8 @@ fn row(w: &Workflow) -> Value {
     json!({
         "name": w.name, "object": "workflow", "title": w.title, "description": w.description,
         "labels": w.labels.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
-        "plan_hash": w.plan_hash, "serves": w.offers(), "max_calls": w.max_calls().min(w.limits.calls),
-        "limits": {"usd": w.limits.usd, "enough_usd": w.limits.enough(), "calls": w.limits.calls},
+        "revision": w.revision, "plan_hash": w.plan_hash, "durability": w.durability.as_str(), "serves": w.offers(),
+        "inputs": w.inputs(), "limits": limits_json(w), "max_calls": w.max_calls().min(w.limits.calls),
     })
 }
 

@@ -357,6 +357,28 @@ async fn a_plan_tells_what_is_usual_and_how_it_streams() {
     let (_, vote) = told(&folder, &["workflow", "plan", "consensus_vote"]).await;
     assert!(vote.contains("stream   text: buffered: several sources, a judge, a condition"), "{vote}");
     assert!(vote.contains("usually "), "{vote}");
+
+    // For a request, without a key: what rules have to say, and the longest way.
+    folder.write("request.json", &json!({"messages": [{"role": "user", "content": "hello"}]}).to_string());
+    folder.write(
+        "routing_rules.yaml",
+        "version: 1\nrules:\n  - { id: short, when: request.message_count == 1, actions: { cap_tokens: 900 } }\n",
+    );
+    let file = folder.path().join("request.json").display().to_string();
+    let routed = ["workflow", "plan", "default", "--request", &file, "--simulated"];
+    let (code, text) = told(&folder, &routed).await;
+    assert_eq!(code, 0, "{text}");
+    for part in [
+        "profile  ",
+        "rule     short: cap_tokens 900 (applied)",
+        "chosen   default on sim/",
+        "time     at most ",
+        "115s",
+    ] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let (_, text) = told(&folder, &[&["--json"][..], &routed].concat()).await;
+    assert_eq!(json_of(&text)["time"]["longest_way_ms"], 115_000, "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -235,7 +235,12 @@ async fn a_run_with_inputs_becomes_a_test() {
 /// A house whose one model is never asked.
 async fn house() -> (Vendor, House) {
     let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
-    let house = Plan::new().vendor("alpha", &vendor).model(&Model::new("alpha/one")).start().await;
+    let about = "version: 1\nname: about\nrevision: \"7\"\ndurability: exit\ninputs:\n  topic: { type: string, required: true }\n  \
+                 days: { type: int, default: 3 }\nlimits: { wall: 90s, tokens: 4000, calls: 5, parallel: 2, finish_reserve: 1s, on_exhausted: fail }\n\
+                 nodes:\n  - { id: told, type: merge, method: template, from: [], template: \"${ inputs.topic }\" }\n\
+                 output: nodes.told.completion\n";
+    let plan = Plan::new().vendor("alpha", &vendor).model(&Model::new("alpha/one"));
+    let house = plan.file("workflows/about.yaml", about).start().await;
     (vendor, house)
 }
 
@@ -262,6 +267,15 @@ async fn what_the_command_line_tells_is_served() {
     let dry = client.post("/v1/workflows/default/dry_run", &json!({"request": request()})).await.json();
     assert_eq!(dry["bound"]["nodes"][0]["models"], json!(["alpha/one"]), "{dry}");
     assert_eq!(dry["decision"]["arms"][0]["workflow"], "default");
+    // Who would ask for it learns what it takes, and what it may use.
+    let told = client.get("/v1/workflows/about").await.json();
+    let inputs =
+        json!({"topic": {"type": "string", "required": true}, "days": {"type": "int", "default": 3}});
+    assert_eq!((&told["inputs"], &told["revision"]), (&inputs, &json!("7")), "{told}");
+    assert_eq!(told["durability"], "exit", "{told}");
+    let limits = json!({"usd": null, "enough_usd": 1.0, "wall_ms": 90_000, "tokens": 4_000, "enough_tokens": null, "calls": 5,
+        "node_runs": 200, "parallel": 2, "finish_reserve_ms": 1_000, "on_exhausted": "fail"});
+    assert_eq!(told["limits"], limits, "{told}");
     // What a request says by its model holds on the way through a workflow, too.
     for (model, economy) in [("auto:best", "best_possible"), ("auto:cheapest", "cheapest")] {
         let mut request = request();

@@ -25,6 +25,7 @@ use engine::workflows::Workflow;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use types::Diagnostic;
 
 /// Begin, check, draw, plan, test, run and compare workflows
@@ -117,13 +118,26 @@ fn stream_modes(w: &Workflow) -> Vec<(&'static str, String)> {
     forms.into_iter().filter_map(mode).collect()
 }
 
+fn ms(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The limits of a workflow as a document; `null` where the file says nothing.
+pub(crate) fn limits_json(w: &Workflow) -> Value {
+    let l = &w.limits;
+    json!({
+        "usd": l.usd, "enough_usd": l.enough(), "wall_ms": l.wall.map(ms),
+        "tokens": l.tokens, "enough_tokens": l.enough_tokens(), "calls": l.calls, "node_runs": l.node_runs,
+        "parallel": l.parallel, "finish_reserve_ms": l.finish_reserve.map(ms), "on_exhausted": l.on_exhausted,
+    })
+}
+
 /// A plan as a document: nodes, limits, and what it may cost.
 pub(crate) fn plan_json(w: &Workflow, bound: &Bound) -> Value {
-    let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let row = |n: &engine::workflows::Line| json!({"node": n.path, "type": n.kind, "max_calls": n.max_calls, "timeout_ms": ms(n.timeout)});
     json!({
         "workflow": w.name, "plan_hash": w.plan_hash, "max_calls": w.max_calls(),
-        "limits": {"usd": w.limits.usd, "enough_usd": w.limits.enough(), "calls": w.limits.calls, "wall_ms": w.limits.wall.map(ms), "tokens": w.limits.tokens, "enough_tokens": w.limits.enough_tokens()},
+        "limits": limits_json(w),
         "typical": bound.typical,
         "stream": stream_modes(w).into_iter().map(|(name, mode)| (name.to_owned(), mode.into())).collect::<serde_json::Map<_, Value>>(),
         "nodes": w.outline().iter().map(row).collect::<Vec<_>>(),

@@ -53,7 +53,7 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     }
     written.iter().for_each(|path| out.line(path));
     out.line(&format!(
-        "next: edit it, then `turnout workflow check`, `turnout workflow test`, `turnout workflow run {0} --dry`,\n      and ask for it with model=\"workflow/{0}\"",
+        "next: edit it, then `turnout workflow check`, `turnout workflow test {0}`,\n      `turnout workflow run {0} --simulated --message \"…\"` (with `--dry` nothing is called),\n      and ask for it with model=\"workflow/{0}\"",
         args.name
     ));
     Ok(GOOD)

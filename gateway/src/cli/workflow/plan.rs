@@ -3,14 +3,16 @@
 use super::run::{self as once};
 use crate::cli::out::Out;
 use crate::cli::{GOOD, Global, Outcome};
+use engine::workflows::{Longest, Workflow};
 use engine::{Bound, USUAL};
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What a workflow may take at most: calls, money, time
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout workflow plan json_extraction\n  turnout workflow plan json_extraction --input-tokens 20000 --output-tokens 4000\n  turnout workflow plan json_extraction --request request.json     as it would be routed now\n\n`calls` is what its nodes ask for where each call is answered at once; `attempts` is what vendors are asked at most\nwhere calls fail, are tried again, go to other models, and answers are lost on their way. Cost is what every attempt\nwould cost at the dearest model that may serve it; a run never spends more than a stated `limits.usd`."
+    after_help = "Examples:\n  turnout workflow plan json_extraction\n  turnout workflow plan json_extraction --input-tokens 20000 --output-tokens 4000\n  turnout workflow plan json_extraction --request request.json     as it would be routed now\n  turnout workflow plan json_extraction --request request.json --simulated     without keys\n\n`calls` is what its nodes ask for where each call is answered at once; `attempts` is what vendors are asked at most\nwhere calls fail, are tried again, go to other models, and answers are lost on their way. Cost is what every attempt\nwould cost at the dearest model that may serve it; a run never spends more than a stated `limits.usd`."
 )]
 pub(super) struct Args {
     /// Its name
@@ -18,6 +20,9 @@ pub(super) struct Args {
     /// Plan for this chat request, as it would be routed now; `-` reads standard input
     #[arg(long, value_name = "FILE")]
     request: Option<PathBuf>,
+    /// Route it on the simulated models only
+    #[arg(long, requires = "request")]
+    simulated: bool,
     /// Tokens that a call reads
     #[arg(long, default_value_t = USUAL.0)]
     input_tokens: u32,
@@ -29,9 +34,9 @@ pub(super) struct Args {
 pub(super) fn list(global: &Global, out: &Out) -> Outcome {
     let Some((bundle, config)) = &super::load_with(global, out) else { return Ok(super::FAILED) };
     let all: Vec<_> = bundle.workflow_names().iter().filter_map(|n| bundle.workflow(n).cloned()).collect();
-    let bound = |w: &engine::workflows::Workflow| bundle.bound(w, USUAL, config.retry);
+    let bound = |w: &Workflow| bundle.bound(w, USUAL, config.retry);
     if out.json {
-        let row = |w: &engine::workflows::Workflow| {
+        let row = |w: &Workflow| {
             let most = bound(w);
             json!({"name": w.name, "plan_hash": w.plan_hash, "description": w.description,
                 "most": {"calls": most.calls, "usd": most.most_usd()}})
@@ -54,9 +59,10 @@ pub(super) fn list(global: &Global, out: &Out) -> Outcome {
 pub(super) async fn routed(global: &Global, args: &Args, path: &std::path::Path, out: &Out) -> Outcome {
     let mut body = once::request(path)?;
     body.insert("model".to_owned(), format!("workflow/{}", args.name).into());
-    let running = once::start(global, false).await?;
+    let running = once::start(global, args.simulated).await?;
+    let w = super::named(&running.engine().bundle(), &args.name)?;
     let dry = once::dry(&running, &Value::Object(body)).await?;
-    once::tell_dry(&dry, None, out);
+    once::tell_dry(&dry, &way(&w, running.engine().usual_deadline(false)), None, out);
     Ok(GOOD)
 }
 
@@ -80,18 +86,32 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     out.line(&format!("{}  (plan {})", w.name, w.plan_hash.get(..16).unwrap_or("")));
     out.line(&table.to_string());
     tell_bound(&bound, out);
-    let wall = w.limits.wall.unwrap_or(config.default_deadline);
-    let longest = w.longest();
-    let way = if longest.nodes.is_empty() {
-        "no node says how long it may take".to_owned()
-    } else {
-        format!("the longest way: {:?}, {}", longest.time, longest.told())
-    };
-    out.line(&format!("time     at most {wall:?} ({way})"));
+    tell_way(&way(&w, config.default_deadline), out);
     for (what, mode) in super::stream_modes(&w) {
         out.line(&format!("stream   {what}: {mode}"));
     }
     Ok(GOOD)
+}
+
+/// How long a workflow may take, and its longest way by the times that its file gives. `usual`: the longest time of a
+/// request whose workflow names none.
+pub(super) struct Way {
+    pub(super) wall: Duration,
+    pub(super) longest: Longest,
+}
+
+pub(super) fn way(w: &Workflow, usual: Duration) -> Way {
+    Way { wall: w.limits.wall.unwrap_or(usual), longest: w.longest() }
+}
+
+pub(super) fn tell_way(way: &Way, out: &Out) {
+    let Way { wall, longest } = way;
+    let told = if longest.nodes.is_empty() {
+        "no node says how long it may take".to_owned()
+    } else {
+        format!("the longest way: {:?}, {}", longest.time, longest.told())
+    };
+    out.line(&format!("time     at most {wall:?} ({told})"));
 }
 
 /// Which models are called, how often at most, for how much.

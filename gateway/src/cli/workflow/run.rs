@@ -1,5 +1,6 @@
 //! `turnout workflow run`: one run in this process, with its progress; or, dry, what it would call and cost.
 
+use super::plan;
 use crate::app::{self, Data, Running};
 use crate::cli::explain::token;
 use crate::cli::out::Out;
@@ -14,6 +15,8 @@ use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
 use types::ChatRequest;
+use types::decision::Decision;
+use types::directives::RuleResult;
 
 /// Run a workflow once
 #[derive(clap::Args, Debug)]
@@ -60,7 +63,9 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         let bundle = running.engine().bundle();
         let stubbed =
             rehearse::stubbed(&bundle, &args.name, &request, inputs, &dry.bound).map_err(Problem)?;
-        tell_dry(&dry, Some(&stubbed), out);
+        let w = super::named(&bundle, &args.name)?;
+        let way = plan::way(&w, running.engine().usual_deadline(false));
+        tell_dry(&dry, &way, Some(&stubbed), out);
         return Ok(if stubbed.outcome == "delivered" { GOOD } else { FAILED });
     }
     let ended = Box::pin(live(&running, args, body, inputs, out)).await;
@@ -88,21 +93,27 @@ pub(super) async fn dry(running: &Running, body: &Value) -> Result<Dry, Problem>
     running.engine().dry(admission, request).await.map_err(|e| Problem(e.public_message()))
 }
 
-pub(super) fn tell_dry(dry: &Dry, stubbed: Option<&Stubbed>, out: &Out) {
+pub(super) fn tell_dry(dry: &Dry, way: &plan::Way, stubbed: Option<&Stubbed>, out: &Out) {
     if out.json {
         let mut told = json!(dry);
-        if let (Some(stubbed), Some(members)) = (stubbed, told.as_object_mut()) {
-            members.insert("stubbed".to_owned(), json!(stubbed));
+        if let Some(members) = told.as_object_mut() {
+            let time = json!({"wall_ms": super::ms(way.wall), "longest_way_ms": super::ms(way.longest.time)});
+            members.insert("time".to_owned(), time);
+            members.extend(stubbed.map(|s| ("stubbed".to_owned(), json!(s))));
         }
         out.value(&told);
         return;
     }
     let axes: Vec<String> = dry.decision.profile.iter().map(|a| format!("{}={}", a.axis, a.value)).collect();
     out.line(&format!("profile  {}", axes.join("  ")));
+    for line in of_rules(&dry.decision) {
+        out.line(&format!("rule     {line}"));
+    }
     if let Some(arm) = dry.decision.choice() {
         out.line(&format!("chosen   {} on {}: {}", arm.workflow, arm.model, dry.decision.why));
     }
-    super::plan::tell_bound(&dry.bound, out);
+    plan::tell_bound(&dry.bound, out);
+    plan::tell_way(way, out);
     out.line(&format!("stream   {}", dry.stream));
     let Some(stubbed) = stubbed else { return };
     let said: Vec<&str> = stubbed.error.iter().chain(&stubbed.reason).map(String::as_str).collect();
@@ -117,6 +128,30 @@ pub(super) fn tell_dry(dry: &Dry, stubbed: Option<&Stubbed>, out: &Out) {
     for line in stubbed.text.lines() {
         out.line(&format!("         > {line}"));
     }
+}
+
+/// What rules have to say of a request: those that did not match or are switched off say nothing.
+fn of_rules(decision: &Decision) -> Vec<String> {
+    let mut lines = Vec::new();
+    for rule in &decision.rules {
+        let own = decision.actions.iter().filter(|a| a.rule == rule.id);
+        match rule.result {
+            RuleResult::NotMatched | RuleResult::Disabled => {}
+            RuleResult::Error => {
+                let why = rule.detail.as_deref().unwrap_or_default();
+                lines.push(format!("{}: left out, for it could not be evaluated: {why}", rule.id));
+            }
+            RuleResult::Matched | RuleResult::Shadow => {
+                lines.extend(own.map(|a| format!("{}: {} {} ({})", rule.id, a.verb, a.argument, a.effect)));
+            }
+        }
+    }
+    let denials = decision.denials.iter();
+    lines.extend(denials.map(|d| format!("{}: refuses ({}): {}", d.rule, d.code, d.reason)));
+    if lines.is_empty() {
+        lines.push("none has a say".to_owned());
+    }
+    lines
 }
 
 fn inputs(given: &[String]) -> Result<Map<String, Value>, Problem> {
