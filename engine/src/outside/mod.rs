@@ -143,8 +143,9 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
+    /// Scenario 14 of the workflow format: a check that panics or takes too long could not check.
     #[tokio::test]
-    async fn a_check_of_this_process_holds_up_nobody_and_ends_in_time() {
+    async fn scenario_14_a_check_of_this_process_holds_up_nobody_and_ends_in_time() {
         let report = || Report { verdict: Verdict::Passed, reason: None, findings: Vec::new() };
         let check = async |own: Own, ms: u64| within("json", Duration::from_millis(ms), beside(own)).await;
         assert_eq!(check(Own::new(report), 60_000).await, report());

@@ -81,8 +81,9 @@ fn storm(body: &Value) -> Vec<Value> {
     (0..200).map(streamed).collect()
 }
 
+/// Scenario 9 of the workflow format, at the budget of a tenant.
 #[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_plain_calls_at_once_stay_within_the_budget() {
+async fn scenario_09_two_hundred_plain_calls_at_once_stay_within_the_budget() {
     let (vendor, house) = house().await;
     let race = Race::run(&house, &[&vendor], BUDGET, storm(&ask("auto"))).await;
     race.holds();

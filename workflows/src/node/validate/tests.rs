@@ -343,8 +343,9 @@ async fn what_stops_at_the_first_failure_asks_nobody_outside_in_vain() {
     assert_eq!(script.check_asks.lock().unwrap().len(), 1, "of the second answer alone");
 }
 
+/// Scenario 14, of a check that takes too long: the run goes on by the edges of what could not be checked.
 #[tokio::test(start_paused = true)]
-async fn a_check_with_a_time_limit_is_asked_for_and_may_come_too_late() {
+async fn scenario_14_a_check_with_a_time_limit_is_asked_for_and_may_come_too_late() {
     let list = "{ use: length, with: { chars: { max: 9 } }, timeout: 2s, KEYS }, json, { use: refusal, timeout: 1h }";
     let late = || Report {
         verdict: Verdict::Unverified,
