@@ -11,7 +11,9 @@ SUITE := target/json-schema-test-suite
 # sudo only where it is needed and there.
 AS_ROOT := $(shell test "$$(id -u)" = 0 || command -v sudo)
 
-.PHONY: help demo install setup test lint bench crash simulate
+.PHONY: help demo install setup test lint bench crash simulate fuzz
+# How long `make fuzz` goes on beginning rounds.
+FUZZ_SECONDS ?= 300
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -89,3 +91,16 @@ crash: ## two hundred kills under load
 SEEDS ?= 1000
 simulate: ## the engine under seeded traffic, faults and kills; SEEDS=1000 says how many seeds
 	SEEDS=$(SEEDS) $(CARGO) test -p engine --test simulate --locked -- --nocapture
+
+# `make test` tries the same texts every time; here each round has a seed of its own, and FUZZ_SEED shows one again.
+fuzz: ## new texts for the loader, expressions and growing JSON, for FUZZ_SECONDS (300)
+	@seed="$${FUZZ_SEED:-$$(date +%s)}"; end="$$(($$(date +%s) + $(FUZZ_SECONDS)))"; \
+	while true; do \
+	  echo "FUZZ_SEED=$$seed"; \
+	  export LOADER_FUZZ_SEED="$$seed" EXPRESSION_FUZZ_SEED="$$seed" PREFIX_FUZZ_SEED="$$seed"; \
+	  $(CARGO) test --locked --quiet -p workflows --lib load::fuzz; \
+	  $(CARGO) test --locked --quiet -p engine --test expression_fuzz; \
+	  $(CARGO) test --locked --quiet -p validators --test prefix_fuzz; \
+	  seed="$$((seed + 1))"; \
+	  test "$$(date +%s)" -lt "$$end" || break; \
+	done
