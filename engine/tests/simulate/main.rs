@@ -14,6 +14,7 @@
 
 mod book;
 mod clients;
+mod holds;
 mod keeping;
 mod traffic;
 mod vendor;
