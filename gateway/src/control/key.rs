@@ -66,6 +66,7 @@ fn letters<const N: usize>() -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn keys_are_whole_or_refused() {
@@ -82,6 +83,31 @@ mod tests {
         }
         for wrong in ["", "sk-to-", "sk-to-_", "sk-abc", &key.text[1..], &format!("{}x", key.text)] {
             assert_eq!(id_of(wrong), None, "{wrong}");
+        }
+        for wrong in include_str!("../../corpus/keys.txt").lines() {
+            assert_eq!(id_of(wrong), None, "{wrong}");
+        }
+    }
+
+    proptest! {
+        /// A key that was cut, put together with another one or written over is none, unless nothing came of it.
+        #[test]
+        fn what_is_made_of_keys_is_none(
+            from in 0_usize..80, to in 0_usize..80, at in 0_usize..80, with in "[ -~é😀\u{0}]{0,12}", other in any::<bool>(),
+        ) {
+            let pepper = Secret::of_text(&"p".repeat(32)).unwrap();
+            let (key, second) = (Minted::new(&pepper).unwrap().text, Minted::new(&pepper).unwrap().text);
+            let (from, to) = (from.min(to).min(key.len()), from.max(to).min(key.len()));
+            let piece = if other { second.get(from..to).unwrap_or_default() } else { with.as_str() };
+            let mut text = key.clone();
+            text.replace_range(from..to, piece);
+            text.insert_str(at.min(text.len()).min(from), if other { with.as_str() } else { "" });
+            prop_assert_eq!(id_of(&text).is_some(), text == key || text == second, "{}", text);
+        }
+
+        #[test]
+        fn no_text_makes_the_reading_of_keys_fall(text in "(sk-to-)?.{0,80}") {
+            prop_assert_eq!(id_of(&text), None);
         }
     }
 }

@@ -177,3 +177,98 @@ async fn lines_taken_off_the_end_and_a_trail_that_is_gone_are_found() {
     let refused = Audit::open(dir.path(), "b".into(), None).err().unwrap().to_string();
     assert!(refused.contains("is that of another trail"), "{refused}");
 }
+
+/// A small generator: the rounds need variety, not quality.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % n.max(1)
+    }
+}
+
+/// Changes that were once made to a trail, one a line; what the test below found is kept there. A change is made of
+/// numbers, each of which chooses among what there is to choose from at its place.
+const KEPT: &str = include_str!("../../../corpus/audit.txt");
+
+/// Cuts, moves, repeats and overwrites bytes and lines.
+fn mutated(bytes: &[u8], choose: &mut dyn FnMut(usize) -> usize) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..=choose(3) {
+        let lines: Vec<Vec<u8>> = bytes.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+        let (a, b) = (choose(bytes.len() + 1), choose(bytes.len() + 1));
+        let (from, to) = (a.min(b), a.max(b));
+        let (i, j) = (choose(lines.len()), choose(lines.len()));
+        match choose(7) {
+            0 => bytes.truncate(from),
+            1 => _ = bytes.splice(from..to.min(from + 9), []),
+            2 => {
+                let piece = bytes[from..to.min(from + 40)].to_vec();
+                bytes.splice(to..to, piece);
+            }
+            3 if from < bytes.len() => bytes[from] = u8::try_from(choose(256)).unwrap(),
+            3 => {}
+            other => {
+                let mut lines = lines;
+                match other {
+                    _ if lines.is_empty() => {}
+                    4 => lines.swap(i, j),
+                    5 => lines.insert(i, lines[j].clone()),
+                    // What is written otherwise and means the same is no line of this program.
+                    _ => lines[i].splice(1..1, *b" ").for_each(drop),
+                }
+                bytes = lines.concat();
+            }
+        }
+    }
+    bytes
+}
+
+/// Trails that were changed at random, and by the cases that are kept: what was changed is found, or only lines after the
+/// last seal are gone. `AUDIT_FUZZ_SEED` replays a run, `AUDIT_FUZZ_ROUNDS` sets how many are tried.
+#[tokio::test]
+async fn whatever_is_made_of_a_trail_is_found() {
+    let number = |name: &str, usual: u64| std::env::var(name).map_or(usual, |v| v.parse().unwrap());
+    let (seed, rounds) = (number("AUDIT_FUZZ_SEED", 20_261_123), number("AUDIT_FUZZ_ROUNDS", 600));
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 24).await;
+    let folder = dir.path().join(FOLDER);
+    let path = name(&folder, 1);
+    let bytes = std::fs::read(&path).unwrap();
+    // No anchor: what was taken off the end is found by others than the trail.
+    std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).for_each(|p| {
+        if p.extension().is_some_and(|e| e == "anchor") {
+            std::fs::remove_file(p).unwrap();
+        }
+    });
+    let text = std::fs::read_to_string(folder.join(super::folder::PUBLIC_KEY)).unwrap();
+    let public = signing::unhex(text.trim()).unwrap();
+    let instance = std::fs::read_to_string(folder.join(super::folder::INSTANCE)).unwrap();
+    let with = super::verify::Reading { public: &public, instance: instance.trim(), anchors: &[] };
+    let try_one = |changed: &[u8], about: &str| {
+        std::fs::write(&path, changed).unwrap();
+        let (report, _) = super::verify::verify(&folder, &with).unwrap();
+        let whole = bytes.starts_with(changed) && changed.last().is_none_or(|b| *b == b'\n');
+        assert_eq!(report.broken.is_none(), whole, "{about}: {:?}", report.broken);
+        let same = bytes.iter().zip(changed).take_while(|(a, b)| a == b).count();
+        // A line that is moved before a seal still follows the line before it: the seal shows it.
+        let lines = bytes[..same].iter().filter(|b| **b == b'\n').count() as u64;
+        assert!(report.lines + report.seals >= lines, "{about}: what stands before holds: {report:?}");
+    };
+    for line in KEPT.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
+        let mut numbers = line.split(' ').map(|n| n.parse::<usize>().unwrap());
+        let changed = mutated(&bytes, &mut |n| numbers.next().unwrap_or(0) % n.max(1));
+        try_one(&changed, line);
+    }
+    let mut random = Random(seed);
+    for round in 0..rounds {
+        let mut chosen = Vec::new();
+        let changed = mutated(&bytes, &mut |n| {
+            chosen.push(random.below(n));
+            chosen.last().copied().unwrap_or(0)
+        });
+        let case: Vec<String> = chosen.iter().map(ToString::to_string).collect();
+        try_one(&changed, &format!("seed {seed}, round {round}, {}", case.join(" ")));
+    }
+}
