@@ -93,14 +93,19 @@ simulate: ## the engine under seeded traffic, faults and kills; SEEDS=1000 says 
 	SEEDS=$(SEEDS) $(CARGO) test -p engine --test simulate --locked -- --nocapture
 
 # `make test` tries the same texts every time; here each round has a seed of its own, and FUZZ_SEED shows one again.
-fuzz: ## new texts for the loader, expressions and growing JSON, for FUZZ_SECONDS (300)
+fuzz: ## new texts for all that is read from outside, for FUZZ_SECONDS (300)
 	@seed="$${FUZZ_SEED:-$$(date +%s)}"; end="$$(($$(date +%s) + $(FUZZ_SECONDS)))"; \
 	while true; do \
 	  echo "FUZZ_SEED=$$seed"; \
 	  export LOADER_FUZZ_SEED="$$seed" EXPRESSION_FUZZ_SEED="$$seed" PREFIX_FUZZ_SEED="$$seed"; \
+	  export BODY_FUZZ_SEED="$$seed" STREAM_FUZZ_SEED="$$seed" SPOOL_FUZZ_SEED="$$seed" AUDIT_FUZZ_SEED="$$seed"; \
 	  $(CARGO) test --locked --quiet -p workflows --lib load::fuzz; \
 	  $(CARGO) test --locked --quiet -p engine --test expression_fuzz; \
 	  $(CARGO) test --locked --quiet -p validators --test prefix_fuzz; \
+	  $(CARGO) test --locked --quiet -p types --test body_fuzz; \
+	  $(CARGO) test --locked --quiet -p providers --lib dialect::fuzz; \
+	  $(CARGO) test --locked --quiet -p stores --lib spool::fuzz; \
+	  $(CARGO) test --locked --quiet -p gateway --lib control::audit::tests; \
 	  seed="$$((seed + 1))"; \
 	  test "$$(date +%s)" -lt "$$end" || break; \
 	done
