@@ -5,12 +5,14 @@ use crate::answer::Admission;
 use crate::breaker::Circuit;
 use crate::history::Turn;
 use crate::who::Who;
-use crate::{Inner, View};
+use crate::{Inner, View, settle};
 use policies::{Around, Brownout, Budget, BudgetState, ModelState, ProviderState, Status, System};
 use std::collections::HashMap;
 use std::sync::Arc;
-use types::ModelIx;
+use types::expr::Scope;
 use types::limits::{Limit, Metric, Pressure, Standing};
+use types::privacy::Detector;
+use types::{ChatRequest, ModelIx};
 
 /// What the policies of a configuration ask for; found out once.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +32,7 @@ pub(crate) struct Asks {
 impl Asks {
     /// Makes ready what their first request would have to wait for: the patterns of personal data and secrets, where
     /// rules look for these or mask them. Compiling them takes tens of milliseconds.
-    pub(crate) fn warm(&self, detector: &dyn types::privacy::Detector) {
+    pub(crate) fn warm(&self, detector: &dyn Detector) {
         if self.detector || self.masks {
             // A search makes the caches of the patterns, too.
             detector.find("a text without any", &types::privacy::Entity::ALL);
@@ -38,6 +40,28 @@ impl Asks {
                 detector.injection("a text without any");
             }
         }
+    }
+
+    /// What either of two configurations asks for. Looking into texts is not part of it: each does so with patterns of
+    /// its own.
+    pub(crate) fn and(&self, other: &Asks) -> Self {
+        fn all<T: Clone + PartialEq>(some: &[T], more: &[T]) -> Vec<T> {
+            let new = more.iter().filter(|name| !some.contains(name));
+            some.iter().chain(new).cloned().collect()
+        }
+        Asks {
+            history: self.history || other.history,
+            budget: self.budget || other.budget,
+            system: self.system || other.system,
+            providers: all(&self.providers, &other.providers),
+            models: all(&self.models, &other.models),
+            ..self.clone()
+        }
+    }
+
+    /// How things stood around a request, for policies that look for values in it with these patterns.
+    pub(crate) fn with_patterns(&self, around: &Around, detector: &Arc<dyn Detector>) -> Around {
+        Around { detector: self.detector.then(|| detector.clone()), ..around.clone() }
     }
 
     /// What these policies read.
@@ -59,17 +83,18 @@ impl Asks {
     }
 }
 
-/// Who asks and how things stand. `note`: the request comes in earnest, and later ones are told of it.
+/// Who asks and how things stand, as far as these policies ask. `note`: the request comes in earnest, and later ones are
+/// told of it.
 pub(crate) async fn around(
     inner: &Inner,
     view: &View,
+    asks: &Asks,
     admission: &Admission,
     turn: Option<Turn>,
     note: bool,
     unix_ms: i64,
 ) -> Around {
     let who = &*admission.who;
-    let asks = &view.bundle.asks;
     let mut around = Around {
         tenant: who.tenant.clone(),
         key: who.key.clone(),
@@ -100,6 +125,20 @@ pub(crate) async fn around(
         around.models = Some(Arc::new(move |id: &str| states.get(id).copied().unwrap_or_default()));
     }
     around
+}
+
+/// What rules see of the request of a run, to whom things stand as they do now: a run may last for days. What came before
+/// in a conversation is not known of it.
+pub(crate) async fn of_run(
+    inner: &Inner,
+    view: &View,
+    admission: &Admission,
+    request: &Arc<ChatRequest>,
+) -> Scope {
+    let unix_ms = settle::unix_ms();
+    let around = around(inner, view, &view.bundle.asks, admission, None, false, unix_ms).await;
+    let profile = profiler::profile(request);
+    policies::scope(&policies::Inputs { request, profile: &profile, around: &around, unix_ms })
 }
 
 fn system(gate: &Gate) -> System {

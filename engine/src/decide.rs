@@ -19,6 +19,7 @@ use crate::sticky::Holder;
 use crate::turns;
 use crate::weigh::{self, Question};
 use crate::{Inner, View};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -135,12 +136,16 @@ pub(crate) async fn consider(
         moment: &moment,
         used_up: &NOTHING_USED_UP,
     };
-    let turn = view.bundle.asks.history.then(|| Turn::of(who, &request));
+    let asks = &view.bundle.asks;
+    let trial = inner.shadow.load_full();
+    let remembers = asks.history || trial.as_ref().is_some_and(|s| s.asks_for_history());
+    let turn = remembers.then(|| Turn::of(who, &request));
     let in_earnest = !matches!(ask, Ask::Nobody);
-    let around = about::around(inner, view, admission, turn, in_earnest, ts_ms).await;
+    let tried = trial.filter(|s| s.takes(moment.seed) && s.has_time(&inner.gate));
+    let asks = tried.as_ref().map_or(Cow::Borrowed(asks), |s| Cow::Owned(s.asks_with(asks)));
+    let around = about::around(inner, view, &asks, admission, turn, in_earnest, ts_ms).await;
     let (scope, mut directives, unevaluated) = weigh::said(&view.bundle, about, &around).await;
-    let tried = inner.shadow.load_full().filter(|s| s.takes(moment.seed) && s.has_time(&inner.gate));
-    let shadow = tried.map(|s| Box::new(Note::new(s, view, about, moment.clone(), who)));
+    let shadow = tried.map(|s| Box::new(Note::new(s, view, about, who, around)));
     let asker = Asker::of(inner, view, who, &request);
     let governed = Governed::unchanged(request.clone(), profile.clone(), scope);
     let governed = governed.under(inner, view, who, &directives, turn, ask);

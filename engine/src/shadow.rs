@@ -2,9 +2,11 @@
 //!
 //! Nothing is called, nothing is remembered, and no request waits: a request leaves a note when it ends, and one task
 //! decides it twice, under the configuration that served it and under the other, with the same numbers and the same
-//! draw. Whatever differs, differs because of the configuration.
+//! draw, and to rules of both things stand as they did when the request came. Whatever differs, differs because of the
+//! configuration.
 
 use crate::View;
+use crate::about::Asks;
 use crate::admit::Gate;
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
@@ -130,6 +132,8 @@ pub struct Report {
 /// A configuration that is tried.
 pub(crate) struct Shadow {
     share: f64,
+    /// What its policies ask for.
+    asks: Asks,
     notes: mpsc::Sender<Box<Note>>,
     results: Arc<Results>,
 }
@@ -150,6 +154,8 @@ pub(crate) struct Note {
     pub(crate) who: Arc<Who>,
     pub(crate) request_id: String,
     pub(crate) moment: Moment,
+    /// Who asked, and how things stood.
+    around: policies::Around,
 }
 
 /// What a choice depends on besides request and configuration.
@@ -171,17 +177,27 @@ impl Shadow {
         share: f64,
     ) -> (Shadow, impl Future<Output = ()> + Send + 'static) {
         let (notes, waiting) = mpsc::channel(QUEUE);
-        let results = Arc::new(Results::default());
+        let (results, asks) = (Arc::new(Results::default()), bundle.asks.clone());
         let other =
             Other { unavailable: route::unavailable(bundle.matrix(), &availability), bundle, availability };
         let work = compare(other, waiting, results.clone());
-        (Shadow { share, notes, results }, work)
+        (Shadow { share, asks, notes, results }, work)
     }
 
     /// Whether the request with that seed is looked at. Seeds are spread evenly.
     pub(crate) fn takes(&self, seed: u64) -> bool {
         const BITS: u32 = 53;
         ((seed >> (u64::BITS - BITS)) as f64) < self.share * (1_u64 << BITS) as f64
+    }
+
+    /// Whether its policies ask what came before in a conversation, which has to be remembered of every request.
+    pub(crate) const fn asks_for_history(&self) -> bool {
+        self.asks.history
+    }
+
+    /// What has to be found out for its policies and for those in force.
+    pub(crate) fn asks_with(&self, in_force: &Asks) -> Asks {
+        in_force.and(&self.asks)
     }
 
     /// Whether there is time for it: under load it is the first thing that is left out, and counted.
@@ -205,8 +221,8 @@ impl Note {
         shadow: Arc<Shadow>,
         view: &Arc<View>,
         about: Question<'_>,
-        moment: Moment,
         who: &Arc<Who>,
+        around: policies::Around,
     ) -> Note {
         Note {
             shadow,
@@ -216,7 +232,8 @@ impl Note {
             features: *about.features,
             who: who.clone(),
             request_id: about.request_id.to_owned(),
-            moment,
+            moment: about.moment.clone(),
+            around,
         }
     }
 
@@ -251,7 +268,7 @@ struct Other {
 
 async fn compare(other: Other, mut waiting: mpsc::Receiver<Box<Note>>, results: Arc<Results>) {
     while let Some(note) = waiting.recv().await {
-        let active = side(weigh::weigh_under(&note.view, note.question()).await.1);
+        let active = side(weigh::weigh_under(&note.view, note.question(), &note.around).await);
         let shadow = side(other.weigh(&note).await);
         results.add(&note, active, shadow);
         // Requests that wait for this thread come first.
@@ -272,7 +289,7 @@ impl Other {
             circuit: &circuit,
             quota: &quota,
         };
-        weigh::weigh(&ground, note.question()).await.1
+        weigh::weigh(&ground, note.question(), &note.around).await
     }
 }
 

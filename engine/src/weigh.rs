@@ -42,24 +42,24 @@ pub(crate) struct Ground<'a> {
     pub(crate) quota: &'a (dyn Fn(ModelIx) -> Option<Quota> + Sync),
 }
 
-/// What the policies saw and said.
-type Weighed = (Scope, Directives);
-
-/// Asks the policies and chooses, for somebody of whom nothing else is known. Nothing is noted, nothing is taken.
-pub(crate) async fn weigh(on: &Ground<'_>, about: Question<'_>) -> (Weighed, route::Outcome) {
-    let who = about.who;
-    let around =
-        policies::Around { tenant: who.tenant.clone(), key: who.key.clone(), ..policies::Around::default() };
+/// Asks the policies, to whom things stand as they did when the request came, and chooses. Nothing is noted, nothing is
+/// taken.
+pub(crate) async fn weigh(on: &Ground<'_>, about: Question<'_>, around: &policies::Around) -> route::Outcome {
+    let Bundle { asks, detector, .. } = on.bundle;
+    let around = asks.with_patterns(around, detector);
     let (scope, mut directives, unevaluated) = said(on.bundle, about, &around).await;
     let until = Instant::now() + turns::PATIENCE;
-    let routed = choose(on, about, &scope, &mut directives, (unevaluated, until), None).await;
-    ((scope, directives), routed)
+    choose(on, about, &scope, &mut directives, (unevaluated, until), None).await
 }
 
 /// The same under a configuration in force.
-pub(crate) async fn weigh_under(view: &View, about: Question<'_>) -> (Weighed, route::Outcome) {
+pub(crate) async fn weigh_under(
+    view: &View,
+    about: Question<'_>,
+    around: &policies::Around,
+) -> route::Outcome {
     let (circuit, quota) = (|ix| view.circuit(ix), |ix| view.reach.provider.quota(ix));
-    weigh(&ground(view, &circuit, &quota), about).await
+    weigh(&ground(view, &circuit, &quota), about, around).await
 }
 
 /// A configuration in force, for which it is known how its models do.

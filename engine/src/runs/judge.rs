@@ -6,7 +6,7 @@ use crate::answer::Admission;
 use crate::approvals::HeldAnswer;
 use crate::demands::Demands;
 use crate::respond::{Again, People, Respond};
-use crate::{Inner, View, about, settle};
+use crate::{Inner, View, about};
 use std::sync::Arc;
 use workflows::{Ending, Finished};
 
@@ -47,12 +47,7 @@ impl Judge {
     /// Who asks the rules, to whom things stand as they do now.
     async fn respond(self, inner: &Inner) -> Respond {
         let Judge { view, admission, consent, demands, mut again } = self;
-        let unix_ms = settle::unix_ms();
-        let around = about::around(inner, &view, &admission, None, false, unix_ms).await;
-        let request = again.input.request.clone();
-        let profile = profiler::profile(&request);
-        let about = policies::Inputs { request: &request, profile: &profile, around: &around, unix_ms };
-        again.input.scope = policies::scope(&about);
+        again.input.scope = about::of_run(inner, &view, &admission, &again.input.request).await;
         Respond {
             who: admission.who,
             limits: inner.limits.clone(),

@@ -569,6 +569,57 @@ async fn a_bundle_is_tried_on_live_traffic_and_calls_nobody() {
     assert_eq!(house.stop().await, Some(0), "{}", house.log());
 }
 
+/// Rules of a bundle that is tried see what those in force would: what stands in a request and its headers, what came
+/// before it, and how money, providers and places stood when it came.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_is_tried_sees_the_traffic() {
+    let secret = "use sk-proj-aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3z";
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let house = plan(&vendor)
+        .settings("reload: { debounce: 100ms }\npolicies: { headers: [x-team] }\n")
+        .start()
+        .await;
+    let admin = Admin::of(&house);
+    admin.tenant(json!({"id": "acme", "limits": [{"metric": "usd", "amount": 5, "per": "day"}]})).await;
+    let (_, key) = admin.key(json!({"role": "inference", "name": "lee", "tenant": "acme"})).await;
+    let authorization = format!("Bearer {key}");
+    let send = async |text: &str, team: &str| {
+        let body = json!({"model": "auto", "messages": [{"role": "user", "content": text}]}).to_string();
+        let headers =
+            [("content-type", "application/json"), ("authorization", &*authorization), ("x-team", team)];
+        house.client().send("POST", "/v1/chat/completions", &headers, body.as_bytes()).await.status
+    };
+    let closed = |when: &str| {
+        format!("{}  - {{ id: closed, when: '{when}', actions: {{ deny: no }} }}\n", only("one"))
+    };
+    let (plain, team) = (("hello", "other"), ("hello", "search"));
+    let mut known = Vec::new();
+    for (when, first, second, denied) in [
+        ("input.secrets", plain, (secret, "other"), 1),
+        ("request.headers.get(\"x-team\") == \"search\"", plain, team, 1),
+        ("history.client_retry == 1", ("begin", "other"), ("begin", "other"), 1),
+        ("budget.tenant_remaining_usd != ()", plain, plain, 2),
+        ("provider(\"alpha\").error_rate != ()", plain, plain, 2),
+        ("system.load > 0.0", plain, plain, 2),
+    ] {
+        let bundle = upload(&house, &closed(when)).await;
+        let began = admin.call("POST", &format!("/bundles/{bundle}/shadow"), &json!({"share": 1})).await;
+        assert_eq!(began.status, 200, "{}", began.text());
+        for (text, team) in [first, second] {
+            assert_eq!(send(text, team).await, 200, "{when}");
+        }
+        let said = report(&house, &bundle, 2).await;
+        assert_eq!(said["different"], json!({"newly_denied": denied}), "{when}: {said}");
+        known.push(bundle);
+    }
+    // The same the other way round.
+    let before = upload(&house, &(only("one") + "# nothing is closed\n")).await;
+    admin.call("POST", &format!("/bundles/{}/activate", known[0]), &json!({})).await;
+    admin.call("POST", &format!("/bundles/{before}/shadow"), &json!({"share": 1})).await;
+    assert_eq!((send("hello", "other").await, send(secret, "other").await), (200, 403));
+    assert_eq!(report(&house, &before, 2).await["different"], json!({"no_longer_denied": 1}));
+}
+
 /// A request that is at work while another bundle comes into force ends under the one it began with: what rules of the
 /// response phase say of its answer, and what its record says of it.
 #[tokio::test(flavor = "multi_thread")]
