@@ -226,7 +226,7 @@ impl Task {
         let guard = || tools::Guard {
             view: view.clone(),
             limits: inner.limits.clone(),
-            scope,
+            stands: tools::Stands::Then(scope),
             tools: respond::of_tools(directives.further.as_deref()),
             demands: tree.demands.as_deref().cloned(),
             ground: None,

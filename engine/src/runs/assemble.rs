@@ -22,11 +22,11 @@ use crate::limits::Asker;
 use crate::redact::Redaction;
 use crate::respond::Again;
 use crate::route::Candidates;
-use crate::settle::{self, Tree};
+use crate::settle::Tree;
 use crate::stays::Stays;
 use crate::task::Admitted;
-use crate::tools::{Guard, Toolbox};
-use crate::{Background, Inner, Outside, View};
+use crate::tools::{Guard, OfRun, Stands, Toolbox};
+use crate::{Background, Engine, Outside, View};
 use futures_util::future::BoxFuture;
 use policies::Phase;
 use serde_json::{Map, Value};
@@ -86,7 +86,7 @@ pub(super) fn assemble(
         kept: Some(Kept { results: inner.results.clone(), bundle: view.bundle.hash().clone() }),
         ground: Some(ground.afresh()),
     };
-    let mut calls = calls((inner, view), &made, &admission, (&ledger, &after), reach, &trace);
+    let mut calls = calls((&service.engine, view), &made, &admission, (&ledger, &after), reach, &trace);
     // What no journal keeps word of.
     let begins = || Begins::of(&inner.store, &admission.who, &made.decision, (None, held.as_ref()));
     calls.begins = matches!(keep, Keep::Live { .. }).then(begins);
@@ -131,7 +131,7 @@ struct Beyond {
 
 /// What makes the walk's calls, within what the run was given.
 fn calls(
-    (inner, view): (&Inner, &Arc<View>),
+    (engine, view): (&Engine, &Arc<View>),
     made: &Made,
     admission: &Admission,
     ledgers: (&Ledger, &Ledger),
@@ -140,14 +140,13 @@ fn calls(
 ) -> Calls {
     let given = &made.given;
     let (who, profile) = (&admission.who, profiler::profile(&made.request));
-    let around =
-        policies::Around { tenant: who.tenant.clone(), key: who.key.clone(), ..policies::Around::default() };
-    let (request, unix_ms) = (&made.request, settle::unix_ms());
+    let request = &made.request;
+    let of = OfRun { engine: engine.clone(), admission: admission.clone(), request: request.clone() };
     let guard = Guard {
         view: view.clone(),
         limits: beyond.limits,
         // What it says of a call is part of the call's result, so that no repetition asks again.
-        scope: policies::scope(&policies::Inputs { request, profile: &profile, around: &around, unix_ms }),
+        stands: Stands::Now(Box::new(of)),
         tools: given.tools.read(),
         // What could be demanded keeps a request from becoming a run.
         demands: None,
@@ -161,7 +160,7 @@ fn calls(
         request: made.request.clone(),
         request_id: admission.request_id.clone(),
         profile,
-        asker: Asker::of(inner, view, who, request),
+        asker: Asker::of(&engine.0, view, who, request),
         candidates: Candidates::read(&given.candidates, view.bundle.matrix(), view.bundle.pools.clone()),
         ledger: ledgers.0.clone(),
         after: ledgers.1.clone(),
@@ -275,7 +274,7 @@ pub(super) async fn repetition(
     let (ledger, after) = (Ledger::default(), Ledger::default());
     let trace = Trace::default();
     let calls =
-        calls((&service.engine.0, &view), &made, &admission, (&ledger, &after), Beyond::default(), &trace);
+        calls((&service.engine, &view), &made, &admission, (&ledger, &after), Beyond::default(), &trace);
     let out = Arc::new(Out { calls });
     let input = input_of(&view, &made, shared.base(), trace, &head.id);
     let run = walk_of(&view, &made, shared.clone(), out, input);

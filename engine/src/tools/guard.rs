@@ -1,21 +1,21 @@
 //! What policies say of a call of a tool before it is made.
 
-use crate::View;
+use crate::answer::Admission;
 use crate::calls::Calls;
 use crate::demands::Demands;
-use crate::limits;
 use crate::redact::{Blocked, Redaction};
 use crate::respond;
 use crate::settle::unix_ms;
+use crate::{Engine, View, about, limits};
 use policies::{Phase, RunSoFar, ToolCall};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
-use types::Usd;
 use types::directives::{Further, LimitRule, Place, Set};
 use types::expr::Scope;
 use types::limits::LimitStore;
 use types::runs::SideEffect;
+use types::{ChatRequest, Usd};
 use workflows::{Consent, ToolAsk, ToolFailure, ToolSpec, Trace};
 
 /// Asks the policies about the calls of one request.
@@ -23,7 +23,7 @@ pub(crate) struct Guard {
     pub(crate) view: Arc<View>,
     /// Who counts calls for rules that limit them.
     pub(crate) limits: Option<Arc<dyn LimitStore>>,
-    pub(crate) scope: Scope,
+    pub(crate) stands: Stands,
     /// What the request phase says of tools.
     pub(crate) tools: Option<Further>,
     /// What policies demand of the request; `None` where they demand nothing, and in runs.
@@ -32,6 +32,32 @@ pub(crate) struct Guard {
     /// begins with it anew, so that the same call is masked alike after a crash, too.
     pub(crate) ground: Option<Redaction>,
     pub(crate) trace: Trace,
+}
+
+/// What rules see of the request that a call is made for.
+pub(crate) enum Stands {
+    /// What they saw when it came.
+    Then(Scope),
+    /// What they see when the call is made: it is for a run.
+    Now(Box<OfRun>),
+}
+
+/// The request of a run, and what is asked how things stand.
+pub(crate) struct OfRun {
+    pub(crate) engine: Engine,
+    pub(crate) admission: Admission,
+    pub(crate) request: Arc<ChatRequest>,
+}
+
+impl Stands {
+    async fn scope(&self, view: &View) -> Cow<'_, Scope> {
+        match self {
+            Stands::Then(scope) => Cow::Borrowed(scope),
+            Stands::Now(run) => {
+                Cow::Owned(about::of_run(&run.engine.0, view, &run.admission, &run.request).await)
+            }
+        }
+    }
 }
 
 /// A call that no rule forbids.
@@ -82,7 +108,7 @@ impl Guard {
             args: ask.args.clone(),
             calls_so_far: before,
         };
-        let scope = policies::tool_scope(&self.scope, so_far, tool);
+        let scope = policies::tool_scope(&*self.stands.scope(&self.view).await, so_far, tool);
         let evaluated = self.view.bundle.policies.evaluate(Phase::Tool, &scope).await;
         let evaluated = match &self.demands {
             Some(demands) => demands.said.unless_failed(evaluated),

@@ -5,5 +5,5 @@ mod guard;
 mod registry;
 
 pub(crate) use call::{Toolbox, call};
-pub(crate) use guard::{Guard, over, so_far};
+pub(crate) use guard::{Guard, OfRun, Stands, over, so_far};
 pub(crate) use registry::Registry;
