@@ -129,6 +129,17 @@ impl ApprovalStanding {
 }
 
 impl GroupStanding {
+    /// One that has said nothing yet.
+    fn asked(asked: &Set<Approval>, approvers: &BTreeMap<String, Vec<String>>) -> Self {
+        GroupStanding {
+            group: asked.value.group.clone(),
+            reason: asked.value.reason.clone(),
+            rule: asked.rule.to_string(),
+            members: approvers.get(&asked.value.group).cloned().unwrap_or_default(),
+            decided: None,
+        }
+    }
+
     /// Whether somebody with these names is in it.
     pub(crate) fn has(&self, names: &[String]) -> bool {
         names.iter().any(|n| self.members.contains(n))
@@ -172,11 +183,26 @@ struct Pending {
     phase: &'static str,
     binding: Binding,
     groups: Vec<GroupStanding>,
+    /// Groups that had to agree to the request before there was the answer that is asked about.
+    agreed: Vec<String>,
     until: Instant,
     held: Option<HeldAnswer>,
 }
 
 impl Pending {
+    /// Asks those, too, whom rules have come to name since it was put: nobody's word counts for another group. That
+    /// gives nobody more time.
+    fn widen(&mut self, demanded: &[Set<Approval>], approvers: &BTreeMap<String, Vec<String>>) {
+        for asked in demanded {
+            let group = &asked.value.group;
+            if self.agreed.contains(group) || self.groups.iter().any(|g| g.group == *group) {
+                continue;
+            }
+            self.groups.push(GroupStanding::asked(asked, approvers));
+            self.until = self.until.min(Instant::now() + Duration::from_millis(asked.value.expires_ms));
+        }
+    }
+
     fn state(&self) -> &'static str {
         let said =
             |want: bool| self.groups.iter().filter(move |g| g.decided.as_ref().is_some_and(|d| d.1 == want));
@@ -235,6 +261,19 @@ pub(crate) struct Question<'a> {
     pub(crate) user: Option<&'a str>,
     /// What it is about.
     pub(crate) shows: String,
+    /// Groups that had to agree to the request, where this is about its answer.
+    pub(crate) agreed: &'a [String],
+}
+
+/// The approval that a request names, and what it is named for.
+#[derive(Clone, Copy)]
+pub(crate) struct Named<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) tenant: &'a str,
+    pub(crate) binding: Binding,
+    /// Who has to agree to the request as things stand now.
+    pub(crate) demanded: &'a [Set<Approval>],
+    pub(crate) approvers: &'a BTreeMap<String, Vec<String>>,
 }
 
 impl Question<'_> {
@@ -256,20 +295,15 @@ impl Approvals {
         desk
     }
 
-    /// Uses up the approval that a request names, if it was given for that. `of_answer` asks for one of an answer
-    /// alone, and `Ok(None)` says that there is none.
+    /// Looks for the approval that a request names, if it was given for that, by everybody who has to agree now.
+    /// `of_answer` asks for one of an answer alone, and `Ok(None)` says that there is none.
     ///
     /// # Errors
     /// It is not given (yet), or for something else.
-    fn look(
-        &self,
-        id: &str,
-        tenant: &str,
-        binding: Binding,
-        of_answer: bool,
-    ) -> Result<Option<HeldAnswer>, Error> {
+    fn look(&self, named: Named<'_>, of_answer: bool) -> Result<Option<HeldAnswer>, Error> {
+        let Named { id, tenant, binding, demanded, approvers } = named;
         let mut desk = self.desk();
-        let found = desk.pending.get(id).filter(|p| p.tenant == tenant);
+        let found = desk.pending.get_mut(id).filter(|p| p.tenant == tenant);
         let Some(pending) = found.filter(|p| p.held.is_some() == of_answer) else {
             if of_answer {
                 return Ok(None);
@@ -280,6 +314,7 @@ impl Approvals {
             let reason = "the approval was given for another request, or under another configuration";
             return Err(refusal("approval_mismatch", 403, reason.to_owned()));
         }
+        pending.widen(demanded, approvers);
         match pending.state() {
             "approved" => Ok(pending.held.clone()),
             "rejected" => {
@@ -293,9 +328,9 @@ impl Approvals {
     /// That the approval which a request names for itself is given. It is not used up by that.
     ///
     /// # Errors
-    /// It is not given (yet), or for something else.
-    pub(crate) fn holds(&self, id: &str, tenant: &str, binding: Binding) -> Result<(), Error> {
-        self.look(id, tenant, binding, false).map(|_| ())
+    /// It is not given (yet), or for something else, or not by all who have to agree now: those are asked, too.
+    pub(crate) fn holds(&self, named: Named<'_>) -> Result<(), Error> {
+        self.look(named, false).map(|_| ())
     }
 
     /// Uses an approval up: what it was given for begins now, and nothing that can be tried again stands before it.
@@ -314,25 +349,21 @@ impl Approvals {
     /// The answer that waits for the approval a request names; `None` = it waits for none.
     ///
     /// # Errors
-    /// It is not given (yet), or for something else.
-    pub(crate) fn answer(
-        &self,
-        id: &str,
-        tenant: &str,
-        binding: Binding,
-    ) -> Result<Option<HeldAnswer>, Error> {
-        self.look(id, tenant, binding, true)
+    /// As for [`Approvals::holds`].
+    pub(crate) fn answer(&self, named: Named<'_>) -> Result<Option<HeldAnswer>, Error> {
+        self.look(named, true)
     }
 
     /// Puts a question; gives the refusal that names it. A request that comes again while its question stands gets
-    /// the same one.
+    /// the same one, put to more groups where more have to agree by now.
     pub(crate) fn ask(&self, question: &Question<'_>, held: Option<HeldAnswer>) -> Error {
         let tenant = &question.who.principal.tenant.id;
         let mut desk = self.desk();
         let same = |p: &Pending| p.tenant == *tenant && p.binding == question.binding && p.held.is_none();
         let standing =
-            desk.pending.iter().find(|(_, p)| held.is_none() && same(p) && p.state() != "rejected");
+            desk.pending.iter_mut().find(|(_, p)| held.is_none() && same(p) && p.state() != "rejected");
         if let Some((id, pending)) = standing {
+            pending.widen(question.demanded, question.approvers);
             return required(id, &pending.groups);
         }
         if !desk.has_room(tenant, size(held.as_ref())) {
@@ -349,6 +380,7 @@ impl Approvals {
             phase: question.phase,
             binding: question.binding,
             groups,
+            agreed: question.agreed.to_vec(),
             until: Instant::now() + Duration::from_millis(expires),
             held,
         };
@@ -396,13 +428,7 @@ fn groups(question: &Question<'_>) -> Vec<GroupStanding> {
         if groups.iter().any(|g| g.group == a.value.group) {
             continue;
         }
-        groups.push(GroupStanding {
-            group: a.value.group.clone(),
-            reason: a.value.reason.clone(),
-            rule: a.rule.to_string(),
-            members: question.approvers.get(&a.value.group).cloned().unwrap_or_default(),
-            decided: None,
-        });
+        groups.push(GroupStanding::asked(a, question.approvers));
     }
     groups
 }
@@ -487,6 +513,13 @@ pub(crate) mod tests {
 
     /// Asks for one request and gives the identifier of the question.
     fn ask(a: &Approvals, binding: u8, asked: &[&str]) -> String {
+        ask_of(a, binding, asked, None)
+    }
+
+    /// The same of an answer, to whose request these groups had to agree.
+    fn ask_of(a: &Approvals, binding: u8, asked: &[&str], answer: Option<(HeldAnswer, &[&str])>) -> String {
+        let (held, agreed) = answer.map_or((None, &[] as &[&str]), |(held, agreed)| (Some(held), agreed));
+        let agreed: Vec<String> = agreed.iter().map(|g| (*g).to_owned()).collect();
         let question = Question {
             who: &who("abc"),
             phase: "request",
@@ -495,17 +528,34 @@ pub(crate) mod tests {
             approvers: &approvers(),
             user: None,
             shows: "words".to_owned(),
+            agreed: &agreed,
         };
-        let error = a.ask(&question, None);
+        let error = a.ask(&question, held);
         let text = error.public_message();
         let id = text.split('`').find(|part| part.starts_with("apr_"));
         id.map_or_else(|| error.code().to_owned(), str::to_owned)
     }
 
+    /// Comes again with it, when these have to agree.
+    fn redeem_of(a: &Approvals, id: &str, tenant: &str, binding: u8, asked: &[&str]) -> Result<(), Error> {
+        let (demanded, approvers) = (&demanded(asked), &approvers());
+        let named = Named { id, tenant, binding: [binding; 32], demanded, approvers };
+        match a.answer(named)? {
+            Some(_) => Ok(()),
+            None => a.holds(named),
+        }
+    }
+
     #[track_caller]
     fn redeem(a: &Approvals, id: &str, binding: u8, want: &str) {
-        let got = a.holds(id, "acme", [binding; 32]);
+        let got = redeem_of(a, id, "acme", binding, &["ops"]);
         assert_eq!(got.as_ref().map_or_else(Error::code, |()| "ok"), want);
+    }
+
+    fn held() -> HeldAnswer {
+        let model = Arc::new(Model::new("p/m", 0, (8_000, 1_000)));
+        let (completion, verdict) = (Completion::default(), Verdict::None);
+        HeldAnswer { completion, model, verdict, headers: Vec::new() }
     }
 
     fn decide(a: &Approvals, id: &str, who: &str, approve: bool) -> Result<&'static str, ApprovalError> {
@@ -522,7 +572,7 @@ pub(crate) mod tests {
         assert_eq!(decide(&a, &id, "user:eve", true), Err(ApprovalError::NotAsked("user:eve".to_owned())));
         assert_eq!(decide(&a, &id, "user:dana", true), Ok("approved"));
         redeem(&a, &id, 2, "approval_mismatch");
-        assert_eq!(a.holds(&id, "other", [1; 32]).unwrap_err().code(), "approval_unknown");
+        assert_eq!(redeem_of(&a, &id, "other", 1, &["ops"]).unwrap_err().code(), "approval_unknown");
         redeem(&a, &id, 1, "ok");
         redeem(&a, &id, 1, "ok");
         assert_eq!(a.use_up(&id, "other").unwrap_err().code(), "approval_unknown");
@@ -545,6 +595,32 @@ pub(crate) mod tests {
         tokio::time::advance(Duration::from_secs(61)).await;
         assert_eq!(decide(&a, &silent, "user:dana", true), Err(ApprovalError::Unknown));
         redeem(&a, &silent, 3, "approval_unknown");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t10_who_has_to_agree_by_now_is_asked_too() {
+        let a = Approvals::default();
+        let code = |got: Result<(), Error>| got.map_or_else(|e| e.code().to_owned(), |()| "ok".to_owned());
+        let id = ask(&a, 1, &["ops"]);
+        assert_eq!(decide(&a, &id, "user:dana", true), Ok("approved"));
+        let wider = redeem_of(&a, &id, "acme", 1, &["ops", "law"]).unwrap_err();
+        assert_eq!(wider.code(), REQUIRED);
+        assert!(wider.public_message().contains("law (why)"), "{wider}");
+        // A word that was given stays given, and who is not asked for any more stands in nobody's way.
+        assert_eq!(a.standing()[0].groups[0].decided, Some(("user:dana".to_owned(), true)));
+        assert_eq!(a.use_up(&id, "acme").unwrap_err().code(), "approval_unknown");
+        assert_eq!(decide(&a, &id, "user:kim", true), Ok("approved"));
+        assert_eq!(code(redeem_of(&a, &id, "acme", 1, &["ops", "law"])), "ok");
+        assert_eq!(code(redeem_of(&a, &id, "acme", 1, &["law"])), "ok");
+        // Sent again without its name it is the same question, put to both.
+        let id = ask(&a, 2, &["ops"]);
+        assert_eq!(ask(&a, 2, &["law", "ops"]), id);
+        assert_eq!(decide(&a, &id, "user:dana", true), Ok("pending"));
+        // An answer waits for those of the answer; who agreed to its request has done so.
+        let id = ask_of(&a, 3, &["ops"], Some((held(), &["law"])));
+        assert_eq!(decide(&a, &id, "user:dana", true), Ok("approved"));
+        assert_eq!(code(redeem_of(&a, &id, "acme", 3, &["law"])), "ok");
+        assert_eq!(code(redeem_of(&a, &id, "acme", 3, &["law", "finance"])), REQUIRED);
     }
 
     #[test]
@@ -581,7 +657,9 @@ pub(crate) mod tests {
                 approvers: &approvers(),
                 user: None,
                 shows: String::new(),
+                agreed: &[],
             }),
+            agreed: Vec::new(),
             until: Instant::now() + Duration::from_secs(60),
             held: None,
         }

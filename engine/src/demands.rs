@@ -28,6 +28,8 @@ pub(crate) struct Demands {
     pub(crate) redaction: Redaction,
     /// The request fails if its record cannot be stored; the rule that demands it.
     audit: Option<RuleId>,
+    /// Groups that have to agree to the request.
+    agreed: Vec<String>,
     /// Which request of which conversation it is, where policies ask for that.
     turn: Option<(Turn, Arc<Memory>)>,
     /// What the later phases say.
@@ -44,6 +46,7 @@ impl Demands {
             log: further.and_then(|f| f.log.as_ref()).map(|l| l.value),
             retention: further.and_then(|f| f.retention.as_ref()).map(|r| r.value),
             audit: further.and_then(|f| f.audit.clone()),
+            agreed: further.iter().flat_map(|f| &f.approvals).map(|a| a.value.group.clone()).collect(),
             redaction,
             turn,
             said: Said::default(),
@@ -126,6 +129,11 @@ impl Demands {
         if let Some((turn, memory)) = &self.turn {
             memory.forgets(*turn);
         }
+    }
+
+    /// Groups that have agreed to the request, once it is answered.
+    pub(crate) fn agreed(&self) -> &[String] {
+        &self.agreed
     }
 
     /// Whether it fails without a record.

@@ -1,6 +1,6 @@
 //! What policies make of a request before it is routed: values masked, instructions added, people asked.
 
-use crate::approvals::{self, HeldAnswer, Question};
+use crate::approvals::{self, HeldAnswer, Named, Question};
 use crate::demands::Demands;
 use crate::error::Error;
 use crate::history::Turn;
@@ -113,8 +113,9 @@ impl Governed {
             return;
         }
         let binding = approvals::binding(&self.request, who, view.bundle.hash());
-        let tenant = &who.principal.tenant.id;
-        let answer = named.map_or(Ok(None), |id| inner.approvals.answer(id, tenant, binding));
+        let (tenant, approvers) = (&*who.principal.tenant.id, view.bundle.policies.approvers());
+        let of = |id| Named { id, tenant, binding, demanded, approvers };
+        let answer = named.map_or(Ok(None), |id| inner.approvals.answer(of(id)));
         self.refusal = match (answer, named) {
             (Err(e), _) => Some(e),
             (Ok(Some(answer)), _) => {
@@ -123,7 +124,7 @@ impl Governed {
                 None
             }
             (Ok(None), _) if demanded.is_empty() => None,
-            (Ok(None), Some(id)) => inner.approvals.holds(id, tenant, binding).err(),
+            (Ok(None), Some(id)) => inner.approvals.holds(of(id)).err(),
             (Ok(None), None) if let Ask::Run(consent) = ask => {
                 consent.holds(&About::request(&self.request, binding), demanded).err()
             }
@@ -133,9 +134,10 @@ impl Governed {
                     phase: "request",
                     binding,
                     demanded,
-                    approvers: view.bundle.policies.approvers(),
+                    approvers,
                     user: self.request.user.as_deref(),
                     shows: shown::of_request(&self.request),
+                    agreed: &[],
                 };
                 Some(inner.approvals.ask(&question, None))
             }

@@ -289,6 +289,7 @@ impl Respond {
                     approvers: self.view.bundle.policies.approvers(),
                     user: request.user.as_deref(),
                     shows,
+                    agreed: self.demands.agreed(),
                 };
                 Err(approvals.ask(&question, Some(answer)))
             }

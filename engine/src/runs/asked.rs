@@ -1,5 +1,6 @@
 //! Says that a run has come to wait for people: once for each question, after the wait is on the disk.
 
+use super::answers::approvers;
 use super::made;
 use super::service::{Service, list, text};
 use serde_json::Value;
@@ -37,8 +38,10 @@ pub(super) async fn tell(service: &Service, head: &Head) {
         _ => None,
     });
     let now = waits.next().unwrap_or_default();
-    let before: BTreeSet<&str> = waits.flatten().map(|q| text(q, "key")).collect();
-    let fresh = now.iter().filter(|q| text(q, "for") == "decision" && !before.contains(text(q, "key")));
+    // A question that more people are asked than before is another one.
+    let of = |q| (text(q, "key"), approvers(q));
+    let before: BTreeSet<(&str, Vec<String>)> = waits.flatten().map(of).collect();
+    let fresh = now.iter().filter(|q| text(q, "for") == "decision" && !before.contains(&of(q)));
     for question in fresh {
         tell(&told(head, question));
     }

@@ -2,7 +2,7 @@
 //! with, and what they have said to it.
 
 use super::again::last_anew;
-use super::answers::{approvers, keys_of};
+use super::answers::{approvers, key_of};
 use super::made::Unready;
 use super::service::{Service, list, text};
 use crate::approvals::{self, Binding};
@@ -88,23 +88,25 @@ impl Consent {
         Consent { asked: waited.flatten().cloned().collect(), said, now_ms, question: OnceLock::new() }
     }
 
-    /// That everybody has agreed who has to. Where somebody has not answered yet, the run has to wait for them.
+    /// That everybody has agreed who has to, by now or when the run first had to wait for them. Where somebody has not
+    /// answered yet, the run has to wait.
     ///
     /// # Errors
     /// Somebody has refused; nobody has answered in time; they have yet to be asked, or to answer.
     pub(crate) fn holds(&self, about: &About, demanded: &[Set<Approval>]) -> Result<(), Error> {
         let hash = blake3::Hash::from_bytes(about.binding).to_hex();
         let key = format!("approval:{hash}");
-        let before = self.asked.iter().find(|q| text(q, "key") == key);
-        let question = before.cloned().unwrap_or_else(|| {
-            json!({
-                "for": "decision", "phase": about.phase, "frame": about.phase, "key": key,
+        // The newest: others may have been asked beside those of the first.
+        let question = match self.asked.iter().rfind(|q| text(q, "content_hash") == hash.as_str()) {
+            Some(before) => self.widened(before, &key, demanded),
+            None => json!({
+                "for": "decision", "phase": about.phase, "frame": about.phase, "key": key_for(&key, &groups(demanded)),
                 "content_hash": hash.as_str(), "prompt": about.shows, "approvers": groups(demanded), "groups": reasons(demanded),
                 "expires_ms": self.lapses_ms(demanded),
-            })
-        });
-        let words: Vec<Option<&str>> =
-            keys_of(&key, &approvers(&question)).iter().map(|key| self.said_to(key)).collect();
+            }),
+        };
+        let asked = approvers(&question);
+        let words: Vec<Option<&str>> = asked.iter().map(|group| self.said_to(&key_of(&key, group))).collect();
         if words.iter().flatten().any(|word| *word != "approved") {
             return Err(approvals::refused());
         }
@@ -114,10 +116,29 @@ impl Consent {
         if question.get("expires_ms").and_then(Value::as_i64).is_some_and(|at| at <= self.now_ms) {
             return Err(approvals::unanswered());
         }
-        let awaited = approvals::awaited(&groups(demanded));
+        let awaited = approvals::awaited(&asked.iter().map(String::as_str).collect::<Vec<_>>());
         // The first one stands: a request is looked at once.
         self.question.get_or_init(|| question);
         Err(awaited)
+    }
+
+    /// A question that was put before, put to those as well whom rules have come to name since: nobody's word counts for
+    /// another group. They have their own time, for silence would end the run.
+    fn widened(&self, before: &Value, key: &str, demanded: &[Set<Approval>]) -> Value {
+        let asked = approvers(before);
+        let new: Vec<_> = demanded.iter().filter(|a| !asked.contains(&a.value.group)).cloned().collect();
+        let mut question = before.clone();
+        if new.is_empty() {
+            return question;
+        }
+        let all: BTreeSet<&str> = asked.iter().map(String::as_str).chain(groups(&new)).collect();
+        let mut told = list(before, "groups").to_vec();
+        told.extend(reasons(&new));
+        let until = before.get("expires_ms").and_then(Value::as_i64).unwrap_or(i64::MIN);
+        question["expires_ms"] = until.max(self.lapses_ms(&new)).into();
+        question["key"] = key.into();
+        (question["approvers"], question["groups"]) = (json!(all), told.into());
+        question
     }
 
     /// How the run is left until they have answered, where that is what keeps it from going on. A word that comes
@@ -138,6 +159,14 @@ impl Consent {
     fn lapses_ms(&self, demanded: &[Set<Approval>]) -> i64 {
         let shortest = demanded.iter().map(|a| a.value.expires_ms).min().unwrap_or(0);
         self.now_ms.saturating_add(i64::try_from(shortest).unwrap_or(i64::MAX))
+    }
+}
+
+/// The key of a question to these groups. The word of each stands under its own name, however many are asked with it.
+fn key_for(key: &str, groups: &[&str]) -> String {
+    match groups {
+        [one] => key_of(key, one),
+        _ => key.to_owned(),
     }
 }
 
@@ -162,6 +191,17 @@ mod tests {
 
     /// What the run comes to that has waited like this, when these words have been said at that time.
     fn check(waited: &[Record], said: &[(&str, &str)], now_ms: i64, want: &str) -> Option<Record> {
+        check_of(&["ops", "law", "ops"], waited, said, now_ms, want)
+    }
+
+    /// The same where these groups have to agree.
+    fn check_of(
+        asked: &[&str],
+        waited: &[Record],
+        said: &[(&str, &str)],
+        now_ms: i64,
+        want: &str,
+    ) -> Option<Record> {
         let entries = waited.iter().cloned().zip(1..);
         let entries: Vec<Entry> =
             entries.map(|(record, seq)| Entry { seq, ts_ms: 0, epoch: 1, record }).collect();
@@ -172,7 +212,7 @@ mod tests {
         let consent = Consent::new(&entries, (1..).zip(said).map(post).collect(), now_ms);
         let body = json!({"model": "auto", "messages": [{"role": "user", "content": "words"}]});
         let request = ChatRequest::from_value(&body).unwrap();
-        let got = consent.holds(&About::request(&request, [7; 32]), &demanded(&["ops", "law", "ops"]));
+        let got = consent.holds(&About::request(&request, [7; 32]), &demanded(asked));
         assert_eq!(got.as_ref().map_or_else(Error::code, |()| "ok"), want, "{said:?}");
         consent.waits(&got.err()?).map(|waits| waits.0)
     }
@@ -195,6 +235,32 @@ mod tests {
         let told = for_clients(waiting);
         assert_eq!(told["questions"][0]["frame"], "response");
         assert!(!told.to_string().contains("held"), "{told}");
+    }
+
+    #[test]
+    fn t10_who_has_to_agree_by_now_is_asked_too() {
+        let first = check_of(&["ops"], &[], &[], 0, "approval_required").unwrap();
+        let ops = [("ops", "approved")];
+        let wider = check_of(&["ops", "law"], &[first.clone()], &ops, 59_000, "approval_required").unwrap();
+        let Record::Suspended { waiting, .. } = &wider else { panic!("{wider:?}") };
+        let question = &waiting["questions"][0];
+        assert_eq!(question["approvers"], json!(["law", "ops"]));
+        assert_eq!(
+            (&question["groups"][1]["group"], &question["expires_ms"]),
+            (&json!("law"), &json!(119_000))
+        );
+        let waited = [first, wider];
+        check_of(&["ops", "law"], &waited, &ops, 118_000, "approval_required").unwrap();
+        check_of(&["ops"], &waited, &ops, 118_000, "approval_required").unwrap();
+        check_of(&["ops", "law"], &waited, &ops, 119_000, "approval_rejected");
+        check_of(&["ops", "law"], &waited, &[("ops", "approved"), ("law", "approved")], 118_000, "ok");
+        check_of(
+            &["ops", "law"],
+            &waited,
+            &[("ops", "approved"), ("law", "rejected")],
+            118_000,
+            "approval_rejected",
+        );
     }
 
     #[test]

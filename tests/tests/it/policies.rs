@@ -365,6 +365,28 @@ async fn t10_a_request_that_needs_people_waits_for_them_and_is_let_through_once(
     }
 }
 
+/// Conditions change between asking and coming again: whoever has to agree by then has not done so by another's word.
+#[tokio::test(flavor = "multi_thread")]
+async fn t10_who_has_to_agree_by_now_is_asked_too() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
+    let house = start(
+        &vendor,
+        "  - { id: all, actions: { require_approval: { group: ops, reason: always } } }\n  \
+         - { id: twice, when: history.client_retry >= 1, actions: { require_approval: { group: law, reason: again } } }\n",
+    )
+    .await;
+    let body = ask("pay the invoice");
+    let id = asked(&house.client().chat(&body).await);
+    assert!(cli(&house, &["approval", "approve", &id, "--as", "user:dana"]).await.contains("approved"));
+    let refused = again(&house, &body, &id).await;
+    assert_eq!(asked(&refused), id);
+    assert!(refused.text().contains("law (again)"), "{}", refused.text());
+    assert_eq!(vendor.count(), 0);
+    assert!(cli(&house, &["approval", "approve", &id, "--as", "user:kim"]).await.contains("approved"));
+    assert_eq!(again(&house, &body, &id).await.status, 200);
+    assert_eq!(vendor.count(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn t10_nobody_approves_their_own_request_and_a_key_answers_for_itself() {
     let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
