@@ -80,6 +80,7 @@ impl Demands {
         let mut words = self.said.take();
         decision.rules.append(&mut words.rules);
         decision.actions.append(&mut words.actions);
+        decision.denials.append(&mut words.denials);
         decision.tags.append(&mut words.tags);
         for (entity, n) in self.redaction.counts() {
             decision.tags.insert(format!("redacted_{}", entity.as_str()), n.to_string());

@@ -6,7 +6,6 @@ use crate::approvals::HeldAnswer;
 use crate::error::{Error, Kind};
 use crate::live::Flow;
 use crate::redact::Answers;
-use crate::rewrite::blocked;
 use crate::settle::Tree;
 use crate::task::{Launched, Task};
 use std::collections::VecDeque;
@@ -92,8 +91,11 @@ impl Promised {
     fn whole(self, ending: Option<Ending>, mut tree: Tree) -> Result<Answer, Error> {
         match ending {
             Some(Ending::Delivered { mut completion, .. } | Ending::Streamed { mut completion, .. }) => {
-                if let Some(Err(e)) = self.answers.map(|a| a.whole(&mut completion)) {
-                    return Err(tree.failed(blocked(e)));
+                if let Some(answers) = self.answers
+                    && let Err(value) = answers.whole(&mut completion)
+                {
+                    let denied = tree.denied(&answers.denial(value));
+                    return Err(tree.failed(denied));
                 }
                 let head = head(&self.view, &mut tree, self.workflow);
                 let tail = tree.delivered();

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 use std::time::Duration;
+use types::directives::Denial;
 use types::limits::Standing;
 use types::provider::{self, ErrorKind};
 use types::{Blame, Finding};
@@ -190,6 +191,13 @@ pub struct Error {
     pub request_id: Option<String>,
     /// The configuration under which that was decided.
     pub bundle: Option<Box<str>>,
+}
+
+impl From<&Denial> for Error {
+    fn from(denial: &Denial) -> Self {
+        let Denial { reason, code, status, .. } = denial;
+        Kind::Denied { reason: reason.clone(), code: code.clone(), status: *status }.into()
+    }
 }
 
 impl From<Kind> for Error {

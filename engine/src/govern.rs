@@ -5,14 +5,14 @@ use crate::demands::Demands;
 use crate::error::Error;
 use crate::history::Turn;
 use crate::redact::Redaction;
-use crate::rewrite::rewrite;
+use crate::rewrite::{Refused, rewrite};
 use crate::runs::{About, Consent};
 use crate::shown;
 use crate::who::Who;
 use crate::{Inner, View};
 use policies::Phase;
 use std::sync::Arc;
-use types::directives::{Approval, Directives, Set};
+use types::directives::{Approval, Denial, Directives, Further, Set};
 use types::expr::Scope;
 use types::{ChatRequest, WorkloadProfile};
 
@@ -38,14 +38,17 @@ pub(crate) struct Governed {
     pub(crate) agreed: Option<Box<HeldAnswer>>,
     /// The approval that it names and has; used up when its work begins.
     pub(crate) approval: Option<String>,
-    /// Why it goes no further.
+    /// What a rule forbids of it.
+    pub(crate) denial: Option<Denial>,
+    /// Why it goes no further otherwise.
     pub(crate) refusal: Option<Error>,
 }
 
 impl Governed {
     /// As it came. What no policy asks for is not looked at.
     pub(crate) fn unchanged(request: Arc<ChatRequest>, profile: WorkloadProfile, scope: Scope) -> Self {
-        Governed { request, profile, scope, demands: None, agreed: None, approval: None, refusal: None }
+        let (demands, agreed, approval) = (None, None, None);
+        Governed { request, profile, scope, demands, agreed, approval, denial: None, refusal: None }
     }
 
     /// As the directives say. No approval is used up by that.
@@ -82,20 +85,26 @@ impl Governed {
             return self;
         }
         if let Some(further) = further {
-            match rewrite(&self.request, further, &redaction) {
-                Ok(None) => {}
-                Ok(Some(changed)) => self.replace(changed),
-                Err(e) => {
-                    self.refusal = Some(e);
-                    return self;
-                }
-            }
+            self.rewrite(further, &redaction);
+        }
+        if self.denial.is_some() || self.refusal.is_some() {
+            return self;
         }
         let demanded = further.map_or(&[] as &[_], |f| f.approvals.as_slice());
         if !matches!(ask, Ask::Nobody) {
             self.ask(inner, view, who, (demanded, ask));
         }
         self
+    }
+
+    /// Makes the request what policies want, as far as they let it through.
+    pub(crate) fn rewrite(&mut self, further: &Further, redaction: &Redaction) {
+        match rewrite(&self.request, further, redaction) {
+            Ok(None) => {}
+            Ok(Some(changed)) => self.replace(changed),
+            Err(Refused::Denied(denial)) => self.denial = Some(denial),
+            Err(Refused::Unfit(error)) => self.refusal = Some(error),
+        }
     }
 
     /// Goes on with another request: what was found of the first one stays found.

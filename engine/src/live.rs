@@ -6,8 +6,6 @@
 use crate::answer::{Event, Head, Live};
 use crate::error::{Error, Kind};
 use crate::redact::{Answers, Blocked};
-use crate::respond;
-use crate::rewrite::blocked;
 use crate::settle::Tree;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
@@ -195,16 +193,20 @@ impl Flow {
 
     /// What a client is told of a value that ends its stream: what the rule says that refuses it.
     fn refused(&mut self, value: Blocked) -> Error {
-        let said = self.answers.as_mut().and_then(|answers| answers.refusal(&value));
-        let Some(mut said) = said else { return blocked(value) };
-        let error = respond::denial(&said);
+        // Nothing is refused but by what looks at answers.
+        let Some(answers) = &mut self.answers else {
+            return Kind::Internal("no rule refuses it".to_owned()).into();
+        };
+        let of_value = answers.denial(value);
+        let Some(mut said) = answers.refusal(&value) else { return self.tree.denied(&of_value) };
+        let denial = said.denials.first().cloned();
         if let Some(demands) = &self.tree.demands
             // A run that has ended has been told of the whole answer.
             && !said.denials.iter().any(|d| demands.said.tells_of(&d.rule))
         {
             demands.said.note(&mut said);
         }
-        error.unwrap_or_else(|| blocked(value))
+        self.tree.denied(denial.as_ref().unwrap_or(&of_value))
     }
 }
 

@@ -7,7 +7,6 @@ use crate::calls::Calls;
 use crate::demands::Demands;
 use crate::error::{Error, Kind};
 use crate::redact::{Blocked, Redaction};
-use crate::rewrite::blocked;
 use crate::runs::{About, Consent};
 use crate::settle::unix_ms;
 use crate::shown;
@@ -17,7 +16,7 @@ use policies::{Phase, Response, RunSoFar, ToolCall};
 use std::sync::Arc;
 use types::ChatRequest;
 use types::directives::{
-    ActionRecord, Approval, Directives, Escalate, Further, LimitRule, Place, Set, StreamMode,
+    ActionRecord, Approval, Denial, Directives, Escalate, Further, LimitRule, Place, Set, StreamMode,
 };
 use types::expr::Scope;
 use types::limits::LimitStore;
@@ -241,13 +240,13 @@ impl Respond {
     /// It does not: rules refuse it, or ask people about it.
     async fn deliver(&self, judged: Judged) -> Result<HeldAnswer, Error> {
         let Judged { mut answer, of_tools: OfTools { mut approvals, limits }, says } = judged;
-        if let Some(e) = denial(&says) {
-            return Err(e);
+        if let Some(denial) = says.denials.first() {
+            return Err(self.denied(denial));
         }
         let mut phase = "tool";
         if let Some(further) = says.further {
             let redaction = self.demands.redaction.with(&in_answers(&further));
-            texts(&mut answer.completion, &redaction).map_err(blocked)?;
+            texts(&mut answer.completion, &redaction).map_err(|value| self.blocked(&redaction, value))?;
             if !further.approvals.is_empty() {
                 phase = "response";
                 approvals.extend(further.approvals);
@@ -318,7 +317,7 @@ impl Respond {
         let mut so_far = 0_u32;
         let mut changed = false;
         for call in answer.completion.choices.iter_mut().flat_map(|c| &mut c.tool_calls) {
-            forbidden(self.tools.as_ref(), &call.name)?;
+            self.forbidden(self.tools.as_ref(), &call.name)?;
             if has {
                 let tool = ToolCall {
                     args: arguments(call),
@@ -329,7 +328,8 @@ impl Respond {
                 let further = self.of_tool(tool).await?;
                 let redaction = self.demands.redaction.with(&in_answers(&further));
                 if redaction.concerns(Place::Output) {
-                    let text = redaction.text(&call.arguments, Place::Output).map_err(blocked)?;
+                    let text = redaction.text(&call.arguments, Place::Output);
+                    let text = text.map_err(|value| self.blocked(&redaction, value))?;
                     call.arguments = text.into_owned();
                     changed = true;
                 }
@@ -352,15 +352,32 @@ impl Respond {
         let evaluated = self.view.bundle.policies.evaluate(Phase::Tool, &scope).await;
         let mut d = self.demands.said.unless_failed(evaluated)?;
         self.demands.said.note(&mut d);
-        if let Some(e) = denial(&d) {
-            return Err(e);
+        if let Some(denial) = d.denials.first() {
+            return Err(self.denied(denial));
         }
         if let Some(message) = tools::over(d.cap_cost.as_ref(), spent, &format!("`{name}`")) {
             return Err(Kind::out_of_money(message).into());
         }
         let further = d.further.map(|f| *f).unwrap_or_default();
-        forbidden(Some(&further), &name)?;
+        self.forbidden(Some(&further), &name)?;
         Ok(further)
+    }
+
+    /// # Errors
+    /// A rule forbids the tool.
+    fn forbidden(&self, further: Option<&Further>, tool: &str) -> Result<(), Error> {
+        let Some(rule) = further.and_then(|f| f.forbids_tool(tool)) else { return Ok(()) };
+        let reason = format!("the rule `{rule}` forbids the tool `{tool}`");
+        let (rule, code) = (rule.clone(), "tool_denied".to_owned());
+        Err(self.denied(&Denial { rule, reason, code, status: 403 }))
+    }
+
+    fn blocked(&self, redaction: &Redaction, value: Blocked) -> Error {
+        self.denied(&redaction.denial(value, Place::Output))
+    }
+
+    fn denied(&self, denial: &Denial) -> Error {
+        self.demands.said.denies(denial)
     }
 
     fn so_far(&self) -> RunSoFar {
@@ -449,20 +466,4 @@ fn response(
         cost_usd: model.price.map(|p| p.cost(&c.usage).dollars()),
         escalated,
     }
-}
-
-/// The first refusal.
-pub(crate) fn denial(d: &Directives) -> Option<Error> {
-    let denial = d.denials.first()?;
-    let kind =
-        Kind::Denied { reason: denial.reason.clone(), code: denial.code.clone(), status: denial.status };
-    Some(kind.into())
-}
-
-/// # Errors
-/// A rule forbids the tool.
-fn forbidden(further: Option<&Further>, tool: &str) -> Result<(), Error> {
-    let Some(rule) = further.and_then(|f| f.forbids_tool(tool)) else { return Ok(()) };
-    let reason = format!("the rule `{rule}` forbids the tool `{tool}`");
-    Err(Kind::Denied { reason, code: "tool_denied".to_owned(), status: 403 }.into())
 }

@@ -3,12 +3,21 @@
 //! all see the same.
 
 use crate::error::{Error, Kind};
-use crate::redact::{Blocked, Redaction};
+use crate::redact::Redaction;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use types::ChatRequest;
 use types::chat::{ResponseFormat, Tool, ToolChoice, VENDOR_TOOLS};
-use types::directives::{Format, Further, Place, RuleId, Set};
+use types::directives::{Denial, Format, Further, Place, RuleId, Set};
+
+/// Why a request goes no further.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// A rule forbids something of it.
+    Denied(Denial),
+    /// It cannot be made what policies want.
+    Unfit(Error),
+}
 
 /// The request as policies want it; `None` = as it came.
 ///
@@ -18,7 +27,7 @@ pub(crate) fn rewrite(
     request: &ChatRequest,
     further: &Further,
     redaction: &Redaction,
-) -> Result<Option<Arc<ChatRequest>>, Error> {
+) -> Result<Option<Arc<ChatRequest>>, Refused> {
     let forbidden = forbidden_tools(request, further)?;
     let format = format(request, further)?;
     let kept = kept_by_vendors(request, further);
@@ -33,7 +42,7 @@ pub(crate) fn rewrite(
     }
     let mut body: Value = serde_json::from_slice(request.body()).map_err(|e| internal(&e))?;
     let options = body.get("routing").cloned();
-    redaction.body(&mut body).map_err(blocked)?;
+    redaction.body(&mut body).map_err(|value| Refused::Denied(redaction.denial(value, Place::Input)))?;
     if let Some(members) = body.as_object_mut() {
         if members.get("routing") != options.as_ref() {
             // What is masked there need not be an option any more, and the options that hold are taken over below.
@@ -61,33 +70,26 @@ fn kept_by_vendors(request: &ChatRequest, further: &Further) -> Vec<&'static str
     KEEP.into_iter().filter(|member| limited && request.raw(member).is_some()).collect()
 }
 
-/// The refusal of a value.
-pub(crate) fn blocked(Blocked(entity): Blocked) -> Error {
-    let reason =
-        format!("it holds a value of the kind `{}`, which a policy does not let through", entity.as_str());
-    Kind::Denied { reason, code: "pii".to_owned(), status: 403 }.into()
-}
-
 /// A value that was masked stood where only some values may stand; which one is told to nobody.
-fn unreadable(e: &types::chat::Error) -> Error {
+fn unreadable(e: &types::chat::Error) -> Refused {
     let message = "it holds a value that a policy masks, where a masked value cannot stand".to_owned();
-    Kind::Invalid { param: e.param().unwrap_or_default(), message }.into()
+    Refused::Unfit(Kind::Invalid { param: e.param().unwrap_or_default(), message }.into())
 }
 
-fn internal(e: &dyn std::fmt::Display) -> Error {
-    Kind::Internal(format!("a request that policies changed cannot be read any more: {e}")).into()
+fn internal(e: &dyn std::fmt::Display) -> Refused {
+    let why = format!("a request that policies changed cannot be read any more: {e}");
+    Refused::Unfit(Kind::Internal(why).into())
 }
 
-fn denied(rule: &RuleId, code: &str, reason: String) -> Error {
-    tracing::debug!(rule = &**rule, code, "refused");
-    Kind::Denied { reason, code: code.to_owned(), status: 403 }.into()
+fn denied(rule: &RuleId, code: &str, reason: String) -> Refused {
+    Refused::Denied(Denial { rule: rule.clone(), reason, code: code.to_owned(), status: 403 })
 }
 
 /// Names of the tools that are taken away.
 ///
 /// # Errors
 /// The request insists on one of them, or on any where none is left.
-fn forbidden_tools<'r>(request: &'r ChatRequest, further: &Further) -> Result<Vec<&'r str>, Error> {
+fn forbidden_tools<'r>(request: &'r ChatRequest, further: &Further) -> Result<Vec<&'r str>, Refused> {
     let rule = |name: &str| further.forbids_tool(name);
     let mut forbidden: Vec<&str> =
         request.tools.iter().map(Tool::known_as).filter(|n| rule(n).is_some()).collect();
@@ -101,7 +103,10 @@ fn forbidden_tools<'r>(request: &'r ChatRequest, further: &Further) -> Result<Ve
         _ => None,
     };
     match insists.and_then(|name| Some((name, rule(name)?))) {
-        Some((name, rule)) => Err(denied(rule, "tool_denied", format!("the tool `{name}` may not be used"))),
+        Some((name, rule)) => {
+            let reason = format!("the rule `{rule}` forbids the tool `{name}`");
+            Err(denied(rule, "tool_denied", reason))
+        }
         None => {
             forbidden.extend(request.vendor_tools().map(|(_, name)| name).filter(|n| rule(n).is_some()));
             Ok(forbidden)
@@ -180,13 +185,15 @@ fn add_system(members: &mut Map<String, Value>, further: &Further) {
 ///
 /// # Errors
 /// A schema is demanded and the request has none.
-fn format(request: &ChatRequest, further: &Further) -> Result<Option<&'static str>, Error> {
+fn format(request: &ChatRequest, further: &Further) -> Result<Option<&'static str>, Refused> {
     let Some(demanded) = &further.format else { return Ok(None) };
     match (demanded.value, &request.response_format) {
         (Format::Json, ResponseFormat::Text) => Ok(Some("json_object")),
         (Format::JsonSchema, ResponseFormat::Text | ResponseFormat::JsonObject) => {
-            let reason =
-                "a policy demands an answer that fits a schema, and the request has no schema".to_owned();
+            let rule = &demanded.rule;
+            let reason = format!(
+                "the rule `{rule}` demands an answer that fits a schema, and the request has no schema"
+            );
             Err(denied(&demanded.rule, "conflict", reason))
         }
         _ => Ok(None),
@@ -273,8 +280,10 @@ mod tests {
     fn what_a_policy_forbids_is_refused() {
         #[track_caller]
         fn check(more: &Value, further: &Further, want: &str) {
-            let e = rewrite(&request(more), further, &redaction(&[])).unwrap_err();
-            assert_eq!(e.code(), want, "{e}");
+            let Err(Refused::Denied(denial)) = rewrite(&request(more), further, &redaction(&[])) else {
+                panic!("{more} is not denied")
+            };
+            assert_eq!((&*denial.code, &*denial.rule), (want, "r"));
         }
         let deny = Further { deny_tools: vec![set("send_mail".to_owned())], ..Further::default() };
         let choice = json!({"type": "function", "function": {"name": "send_mail"}});
@@ -289,9 +298,10 @@ mod tests {
         let schema = Further { format: Some(set(Format::JsonSchema)), ..Further::default() };
         check(&json!({}), &schema, "conflict");
         let r = redaction(&[(Entity::Email, Place::Input, RedactAction::Block, false)]);
-        let e = rewrite(&request(&json!({})), &Further::default(), &r).unwrap_err();
-        assert_eq!(e.code(), "pii");
-        assert!(!e.public_message().contains("ada"), "the value is told to nobody");
+        let refused = rewrite(&request(&json!({})), &Further::default(), &r);
+        let Err(Refused::Denied(denial)) = refused else { panic!("{refused:?}") };
+        assert_eq!((&*denial.code, &*denial.rule), ("pii", "r"));
+        assert!(!denial.reason.contains("ada"), "the value is told to nobody");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use types::directives::{
-    ActionRecord, Directives, LogContent, Place, Redact, RuleId, RuleRecord, RuleResult, Set,
+    ActionRecord, Denial, Directives, LogContent, Place, Redact, RuleId, RuleRecord, RuleResult, Set,
 };
 use types::runs::Forgets;
 use workflows::{Ending, RunFailure};
@@ -20,6 +20,8 @@ pub(crate) struct Words {
     pub(crate) rules: Vec<RuleRecord>,
     pub(crate) actions: Vec<ActionRecord>,
     pub(crate) tags: BTreeMap<String, String>,
+    /// What was refused, and by which rules.
+    pub(crate) denials: Vec<Denial>,
     pub(crate) redact: Vec<Set<Redact>>,
     pub(crate) log: Option<LogContent>,
     /// How many milliseconds the record is kept.
@@ -67,6 +69,15 @@ impl Said {
     /// Whether the answer that goes out may be another than the one that came.
     pub(crate) fn redacts_answers(&self) -> bool {
         self.lock().redact.iter().any(|r| r.value.place != Place::Logs)
+    }
+
+    /// Notes what refuses the answer; the error that says so.
+    pub(crate) fn denies(&self, denial: &Denial) -> Error {
+        let mut words = self.lock();
+        if !words.denials.contains(denial) {
+            words.denials.push(denial.clone());
+        }
+        denial.into()
     }
 
     /// Headers for the answer.

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use types::decision::Decision;
+use types::directives::Denial;
 use types::outcome::{CallObservation, Outcome, RewardParts, Status, expiry};
 use types::provider::ErrorKind;
 use types::run::Run;
@@ -138,6 +139,11 @@ impl Tree {
     /// Why the answer of a run that failed does not go out, where policies say so.
     pub(crate) fn refusal(&self) -> Option<Error> {
         self.demands.as_ref()?.said.refusal()
+    }
+
+    /// What a rule refuses is noted for the record; the error that says so.
+    pub(crate) fn denied(&self, denial: &Denial) -> Error {
+        self.demands.as_ref().map_or_else(|| denial.into(), |d| d.said.denies(denial))
     }
 
     /// Headers that policies add to the answer.

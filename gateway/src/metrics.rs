@@ -23,7 +23,7 @@ mod kept;
 use kept::Kept;
 
 /// The rules that keep a request from its answer, or the answer from its client: what they said, else what they left out.
-fn refusing(record: &RequestRecord) -> BTreeSet<&str> {
+pub(crate) fn refusing(record: &RequestRecord) -> BTreeSet<&str> {
     const VERBS: &[&str] = &["deny", "require_approval"];
     let d = &record.decision;
     if record.outcome.status != Status::Denied {

@@ -189,7 +189,7 @@ pub struct Decision {
     /// Values that rules read and that stand nowhere else here, by their paths, such as `budget.state`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<Arc<str>, Value>,
-    /// Refusals; not empty = nothing was run.
+    /// Refusals by rules: of the request, of a call of a tool, of the answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denials: Vec<Denial>,
     /// Options of the request that mattered.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::completion::{Delta, ToolCallDelta};
-use types::directives::{Directives, Place, Redact, RedactAction, Set};
+use types::directives::{Denial, Directives, Place, Redact, RedactAction, Set};
 use types::{Chunk, Completion};
 
 /// Which text of an answer.
@@ -49,6 +49,11 @@ impl Answers {
     /// What the rule says that refuses a stream for such a value; `None` = none of the response phase does.
     pub(crate) fn refusal(&mut self, Blocked(entity): &Blocked) -> Option<Directives> {
         self.watched.iter_mut().find(|w| w.kinds.contains(entity)).map(|w| std::mem::take(&mut w.said))
+    }
+
+    /// The refusal of a value that may not stand in an answer.
+    pub(crate) fn denial(&self, value: Blocked) -> Denial {
+        self.redaction.denial(value, Place::Output)
     }
 
     /// A whole answer.

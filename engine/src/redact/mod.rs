@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use types::directives::{Place, Redact, RedactAction, Set};
+use types::directives::{Denial, Place, Redact, RedactAction, Set};
 use types::privacy::{Detector, Entity, escapes};
 
 /// Stronger than any redaction: the request or answer is refused because of this kind of value.
@@ -26,7 +26,7 @@ pub(crate) struct Blocked(pub(crate) Entity);
 #[derive(Clone)]
 pub(crate) struct Redaction {
     detector: Arc<dyn Detector>,
-    rules: Arc<[Redact]>,
+    rules: Arc<[Set<Redact>]>,
     /// Key of the hashes: the same for all requests of a tenant.
     key: [u8; 32],
     vault: Arc<Mutex<Vault>>,
@@ -65,7 +65,7 @@ impl Redaction {
         let vault = Vault { body, ..Vault::default() };
         Redaction {
             detector,
-            rules: demanded.iter().map(|s| s.value).collect(),
+            rules: demanded.into(),
             key: *blake3::keyed_hash(key, tenant.as_bytes()).as_bytes(),
             vault: Arc::new(Mutex::new(vault)),
         }
@@ -73,8 +73,8 @@ impl Redaction {
 
     /// With further rules; what stands for what stays the same. Of several rules for one thing the strongest counts.
     pub(crate) fn with(&self, more: &[Set<Redact>]) -> Self {
-        let mut rules: Vec<Redact> = self.rules.iter().copied().chain(more.iter().map(|s| s.value)).collect();
-        rules.sort_by_key(|r| Reverse(r.action));
+        let mut rules: Vec<Set<Redact>> = self.rules.iter().chain(more).cloned().collect();
+        rules.sort_by_key(|r| Reverse(r.value.action));
         Redaction { rules: rules.into(), ..self.clone() }
     }
 
@@ -86,7 +86,11 @@ impl Redaction {
 
     /// With every kind of value masked somewhere that says something of somebody, or opens something.
     pub(crate) fn masking_all(&self, place: Place) -> Self {
-        let rule = |entity| Redact { entity, place, action: RedactAction::Mask, restore: false };
+        let rule = |entity| Set {
+            value: Redact { entity, place, action: RedactAction::Mask, restore: false },
+            // Nobody's: it follows from what may be recorded.
+            rule: "".into(),
+        };
         let kinds = Entity::ALL.into_iter().chain(self.detector.custom()).filter(|e| *e != Entity::Url);
         Redaction { rules: kinds.map(rule).collect(), ..self.clone() }
     }
@@ -98,12 +102,12 @@ impl Redaction {
 
     /// Whether anything is redacted there.
     pub(crate) fn concerns(&self, place: Place) -> bool {
-        self.rules.iter().any(|r| r.place == place)
+        self.rules.iter().any(|r| r.value.place == place)
     }
 
     /// Whether a text may come out there other than it went in; else it does so as it is, or is refused.
     pub(crate) fn changes(&self, place: Place) -> bool {
-        self.rules.iter().any(|r| r.place == place && r.action != RedactAction::Block)
+        self.rules.iter().any(|r| r.value.place == place && r.value.action != RedactAction::Block)
     }
 
     fn vault(&self) -> MutexGuard<'_, Vault> {
@@ -113,7 +117,7 @@ impl Redaction {
 
     /// The kinds that are redacted there.
     pub(crate) fn kinds(&self, place: Place) -> Vec<Entity> {
-        self.rules.iter().filter(|r| r.place == place).map(|r| r.entity).collect()
+        self.rules.iter().filter(|r| r.value.place == place).map(|r| r.value.entity).collect()
     }
 
     /// Tokens that are replaced back in the client's answer, with their values.
@@ -126,6 +130,21 @@ impl Redaction {
         let mut counts: Vec<_> = self.vault().counts.iter().map(|(e, n)| (*e, *n)).collect();
         counts.sort_unstable();
         counts
+    }
+
+    /// The rule that counts for a kind of value there.
+    fn rule(&self, entity: Entity, place: Place) -> Option<&Set<Redact>> {
+        self.rules.iter().find(|r| r.value.entity == entity && r.value.place == place)
+    }
+
+    /// The refusal of a value that may not stand there, which tells nobody the value.
+    pub(crate) fn denial(&self, Blocked(entity): Blocked, place: Place) -> Denial {
+        let reason = format!(
+            "it holds a value of the kind `{}`, which a policy does not let through",
+            entity.as_str()
+        );
+        let rule = self.rule(entity, place).map_or_else(|| "".into(), |set| set.rule.clone());
+        Denial { rule, reason, code: "pii".to_owned(), status: 403 }
     }
 
     /// Redacts a whole text.
@@ -176,8 +195,7 @@ impl Redaction {
         place: Place,
         removed: RedactAction,
     ) -> Result<String, Blocked> {
-        let rule = self.rules.iter().find(|r| r.entity == entity && r.place == place);
-        let Some(rule) = rule else { return Ok(value.to_owned()) };
+        let Some(Set { value: rule, .. }) = self.rule(entity, place) else { return Ok(value.to_owned()) };
         let mut vault = self.vault();
         let count = vault.counts.entry(entity).or_default();
         *count = count.saturating_add(1);

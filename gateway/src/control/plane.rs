@@ -8,6 +8,7 @@ use super::secret::{self, Secret};
 use super::tripwire::Tripwire;
 use crate::clock;
 use crate::error::Failure;
+use crate::metrics::refusing;
 use arc_swap::ArcSwap;
 use engine::runs::Question;
 use engine::{APPROVAL_REQUIRED, Kind, Who};
@@ -270,7 +271,11 @@ impl Plane {
         let rules: Vec<&str> = match unevaluated {
             // The evaluation ended with it; those before it were left out.
             true => of(RuleResult::Error).next_back().into_iter().collect(),
-            false => of(RuleResult::Matched).collect(),
+            false => match refusing(record) {
+                // Limits, and what people have said, are told by their codes.
+                none if none.is_empty() => of(RuleResult::Matched).collect(),
+                refusing => refusing.into_iter().collect(),
+            },
         };
         let directory = self.directory.load();
         let key = outcome.account.as_ref().and_then(|a| directory.key(&a.key));

@@ -73,7 +73,7 @@ async fn a_rule_that_cannot_be_evaluated_is_logged_and_counted() {
 async fn what_a_rule_fails_is_explained_and_on_the_trail() {
     let vendor = Vendor::scripted(Dialect::OpenAi, |seen| match seen.body.get("tools") {
         Some(_) => Reply::Answer(Answer::call("call_1", "pay", "{}")),
-        None => Reply::text("hello"),
+        None => Reply::text("hello, write to ada@analytical.co.uk"),
     })
     .await;
     let of = |user: &str| format!("request.user == \"{user}\" && request.metadata.tier == \"gold\"");
@@ -84,7 +84,13 @@ async fn what_a_rule_fails_is_explained_and_on_the_trail() {
          - {{ id: after, actions: {{ tag: {{ e: f }} }} }}\n  \
          - {{ id: calls, phase: tool, when: '{}', actions: {{ deny: no }} }}\n  \
          - {{ id: late, phase: response, when: '{}', actions: {{ deny: no }} }}\n  \
-         - {{ id: dear, when: 'request.user == \"cheap\"', actions: {{ cap_cost: 0.000000001 }} }}\n",
+         - {{ id: dear, when: 'request.user == \"cheap\"', actions: {{ cap_cost: 0.000000001 }} }}\n  \
+         - {{ id: no_cards, when: 'request.user == \"4111 1111 1111 1111\"', actions: {{ redact: {{ entities: [card], in: [input], action: block }} }} }}\n  \
+         - {{ id: no_mail, when: 'request.user == \"o\"', actions: {{ redact: {{ entities: [email], in: [output], action: block }} }} }}\n  \
+         - {{ id: no_pay, when: 'request.user == \"p\"', actions: {{ deny_tools: [pay] }} }}\n  \
+         - {{ id: in_form, when: 'request.user == \"f\"', actions: {{ enforce_format: json_schema }} }}\n  \
+         - {{ id: not_so, phase: response, when: 'request.user == \"d\"', actions: {{ deny: no }} }}\n  \
+         - {{ id: no_calls, phase: tool, when: 'request.user == \"c\"', actions: {{ deny_tools: [pay] }} }}\n",
         of("r"),
         of("t"),
         of("a"),
@@ -97,10 +103,19 @@ async fn what_a_rule_fails_is_explained_and_on_the_trail() {
         ("t", 500, "evaluation_failed", "calls", json!(["error"])),
         ("a", 500, "evaluation_failed", "late", json!(["error"])),
         ("cheap", 403, "no_candidates", "dear", json!([])),
+        ("4111 1111 1111 1111", 403, "pii", "no_cards", json!([])),
+        ("o", 403, "pii", "no_mail", json!([])),
+        ("p", 403, "tool_denied", "no_pay", json!([])),
+        ("f", 403, "conflict", "in_form", json!([])),
+        ("d", 403, "denied", "not_so", json!([])),
+        ("c", 403, "tool_denied", "no_calls", json!([])),
     ] {
         let mut body = ask(user);
-        if user == "t" {
+        if ["t", "p", "c"].contains(&user) {
             body["tools"] = tools.clone();
+        }
+        if user == "p" {
+            body["tool_choice"] = json!("required");
         }
         let refused = house.client().chat(&body).await;
         assert_eq!(refused.error(status)["code"], code, "{user}: {}", refused.text());
@@ -117,16 +132,27 @@ async fn what_a_rule_fails_is_explained_and_on_the_trail() {
             let explained = house.cli(&["explain", &refused.request_id()]).await.stdout;
             let explained = String::from_utf8_lossy(&explained);
             assert!(explained.contains("no member `tier`"), "{explained}");
+        } else if user != "cheap" {
+            let denials = &record["decision"]["denials"];
+            assert_eq!((&denials[0]["rule"], &denials[0]["code"]), (&json!(rule), &json!(code)), "{user}");
+            let explained = house.cli(&["explain", &refused.request_id()]).await.stdout;
+            let explained = String::from_utf8_lossy(&explained);
+            assert!(explained.contains(&format!("denied   by {rule}: ")), "{explained}");
         }
         known.push((refused.request_id(), code, rule));
     }
     let metrics = house.client().get("/metrics").await.text();
-    assert!(metrics.contains("turnout_policy_refusals_total{rule=\"dear\"} 1"), "{metrics}");
+    for (_, code, rule) in &known {
+        let counted = format!("turnout_policy_refusals_total{{rule=\"{rule}\"}} 1");
+        assert_eq!(metrics.contains(&counted), *code != "evaluation_failed", "{rule}: {metrics}");
+    }
     // A line is written beside the answer, not before it.
     let mut trail = Value::Null;
     for _ in 0..400 {
         trail = serde_json::from_slice(&house.cli(&["audit", "list", "--json"]).await.stdout).unwrap();
-        if trail["data"].as_array().unwrap().iter().filter(|l| l["action"] == "request.denied").count() == 4 {
+        if trail["data"].as_array().unwrap().iter().filter(|l| l["action"] == "request.denied").count()
+            == known.len()
+        {
             break;
         }
     }
