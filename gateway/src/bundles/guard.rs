@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use types::decision::Exclusion;
 use types::directives::RuleResult;
+use types::outcome::Status;
 use types::store::RequestRecord;
 
 /// How long a bundle is watched.
@@ -152,7 +153,7 @@ impl Guard {
         let one = |yes: bool| u64::from(yes);
         let counts = Counts {
             requests: 1,
-            denied: one(!d.denials.is_empty()),
+            denied: one(is_denied(record)),
             failing: one(code == Some(engine::Kind::UNEVALUATED)
                 || d.rules.iter().any(|r| r.result == RuleResult::Error)),
             empty: one(code == Some("no_candidates") && is_left_empty(&d.excluded)),
@@ -240,6 +241,12 @@ impl Watch {
         let (.., n, what) = faults.into_iter().find(|(is, met, ..)| *is && met.is_several(holders))?;
         Some(format!("{n} of its first {requests} requests {what}"))
     }
+}
+
+/// Whether a rule refused the request or its answer, in whatever phase. What waits for people is not refused, and limits are
+/// not the bundle's doing.
+fn is_denied(record: &RequestRecord) -> bool {
+    record.outcome.status == Status::Denied && !record.decision.denials.is_empty()
 }
 
 /// Whether it is the bundle that leaves no model. Where one fell out for what passes by itself, that is its vendor's doing,

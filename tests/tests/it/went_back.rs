@@ -87,3 +87,31 @@ async fn a_bundle_that_denies_everybody_goes_back_by_itself_and_is_told_of() {
     assert_eq!(storm(&house, 20).await.iter().filter(|(status, _)| *status == 403).count(), 20);
     assert!(!house.client().get("/readyz").await.text().contains("went back"));
 }
+
+/// Whatever refuses: what rules say of answers, and what they do not let through, as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_refuses_every_answer_goes_back_too() {
+    for rule in [
+        "{ id: nobody, phase: response, actions: { deny: closed } }",
+        "{ id: nobody, actions: { redact: { entities: [email], in: [output], action: block } } }",
+    ] {
+        let vendor =
+            Vendor::scripted(Dialect::OpenAi, |_| Reply::text("write to ada@analytical.co.uk")).await;
+        let house =
+            Plan::new().vendor("alpha", &vendor).model(&Model::new("alpha/one")).rules(crate::NO_CHANCE);
+        let house = house.settings("reload: { debounce: 100ms }\n").start().await;
+        let first = storm(&house, 1).await.remove(0).1;
+        house.folder().write("routing_rules.yaml", &format!("{}rules:\n  - {rule}\n", crate::NO_CHANCE));
+        assert_eq!(Admin::of(&house).call("POST", "/reload", &json!({})).await.status, 200);
+        assert!(storm(&house, 499).await.iter().all(|(status, _)| *status == 403), "{rule}");
+        let end = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            let (status, bundle) = storm(&house, 1).await.remove(0);
+            if status == 200 {
+                assert_eq!(bundle, first);
+                break;
+            }
+            assert!(tokio::time::Instant::now() < end, "{rule}: it stays in force\n{}", house.log());
+        }
+    }
+}
