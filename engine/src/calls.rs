@@ -117,7 +117,7 @@ impl World for Calls {
     }
 
     fn tool(&self, ask: ToolAsk) -> BoxFuture<'_, Result<ToolReply, ToolFailure>> {
-        Box::pin(tools::call(self, ask))
+        Box::pin(tools::call(self, ask, None))
     }
 
     fn recall(&self, ask: CacheAsk) -> BoxFuture<'_, Option<Recalled>> {

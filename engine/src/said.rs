@@ -1,6 +1,7 @@
 //! What rules of the later phases leave behind, for the head of the answer and for the record.
 
 use crate::error::Error;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -29,6 +30,44 @@ pub(crate) struct Words {
     headers: BTreeMap<String, String>,
     /// Why the answer does not go out.
     refusal: Option<Box<Error>>,
+}
+
+/// What rules said of one call of a tool, as the journal of a run keeps it for the record of the run's end.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct OfCall {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rules: Vec<RuleRecord>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    actions: Vec<ActionRecord>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    tags: BTreeMap<String, String>,
+}
+
+impl OfCall {
+    /// Whether they said nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == OfCall::default()
+    }
+}
+
+impl Words {
+    /// Adds what stands in the record.
+    fn add(&mut self, of: OfCall) {
+        // A rule that does not concern the answer is not worth a line in the record of every request, and one that
+        // concerns several calls of tools, or two answers, not more than one.
+        for rule in of.rules.into_iter().filter(|r| r.result != RuleResult::NotMatched) {
+            if !self.rules.contains(&rule) {
+                self.rules.push(rule);
+            }
+        }
+        for action in of.actions {
+            if !self.actions.contains(&action) {
+                self.actions.push(action);
+            }
+        }
+        self.tags.extend(of.tags);
+    }
 }
 
 impl Said {
@@ -114,22 +153,22 @@ impl Said {
         evaluated.inspect_err(|e| self.note(&mut e.until_then()))
     }
 
+    /// What was noted for the record, where it was of one call.
+    pub(crate) fn of_call(&self) -> OfCall {
+        let Words { rules, actions, tags, .. } = self.take();
+        OfCall { rules, actions, tags }
+    }
+
+    /// Notes what rules said of one call.
+    pub(crate) fn note_call(&self, of: OfCall) {
+        self.lock().add(of);
+    }
+
     /// Notes what one evaluation came to.
     pub(crate) fn note(&self, d: &mut Directives) {
         let mut words = self.lock();
-        // A rule that does not concern the answer is not worth a line in the record of every request, and one that
-        // concerns several calls of tools, or two answers, not more than one.
-        for rule in d.rules.drain(..).filter(|r| r.result != RuleResult::NotMatched) {
-            if !words.rules.contains(&rule) {
-                words.rules.push(rule);
-            }
-        }
-        for action in d.actions.drain(..) {
-            if !words.actions.contains(&action) {
-                words.actions.push(action);
-            }
-        }
-        words.tags.append(&mut d.tags);
+        let (rules, actions) = (std::mem::take(&mut d.rules), std::mem::take(&mut d.actions));
+        words.add(OfCall { rules, actions, tags: std::mem::take(&mut d.tags) });
         if let Some(f) = &d.further {
             words.headers.extend(f.headers.iter().map(|(k, v)| (k.clone(), v.value.clone())));
             words.log = [words.log, f.log.as_ref().map(|l| l.value)].into_iter().flatten().min();

@@ -22,6 +22,7 @@ use crate::limits::Asker;
 use crate::redact::Redaction;
 use crate::respond::Again;
 use crate::route::Candidates;
+use crate::said::Said;
 use crate::settle::Tree;
 use crate::stays::Stays;
 use crate::task::Admitted;
@@ -98,17 +99,20 @@ pub(super) fn assemble(
     let input = input_of(view, &made, shared.base(), trace.clone(), &admission.request_id);
     let wanted: Vec<_> = made.given.shadow.iter().map(|w| w.read(view.bundle.matrix())).collect();
     let trials = inner.trials(view, &name, &wanted, || Again::of(&input, &after, &made.workflow));
-    let judge = consent.filter(|_| view.bundle.policies.has(Phase::Response)).map(|consent| Judge {
+    let policies = &view.bundle.policies;
+    let demands = Demands::of(None, ground, None);
+    let judge = consent.filter(|_| policies.has(Phase::Response)).map(|consent| Judge {
         view: view.clone(),
         admission: admission.clone(),
         consent: Arc::new(consent),
-        demands: Demands::of(None, ground, None),
+        demands: demands.clone(),
         again: Again::of(&input, &calls, &made.workflow),
     });
-    let demands = judge.as_ref().map(|judge| Box::new(judge.demands.clone()));
+    let demands = (judge.is_some() || policies.has(Phase::Tool)).then(|| Box::new(demands));
     let recorded = matches!(keep, Keep::Record(_));
     let stays = recorded.then(|| Stays::of_run(inner, &admission.who, &made.request));
-    let run = walk_of(view, &made, shared.clone(), out, input);
+    let said = demands.as_ref().map(|demands| demands.said.clone());
+    let run = walk_of(view, &made, shared.clone(), out, input, (said, recorded));
     let mut tree =
         Tree::open(inner, admission, Decision { request_id: name, ..made.decision }, features, about);
     (tree.ledger, tree.before, tree.trace) = (ledger, before, trace);
@@ -148,7 +152,8 @@ fn calls(
         // What it says of a call is part of the call's result, so that no repetition asks again.
         stands: Stands::Now(Box::new(of)),
         tools: given.tools.read(),
-        // What could be demanded keeps a request from becoming a run.
+        // What the request could demand keeps it from becoming a run; what is said of a call goes to the record from the
+        // journal.
         demands: None,
         ground: beyond.ground,
         trace: trace.clone(),
@@ -191,6 +196,7 @@ fn walk_of(
     shared: Arc<Shared>,
     outside: Arc<Out>,
     input: Input,
+    (said, tells_all): (Option<Said>, bool),
 ) -> BoxFuture<'static, Finished> {
     let matrix = view.bundle.matrix().clone();
     let run = input.facts.id.clone();
@@ -201,6 +207,8 @@ fn walk_of(
         models: Arc::new(move |id: &str| matrix.find(id).and_then(|ix| matrix.model(ix).cloned())),
         request: blake3::hash(made.submission.body.as_bytes()).to_hex().to_string(),
         run,
+        said,
+        tells_all,
     };
     Box::pin(workflows::run(made.workflow.clone(), input, Arc::new(world)))
 }
@@ -277,6 +285,6 @@ pub(super) async fn repetition(
         calls((&service.engine, &view), &made, &admission, (&ledger, &after), Beyond::default(), &trace);
     let out = Arc::new(Out { calls });
     let input = input_of(&view, &made, shared.base(), trace, &head.id);
-    let run = walk_of(&view, &made, shared.clone(), out, input);
+    let run = walk_of(&view, &made, shared.clone(), out, input, (None, false));
     Ok((shared, run))
 }

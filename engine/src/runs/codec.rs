@@ -1,5 +1,6 @@
 //! Results of effects as a journal holds them: written whole, read back equal.
 
+use crate::said::OfCall;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -12,6 +13,9 @@ use workflows::{Cached, Consent, Failure, GateReply, Generated, Recalled, ToolFa
 
 /// Finds a model by its name; `None` = the configuration has it no longer.
 pub(super) type Models = dyn Fn(&str) -> Option<Arc<Model>> + Send + Sync;
+
+/// Beside the result of a call of a tool: what rules said of it.
+const SAID: &str = "said";
 
 /// What cannot be read back; why.
 pub(super) type Unreadable = String;
@@ -153,8 +157,8 @@ enum ToolRefusal {
 }
 
 /// Writes down what a tool answered.
-pub(super) fn write_tool(result: &Result<ToolReply, ToolFailure>) -> Value {
-    match result {
+pub(super) fn write_tool(result: &Result<ToolReply, ToolFailure>, said: &OfCall) -> Value {
+    let mut written = match result {
         Ok(ToolReply { result, is_error }) => json!({"ok": {"result": result, "is_error": is_error}}),
         Err(e) => {
             let e = match e.clone() {
@@ -167,21 +171,27 @@ pub(super) fn write_tool(result: &Result<ToolReply, ToolFailure>) -> Value {
             };
             json!({"error": e})
         }
+    };
+    if let (false, Some(members)) = (said.is_empty(), written.as_object_mut()) {
+        members.insert(SAID.to_owned(), to_json(said));
     }
+    written
 }
 
 /// Reads what [`write_tool`] wrote.
 ///
 /// # Errors
 /// It is something else.
-pub(super) fn read_tool(value: Value) -> Result<Result<ToolReply, ToolFailure>, Unreadable> {
+pub(super) fn read_tool(mut value: Value) -> Result<(Result<ToolReply, ToolFailure>, OfCall), Unreadable> {
     #[derive(Deserialize)]
     struct Reply {
         result: Value,
         #[serde(default)]
         is_error: bool,
     }
-    Ok(match read::<Outcome<Reply, ToolRefusal>>(value)? {
+    let said = value.as_object_mut().and_then(|members| members.shift_remove(SAID));
+    let said = said.map_or_else(|| Ok(OfCall::default()), read)?;
+    let reply = match read::<Outcome<Reply, ToolRefusal>>(value)? {
         Outcome::Ok(Reply { result, is_error }) => Ok(ToolReply { result, is_error }),
         Outcome::Error(e) => Err(match e {
             ToolRefusal::Unknown(s) => ToolFailure::Unknown(s),
@@ -191,7 +201,8 @@ pub(super) fn read_tool(value: Value) -> Result<Result<ToolReply, ToolFailure>, 
             ToolRefusal::Failed(s) => ToolFailure::Failed(s),
             ToolRefusal::Approval(groups) => ToolFailure::Approval(groups),
         }),
-    })
+    };
+    Ok((reply, said))
 }
 
 /// Writes down what a check said.
@@ -338,8 +349,12 @@ mod tests {
                 expires_ms: 5,
             }])),
         ];
-        for tool in tools {
-            assert_eq!(read_tool(write_tool(&tool)).unwrap(), tool);
+        let said = json!({"actions": [{"rule": "r", "verb": "tag", "argument": {"a": "b"}, "effect": "applied"}], "tags": {"a": "b"}});
+        let said: OfCall = serde_json::from_value(said).unwrap();
+        for (tool, said) in tools.into_iter().zip([OfCall::default(), said].into_iter().cycle()) {
+            let written = write_tool(&tool, &said);
+            assert_eq!(written.get(SAID).is_some(), !said.is_empty());
+            assert_eq!(read_tool(written).unwrap(), (tool, said));
         }
         let said = [GateReply::Approved(Some("ok".into())), GateReply::Rejected(None), GateReply::Expired];
         for said in said {

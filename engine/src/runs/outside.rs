@@ -2,10 +2,12 @@
 
 use super::world::Outside;
 use crate::calls::{CallLog, Calls};
+use crate::said::Said;
+use crate::tools;
 use futures_util::future::BoxFuture;
 use types::Usd;
 use types::run::CallRecord;
-use workflows::{Ask, Failure, Generated, World};
+use workflows::{Ask, Failure, Generated, ToolAsk, ToolFailure, ToolReply, World};
 
 /// Calls of models by the engine, each told to who asked for it.
 pub(super) struct Out {
@@ -16,6 +18,10 @@ impl Outside for Out {
     fn generate(&self, ask: Ask, log: CallLog) -> BoxFuture<'_, Result<Generated, Failure>> {
         let calls = Calls { log: Some(log), ..self.calls.clone() };
         Box::pin(async move { calls.generate(ask).await })
+    }
+
+    fn tool(&self, ask: ToolAsk, said: Said) -> BoxFuture<'_, Result<ToolReply, ToolFailure>> {
+        Box::pin(async move { tools::call(&self.calls, ask, Some(&said)).await })
     }
 
     fn world(&self) -> &dyn World {

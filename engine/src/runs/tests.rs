@@ -8,6 +8,7 @@ use super::state::{Keep, Shared, Turn};
 use super::tape::{Tape, is_note};
 use super::world::{Outside, Recorder};
 use crate::calls::CallLog;
+use crate::said::Said;
 use futures_util::future::BoxFuture;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -147,6 +148,10 @@ impl Outside for Script {
         })
     }
 
+    fn tool(&self, ask: ToolAsk, _: Said) -> BoxFuture<'_, Result<ToolReply, ToolFailure>> {
+        World::tool(self, ask)
+    }
+
     fn world(&self) -> &dyn World {
         self
     }
@@ -208,6 +213,8 @@ fn begin(workflow: &Arc<Workflow>, journal: &[Record], keep: Keep, script: &Arc<
         outside: script.clone(),
         models: Arc::new(|id: &str| (id == "p/a").then(|| Arc::new(model("a")))),
         request: blake3::hash(request.body()).to_hex().to_string(),
+        said: None,
+        tells_all: true,
     };
     let language = policies::language();
     let given = json!({});

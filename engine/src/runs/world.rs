@@ -4,6 +4,7 @@ use super::codec::{self, Models};
 use super::state::{Answered, Asked, Shared, Start};
 use super::tape::paid_calls;
 use crate::calls::CallLog;
+use crate::said::Said;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
@@ -25,6 +26,9 @@ pub(crate) trait Outside: Send + Sync {
     /// As [`World::generate`]; each model call made for it goes into the log.
     fn generate(&self, ask: Ask, log: CallLog) -> BoxFuture<'_, Result<Generated, Failure>>;
 
+    /// As [`World::tool`]; what rules say of the call is noted in `said`.
+    fn tool(&self, ask: ToolAsk, said: Said) -> BoxFuture<'_, Result<ToolReply, ToolFailure>>;
+
     /// Everything else.
     fn world(&self) -> &dyn World;
 
@@ -44,6 +48,10 @@ pub(super) struct Recorder {
     pub(super) request: String,
     /// The run's identifier.
     pub(super) run: String,
+    /// What rules said of calls of tools, for the record of its end; `None` = there will be none.
+    pub(super) said: Option<Said>,
+    /// The record is to tell of calls that were made earlier, too: none has told of them.
+    pub(super) tells_all: bool,
 }
 
 /// The calls that are made for an effect, and who pays for them.
@@ -182,12 +190,21 @@ impl Recorder {
         let side_effect = spec.map_or(SideEffect::Unsafe, |s| s.side_effect);
         let asked = asked(&ask.id, ask.tool.to_string(), self.of_any_run(&ask).digest(), side_effect);
         let (id, again) = (ask.id.clone(), ask.clone());
-        let out = || async { codec::write_tool(&self.outside.world().tool(ask).await) };
+        let out = || async {
+            let said = Said::default();
+            let reply = self.outside.tool(ask, said.clone()).await;
+            codec::write_tool(&reply, &said.of_call())
+        };
         let Some(came) = self.pass(asked, Paid::default(), out).await else {
-            return self.outside.world().tool(again).await;
+            return self.outside.tool(again, self.said.clone().unwrap_or_default()).await;
         };
         match codec::read_tool(came.value) {
-            Ok(reply) => reply,
+            Ok((reply, said)) => {
+                if let Some(all) = self.said.as_ref().filter(|_| self.tells_all || !came.served) {
+                    all.note_call(said);
+                }
+                reply
+            }
             Err(why) => self.unreadable(&id, &why).await,
         }
     }

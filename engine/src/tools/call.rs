@@ -5,6 +5,7 @@ use super::registry::{Registry, Tool};
 use crate::calls::Calls;
 use crate::later::Background;
 use crate::outside::{Fetch, Request, Response};
+use crate::said::Said;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -111,8 +112,8 @@ impl Drop for Going<'_> {
     }
 }
 
-/// Calls a tool for a node.
-pub(crate) async fn call(calls: &Calls, ask: ToolAsk) -> Result<ToolReply, ToolFailure> {
+/// Calls a tool for a node. `said`: where what rules say of the call is noted, if not with what they say of the request.
+pub(crate) async fn call(calls: &Calls, ask: ToolAsk, said: Option<&Said>) -> Result<ToolReply, ToolFailure> {
     let toolbox = &calls.tools;
     let Some(tool) = toolbox.registry.get(&ask.tool) else {
         return Err(ToolFailure::Unknown(ask.tool.to_string()));
@@ -122,7 +123,7 @@ pub(crate) async fn call(calls: &Calls, ask: ToolAsk) -> Result<ToolReply, ToolF
     }
     let guard = toolbox.guard.as_deref();
     let permitted = match guard {
-        Some(guard) => guard.permit(calls, &ask, &tool.spec, toolbox.before()).await?,
+        Some(guard) => guard.permit(calls, &ask, &tool.spec, toolbox.before(), said).await?,
         None => Permitted::uncounted(ask.args.clone()),
     };
     let Some(fetch) = calls.outside.fetch.clone() else {

@@ -5,6 +5,7 @@ use crate::calls::Calls;
 use crate::demands::Demands;
 use crate::redact::{Blocked, Redaction};
 use crate::respond;
+use crate::said::Said;
 use crate::settle::unix_ms;
 use crate::{Engine, View, about, limits};
 use policies::{Phase, RunSoFar, ToolCall};
@@ -83,7 +84,8 @@ impl Guard {
         policies.has(Phase::Tool) || self.tools.is_some() || masks
     }
 
-    /// What rules make of a call. `before`: calls of tools before this one.
+    /// What rules make of a call. `before`: calls of tools before this one; `said`: where what they say of it is noted, if
+    /// not with what is said of the whole request.
     ///
     /// # Errors
     /// The call is forbidden, or people have to agree to it first.
@@ -93,6 +95,7 @@ impl Guard {
         ask: &ToolAsk,
         spec: &ToolSpec,
         before: u32,
+        said: Option<&Said>,
     ) -> Result<Permitted, ToolFailure> {
         forbidden(self.tools.as_ref(), &ask.tool)?;
         let redaction = self.demands.as_ref().map(|d| d.redaction.clone());
@@ -110,13 +113,14 @@ impl Guard {
         };
         let scope = policies::tool_scope(&*self.stands.scope(&self.view).await, so_far, tool);
         let evaluated = self.view.bundle.policies.evaluate(Phase::Tool, &scope).await;
-        let evaluated = match &self.demands {
-            Some(demands) => demands.said.unless_failed(evaluated),
+        let said = said.or_else(|| self.demands.as_ref().map(|d| &d.said));
+        let evaluated = match said {
+            Some(said) => said.unless_failed(evaluated),
             None => evaluated,
         };
         let mut d = evaluated.map_err(|e| ToolFailure::Denied(e.public_message()))?;
-        if let Some(demands) = &self.demands {
-            demands.said.note(&mut d);
+        if let Some(said) = said {
+            said.note(&mut d);
         }
         if let Some(denial) = d.denials.first() {
             return Err(ToolFailure::Denied(denial.reason.clone()));

@@ -251,6 +251,42 @@ async fn rules_about_tools_see_what_a_run_was_asked() {
     }
 }
 
+/// What rules say of calls of tools stands in the record of a run and is told, of calls before a crash as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_rules_say_of_tools_in_runs_is_on_record_and_told() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let slow = |asked: &tests::service::Asked| Duration::from_secs(if asked.path == "/put" { 2 } else { 0 });
+    let service = Service::start(move |asked| (200, "\"kept\"".to_owned(), slow(asked))).await;
+    let rule = "rules:\n  \
+                - { id: looked, phase: tool, when: tool.name == \"look\", actions: { tag: { looked: \"yes\" }, \
+                    notify: { sink: log, message: somebody looks } } }\n  \
+                - { id: never, phase: tool, when: tool.name == \"send\", actions: { deny: no } }\n  \
+                - { id: stored, phase: tool, when: tool.name == \"put\", actions: { tag: { stored: \"yes\" } } }\n";
+    let nodes = "durability: sync\nnodes:\n  - { id: find, type: tool, tool: look, args: { q: here } }\n";
+    let workflow = act("tool: put, args: { a: b }").replace("nodes:\n", nodes);
+    let workflow = workflow.replace("edges:\n", "edges:\n  - { from: find, to: call }\n");
+    let mut house = plan(&vendor, &service, rule).file("workflows/act.yaml", &workflow).start().await;
+    let request = json!({"model": "workflow/act", "messages": [{"role": "user", "content": "Berlin"}]});
+    let run = house.client().post("/v1/runs", &json!({ "request": request })).await.json();
+    let id = run["id"].as_str().unwrap_or_else(|| panic!("{run}")).to_owned();
+    assert!(tests::eventually(Duration::from_secs(30), || service.count("/put") == 1).await);
+    house.kill().await;
+    house.restart().await;
+    house.run_in(&format!("/v1/runs/{id}"), "succeeded").await;
+    assert_eq!(service.count("/look"), 1, "what is in the journal is not asked again");
+    let decision = house.decision(&id).await["decision"].clone();
+    assert_eq!(
+        (&decision["tags"]["looked"], &decision["tags"]["stored"]),
+        (&json!("yes"), &json!("yes")),
+        "{decision:#}"
+    );
+    let said: Vec<_> = decision["rules"].as_array().unwrap().iter().map(|r| r["id"].clone()).collect();
+    assert!(said.contains(&json!("looked")) && said.contains(&json!("stored")), "{said:?}");
+    assert!(!said.contains(&json!("never")), "{said:?}");
+    assert!(decision["actions"].to_string().contains("somebody looks"), "{decision:#}");
+    assert!(tests::eventually(Duration::from_secs(20), || house.log().contains("somebody looks")).await);
+}
+
 /// What a rule keeps from going out takes nothing of what another one allows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_does_not_go_out_is_not_counted() {
