@@ -20,6 +20,7 @@ mod demands;
 mod ending;
 mod errand;
 pub mod error;
+mod escalation;
 pub mod explain;
 mod explore;
 mod feedback;

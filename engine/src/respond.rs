@@ -6,6 +6,7 @@ use crate::approvals::{self, Approvals, HeldAnswer, Question};
 use crate::calls::Calls;
 use crate::demands::Demands;
 use crate::error::{Error, Kind};
+use crate::escalation;
 use crate::redact::{Blocked, Redaction};
 use crate::runs::{About, Consent};
 use crate::settle::unix_ms;
@@ -15,9 +16,7 @@ use crate::{limits, tools};
 use policies::{Phase, Response, RunSoFar, ToolCall};
 use std::sync::Arc;
 use types::ChatRequest;
-use types::directives::{
-    ActionRecord, Approval, Denial, Directives, Escalate, Further, LimitRule, Place, Set, StreamMode,
-};
+use types::directives::{Approval, Denial, Directives, Escalate, Further, LimitRule, Place, Set, StreamMode};
 use types::expr::Scope;
 use types::limits::LimitStore;
 use types::matrix::Model;
@@ -70,10 +69,7 @@ impl Judged {
 
     /// Has the record say of rules that send the request elsewhere that nothing came of it.
     fn stays(&mut self, why: &str) {
-        let applied = |a: &&mut ActionRecord| &*a.verb == "escalate" && a.effect == "applied";
-        for action in self.says.actions.iter_mut().filter(applied) {
-            action.effect = format!("no effect: {why}");
-        }
+        escalation::comes_to_nothing(&mut self.says.actions, why);
     }
 }
 
@@ -197,7 +193,7 @@ impl Respond {
         let (candidates, workflow) = match to {
             Escalate::Models(set) => {
                 let candidates = calls.candidates.only(set);
-                (candidates.ok_or("none of these models may answer this request")?, workflow.clone())
+                (candidates.ok_or(escalation::NOBODY)?, workflow.clone())
             }
             Escalate::Workflow(name) => {
                 let workflow = self.view.bundle.library.get(name);

@@ -29,6 +29,7 @@ pub(crate) use standing::Standings;
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
 use crate::error::{Error, Kind};
+use crate::escalation;
 use crate::learn::Snapshot;
 use crate::limits::UsedUp;
 use crate::sticky::Kept;
@@ -40,7 +41,7 @@ use std::sync::Arc;
 use types::axis::{AxisValue, DeterminismNeeds, PrecisionSensitivity, SafetyPosture, ToolDependence};
 use types::chat::ChatRequest;
 use types::decision::{AxisRecord, Decision, Exclusion, Terms};
-use types::directives::Directives;
+use types::directives::{Directives, Escalate};
 use types::expr::Scope;
 use types::matrix::{Availability, ModelIx};
 use types::options::Mode;
@@ -192,7 +193,19 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     let candidates =
         Candidates::new(&scored, chosen, &estimates, inputs.bundle.pools.clone()).with_away(away);
     decision.keep_arms(ARMS, BESIDE);
+    stays(directives, &candidates, decision);
     Ok((flow.clone(), candidates, limits.cap_in(flow).map(|cap| cap.most)))
+}
+
+/// Has the record say of rules that send repairs elsewhere that nothing will come of it, where none of those models is a
+/// candidate.
+fn stays(directives: &Directives, candidates: &Candidates, decision: &mut Decision) {
+    let to = directives.further.as_ref().and_then(|f| f.escalate.as_ref()).map(|to| &to.value);
+    if let Some(Escalate::Models(set)) = to
+        && candidates.only(set).is_none()
+    {
+        escalation::comes_to_nothing(&mut decision.actions, escalation::NOBODY);
+    }
 }
 
 /// Whether arms of which little is known may be thought better of than what is known: not with low confidence, strict

@@ -76,6 +76,20 @@ async fn only_an_answer_that_was_asked_for_elsewhere_counts_as_escalated() {
     }
 }
 
+/// Rules of the request say where repairs go: the record says so where nobody of theirs may answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn repairs_that_can_go_nowhere_are_told_of() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, answers).await;
+    let house = plan(&vendor, "  - { id: up, actions: { escalate: { to: lab/two } } }\n").start().await;
+    for (model, effect) in
+        [("auto", "applied"), ("lab/one", "no effect: none of these models may answer this request")]
+    {
+        let answer = house.client().chat(&ask(model, "what?")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(told(&house, &answer, "escalate").await.0, [effect], "{model}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_is_asked_for_nowhere_else() {
     let vendor = Vendor::scripted(Dialect::OpenAi, answers).await;
