@@ -19,8 +19,7 @@ use types::ChatRequest;
 use types::directives::{Approval, Denial, Directives, Escalate, Further, LimitRule, Place, Set, StreamMode};
 use types::expr::Scope;
 use types::limits::LimitStore;
-use types::matrix::Model;
-use types::{Completion, FinishReason, Verdict};
+use types::{Completion, FinishReason, Usd};
 use workflows::{Ending, Input, Trace, Workflow};
 
 /// Asks the policies about the answers of one request.
@@ -296,8 +295,9 @@ impl Respond {
     }
 
     async fn of_response(&self, answer: &HeldAnswer, escalated: bool) -> Result<Directives, Error> {
-        let HeldAnswer { completion, model, verdict, .. } = answer;
-        let response = response(&self.again.input.trace, completion, model, *verdict, escalated);
+        let Again { calls, input, .. } = &self.again;
+        let charged = calls.charged(&answer.model, &answer.completion.usage);
+        let response = response(&input.trace, answer, charged, escalated);
         let scope = policies::response_scope(&self.again.input.scope, self.so_far(), response);
         let evaluated = self.view.bundle.policies.evaluate(Phase::Response, &scope).await;
         self.demands.said.unless_failed(evaluated).map_err(Error::from)
@@ -433,13 +433,8 @@ fn arguments(call: &types::chat::ToolCall) -> serde_json::Value {
 }
 
 /// An answer as rules see it: all its choices, for a client may ask for several.
-fn response(
-    trace: &Trace,
-    c: &Completion,
-    model: &Arc<Model>,
-    verdict: Verdict,
-    escalated: bool,
-) -> Response {
+fn response(trace: &Trace, answer: &HeldAnswer, charged: Option<Usd>, escalated: bool) -> Response {
+    let HeldAnswer { completion: c, model, verdict, .. } = answer;
     let texts: Vec<&str> = c.choices.iter().map(|choice| &*choice.text).filter(|t| !t.is_empty()).collect();
     let beside = c.choices.iter().flat_map(|choice| {
         let texts = [Some(&choice.reasoning), choice.refusal.as_ref()];
@@ -448,18 +443,17 @@ fn response(
     });
     let mut reasons = c.choices.iter().filter_map(|choice| choice.finish_reason.as_ref());
     let odd = reasons.clone().find(|reason| **reason != FinishReason::Stop);
-    let findings = trace.snapshot().steps.into_iter().flat_map(|s| s.findings).collect();
     Response {
         text: texts.join("\n").into(),
         beside: beside.cloned().collect(),
-        verdict,
-        findings,
+        verdict: *verdict,
+        findings: trace.found(),
         provider: model.id.split('/').next().unwrap_or("").to_owned(),
         model: model.id.to_string(),
         finish_reason: odd.or_else(|| reasons.next()).map_or_else(String::new, |f| f.as_str().to_owned()),
         refused: c.refused(),
         usage: c.usage,
-        cost_usd: model.price.map(|p| p.cost(&c.usage).dollars()),
+        cost_usd: charged.map(Usd::dollars),
         escalated,
     }
 }

@@ -1,7 +1,7 @@
 //! The record of a run while it happens, readable even when the run itself is dropped.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use types::run::Step;
+use types::run::{Finding, Step};
 use types::{Run, Verdict};
 
 /// A handle on a [`Run`] that is being written; clones share it.
@@ -9,7 +9,15 @@ use types::{Run, Verdict};
 /// Steps are written as nodes resolve. [`Step::calls`] stay empty: whoever makes the calls knows them, and
 /// joins them by the node's name.
 #[derive(Clone, Debug, Default)]
-pub struct Trace(Arc<Mutex<Run>>);
+pub struct Trace(Arc<Mutex<Kept>>);
+
+/// What is kept of a run.
+#[derive(Debug, Default)]
+struct Kept {
+    run: Run,
+    /// What the checks found of the answer that was delivered last.
+    found: Vec<Finding>,
+}
 
 impl Trace {
     /// An empty record.
@@ -59,6 +67,17 @@ impl Trace {
         self.with(|run| run.verdict)
     }
 
+    /// What the checks found of the very answer that is delivered, worst or not; nothing of the answers before it. Empty
+    /// while there is none.
+    #[must_use]
+    pub fn found(&self) -> Vec<Finding> {
+        self.kept(|kept| kept.found.clone())
+    }
+
+    pub(crate) fn finds(&self, found: Vec<Finding>) {
+        self.kept(|kept| kept.found = found);
+    }
+
     /// Notes what cut the run short: `wall`, `usd`, `tokens`, `calls` or `node_runs`. The first is the one that counts.
     pub fn exhausted(&self, kind: &str) {
         self.with(|run| {
@@ -68,6 +87,10 @@ impl Trace {
 
     /// Looks at the record or changes it. The lock is short and never held across a wait.
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Run) -> T) -> T {
+        self.kept(|kept| f(&mut kept.run))
+    }
+
+    fn kept<T>(&self, f: impl FnOnce(&mut Kept) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -99,6 +99,16 @@ impl Calls {
         self.ceilings.price(model).map_or(Usd::ZERO, |p| p.most(&usage))
     }
 
+    /// What an answer of a model was charged with: nothing of a free tier; `None` = its price is not known.
+    pub(crate) fn charged(&self, model: &Model, usage: &Usage) -> Option<Usd> {
+        let matrix = &self.reach.matrix;
+        let provider = matrix.find(&model.id).and_then(|ix| matrix.provider_of(ix));
+        if provider.is_some_and(|p| p.tier == Tier::Free) {
+            return Some(Usd::ZERO);
+        }
+        self.ceilings.price(model).map(|price| price.cost(usage))
+    }
+
     /// What is set aside for what is done after the response: one call of the dearest model that may be called, as long
     /// as it may be. What it turns out to need beyond that its calls take one by one.
     pub(crate) fn worst_after(&self) -> Worst {

@@ -90,6 +90,29 @@ async fn repairs_that_can_go_nowhere_are_told_of() {
     }
 }
 
+/// What rules see of an answer was found of that answer alone, and charged for it, whatever came before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_see_what_was_found_of_the_answer_that_goes_out() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
+        let again = seen.body["messages"].as_array().is_some_and(|m| m.len() > 1);
+        Reply::text(if again { "{\"a\": 1}" } else { "there is none" })
+    })
+    .await;
+    let rules = "  - { id: broken, phase: response, when: '\"not_json\" in response.codes', actions: { deny: no } }\n  \
+                 - { id: free, phase: response, when: 'response.cost_usd == 0.0', actions: { header: { x-free: \"yes\" } } }\n";
+    let house = plan(&vendor, rules).free("lab").start().await;
+    let mut body = ask("auto", "an object");
+    body["response_format"] = json!({"type": "json_object"});
+    let repaired = house.client().chat(&body).await;
+    assert_eq!((repaired.status, repaired.content().as_str()), (200, "{\"a\": 1}"), "{}", repaired.text());
+    assert_eq!(repaired.header("x-free"), Some("yes"));
+    assert!(vendor.count() > 1, "it was repaired");
+    // An answer of which it is found is refused.
+    let mut body = ask("auto", "an object");
+    body["routing"] = json!({"validators": [{"use": "json", "severity": "warn"}]});
+    assert_eq!(house.client().chat(&body).await.error(403)["code"], "denied");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_is_asked_for_nowhere_else() {
     let vendor = Vendor::scripted(Dialect::OpenAi, answers).await;

@@ -348,12 +348,13 @@ async fn whole(at: &At<'_>, flow: &Flow, mut pump: Pump<'_>, answer: Answer) -> 
         return left(at);
     }
     record_sink(host, at.frame, &flow.chain, (Outcome::Delivered, pump.out()));
-    let verdict = row.map_or(Verdict::None, |id| {
+    let (verdict, found) = row.map_or_else(Default::default, |id| {
         host.delivered(id);
         at.demanded(id);
-        host.table().row(id).map_or(Verdict::None, |r| r.verdict)
+        host.table().row(id).map(|r| (r.verdict, r.findings.clone())).unwrap_or_default()
     });
     host.input.trace.with(|run| run.verdict = verdict);
+    host.input.trace.finds(found);
     Ending::Streamed { completion: answer.completion, model: answer.model, verdict }
 }
 

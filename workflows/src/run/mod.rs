@@ -199,6 +199,7 @@ fn deliver(host: &Host, id: RowId, keep: bool) -> Ending {
         run.served_by = Some(row.model.id.clone());
         run.judge = row.judge.map(UnitInterval::clamped);
     });
+    host.input.trace.finds(row.findings);
     let completion = Arc::unwrap_or_clone(row.completion);
     Ending::Delivered { completion, model: row.model, verdict: row.verdict }
 }
