@@ -2,10 +2,13 @@
 //! Nothing is noted and nothing is taken, so that it can be asked as often as one likes.
 
 use crate::View;
+use crate::approvals;
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
 use crate::error::Error;
+use crate::govern::Governed;
 use crate::limits::UsedUp;
+use crate::redact::Redaction;
 use crate::route;
 use crate::shadow::Moment;
 use crate::sticky::Kept;
@@ -15,7 +18,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use types::chat::ChatRequest;
 use types::decision::Exclusion;
-use types::directives::Directives;
+use types::directives::{Approval, Denial, Directives, Set};
 use types::expr::Scope;
 use types::matrix::{Availability, ModelIx};
 use types::provider::Quota;
@@ -48,8 +51,26 @@ pub(crate) async fn weigh(on: &Ground<'_>, about: Question<'_>, around: &policie
     let Bundle { asks, detector, .. } = on.bundle;
     let around = asks.with_patterns(around, detector);
     let (scope, mut directives, unevaluated) = said(on.bundle, about, &around).await;
+    let mut governed = Governed::unchanged(about.request.clone(), about.profile.clone(), scope);
+    let further = directives.further.as_deref().filter(|_| directives.denials.is_empty());
+    if let Some(further) = further {
+        let (tenant, body) = (&about.who.principal.tenant.id, about.request.body().clone());
+        // What stands for a value goes nowhere, so that any key will do.
+        let redaction = Redaction::of(&further.redact, detector.clone(), &[0; 32], tenant, body);
+        governed.rewrite(further, &redaction);
+    }
+    let Governed { request, profile, scope, denial, refusal, .. } = governed;
+    let asked = further.and_then(|f| f.approvals.first()).map(unapproved);
+    directives.denials.extend(denial.or(asked));
+    let about = Question { request: &request, profile: &profile, ..about };
     let until = Instant::now() + turns::PATIENCE;
-    choose(on, about, &scope, &mut directives, (unevaluated, until), None).await
+    choose(on, about, &scope, &mut directives, (unevaluated.or(refusal), until), None).await
+}
+
+/// What becomes of a request that people have to agree to, before anybody has.
+fn unapproved(asked: &Set<Approval>) -> Denial {
+    let (rule, reason) = (asked.rule.clone(), asked.value.reason.clone());
+    Denial { rule, reason, code: approvals::REQUIRED.to_owned(), status: 409 }
 }
 
 /// The same under a configuration in force.

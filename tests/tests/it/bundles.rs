@@ -612,6 +612,21 @@ async fn a_bundle_that_is_tried_sees_the_traffic() {
         assert_eq!(said["different"], json!({"newly_denied": denied}), "{when}: {said}");
         known.push(bundle);
     }
+    // What rules do not let through, and what people have to agree to, comes to nobody either.
+    for (text, actions) in [
+        ("mail ada@analytical.co.uk", "redact: { entities: [email], in: [input], action: block }"),
+        ("hello", "require_approval: { group: ops, reason: always }"),
+        ("hello", "enforce_format: json_schema"),
+    ] {
+        let approvers = "approvers: { ops: [\"user:dana\"] }\n";
+        let rules = format!("{}  - {{ id: closed, actions: {{ {actions} }} }}\n{approvers}", only("one"));
+        let bundle = upload(&house, &rules).await;
+        admin.call("POST", &format!("/bundles/{bundle}/shadow"), &json!({"share": 1})).await;
+        assert_eq!(send(text, "other").await, 200, "{actions}");
+        let said = report(&house, &bundle, 1).await;
+        assert_eq!(said["different"], json!({"newly_denied": 1}), "{actions}: {said}");
+        assert!(said["examples"][0]["shadow"]["why"].as_str().unwrap().contains("closed"), "{said}");
+    }
     // The same the other way round.
     let before = upload(&house, &(only("one") + "# nothing is closed\n")).await;
     admin.call("POST", &format!("/bundles/{}/activate", known[0]), &json!({})).await;
