@@ -132,13 +132,15 @@ impl Guard {
             return redacted(&ask.args, redaction.as_ref(), Place::Output).map(Permitted::uncounted);
         };
         forbidden(Some(&further), &ask.tool)?;
-        if !further.approvals.is_empty() && !ask.approved {
-            let consents = further.approvals.iter().map(|a| Consent {
-                group: a.value.group.clone(),
-                reason: a.value.reason.clone(),
-                expires_ms: a.value.expires_ms,
-            });
-            return Err(ToolFailure::Approval(consents.collect()));
+        let missing = further.approvals.iter().filter(|a| !ask.approved.contains(&a.value.group));
+        let consents = missing.map(|a| Consent {
+            group: a.value.group.clone(),
+            reason: a.value.reason.clone(),
+            expires_ms: a.value.expires_ms,
+        });
+        let consents: Vec<Consent> = consents.collect();
+        if !consents.is_empty() {
+            return Err(ToolFailure::Approval(consents));
         }
         let more = respond::in_answers(&further);
         let args = match redaction.or_else(|| self.ground.as_ref().map(Redaction::afresh)) {

@@ -287,6 +287,46 @@ async fn what_rules_say_of_tools_in_runs_is_on_record_and_told() {
     assert!(tests::eventually(Duration::from_secs(20), || house.log().contains("somebody looks")).await);
 }
 
+/// Things change while people are asked: whoever has to agree by then has not done so by another's word.
+#[tokio::test(flavor = "multi_thread")]
+async fn t10_a_tool_waits_for_everybody_who_has_to_agree_by_then() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let service = Service::saying(200, "\"sent\"").await;
+    let rule = "approvers: { ops: [\"user:dana\"], law: [\"user:kim\"] }\nrules:\n  \
+                - { id: mails, phase: tool, actions: { require_approval: { group: ops, reason: it is final } } }\n  \
+                - { id: known, phase: tool, when: 'provider(\"lab\").error_rate != ()', \
+                    actions: { require_approval: { group: law, reason: it was called } } }\n";
+    let house = plan(&vendor, &service, rule)
+        .file("workflows/act.yaml", &act("tool: send, args: { to: you }"))
+        .start()
+        .await;
+    let request = json!({"model": "workflow/act", "messages": [{"role": "user", "content": "Berlin"}]});
+    let run = house.client().post("/v1/runs", &json!({ "request": request })).await.json();
+    let path = format!("/v1/runs/{}", run["id"].as_str().unwrap_or_else(|| panic!("{run}")));
+    for group in ["ops", "law"] {
+        let mut question = json!(null);
+        for _ in 0..1_200 {
+            question = house.client().get(&path).await.json()["waiting"]["questions"][0].clone();
+            if question["approvers"] == json!([group]) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        assert_eq!(question["approvers"], json!([group]), "{question}");
+        assert_eq!(service.count("/send"), 0);
+        if group == "ops" {
+            let body = json!({"model": "lab/one", "messages": [{"role": "user", "content": "hello"}]});
+            assert_eq!(house.client().chat(&body).await.status, 200);
+        }
+        let word = json!({"decision": "approved", "content_hash": question["content_hash"]});
+        let frame = question["frame"].as_str().unwrap();
+        let said = house.client().post(&format!("{path}/gates/{frame}"), &word).await;
+        assert_eq!(said.status, 202, "{}", said.text());
+    }
+    house.run_in(&path, "succeeded").await;
+    assert_eq!(service.count("/send"), 1);
+}
+
 /// What a rule keeps from going out takes nothing of what another one allows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_does_not_go_out_is_not_counted() {

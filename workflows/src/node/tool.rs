@@ -202,7 +202,7 @@ impl Tool {
             SideEffect::Unsafe => 1,
             SideEffect::None | SideEffect::Idempotent => retry.max_attempts.unwrap_or(2),
         };
-        let (mut attempt, mut most, mut approved) = (1, most, false);
+        let (mut attempt, mut most, mut approved) = (1, most, Vec::new());
         loop {
             let ask = ToolAsk {
                 id: EffectId::new(&at.path, EffectKind::Tool, 0, attempt),
@@ -210,16 +210,18 @@ impl Tool {
                 args: ready.args.clone(),
                 idempotency_key: ready.key.clone(),
                 timeout: spec.timeout.min(at.node.timeout),
-                approved,
+                approved: approved.clone(),
             };
             let failure = match at.tool(ask).await {
                 Ok(reply) => return Ok(self.resolve(reply, &spec, ready.call_id)),
-                Err(ToolFailure::Approval(groups)) if !approved => {
+                // Rules may have come to name others since somebody was asked.
+                Err(ToolFailure::Approval(groups)) if groups.iter().any(|g| !approved.contains(&g.group)) => {
                     if let Some(why) = consent::ask(&at, &ready.name, &ready.args, &groups).await? {
                         return Ok(refused(Outcome::Denied, &why, ready.call_id));
                     }
                     // Nothing was called: the attempt that asked is none of those that there are.
-                    (approved, attempt, most) = (true, attempt.saturating_add(1), most.saturating_add(1));
+                    approved.extend(groups.into_iter().map(|g| g.group));
+                    (attempt, most) = (attempt.saturating_add(1), most.saturating_add(1));
                     continue;
                 }
                 Err(failure) => failure,

@@ -58,15 +58,16 @@ pub struct ToolAsk {
     pub idempotency_key: String,
     /// Longest time of this call.
     pub timeout: Duration,
-    /// Everybody has agreed to it who was asked because of [`ToolFailure::Approval`].
-    pub approved: bool,
+    /// The groups that have agreed to it, asked because of [`ToolFailure::Approval`].
+    pub approved: Vec<String>,
 }
 
 impl ToolAsk {
-    /// BLAKE3 of what is asked, 64 hex digits.
+    /// BLAKE3 of what is asked, 64 hex digits. Who has agreed is told apart by the attempt.
     #[must_use]
     pub fn digest(&self) -> String {
-        digest(&serde_json::json!([&*self.tool, self.args, self.idempotency_key, self.approved]))
+        let approved = !self.approved.is_empty();
+        digest(&serde_json::json!([&*self.tool, self.args, self.idempotency_key, approved]))
     }
 }
 
