@@ -135,9 +135,15 @@ impl Consent {
         let mut told = list(before, "groups").to_vec();
         told.extend(reasons(&new));
         let until = before.get("expires_ms").and_then(Value::as_i64).unwrap_or(i64::MIN);
-        question["expires_ms"] = until.max(self.lapses_ms(&new)).into();
-        question["key"] = key.into();
-        (question["approvers"], question["groups"]) = (json!(all), told.into());
+        let wider = [
+            ("key", key.into()),
+            ("approvers", json!(all)),
+            ("groups", told.into()),
+            ("expires_ms", until.max(self.lapses_ms(&new)).into()),
+        ];
+        if let Some(members) = question.as_object_mut() {
+            members.extend(wider.map(|(name, value)| (name.to_owned(), value)));
+        }
         question
     }
 
@@ -241,7 +247,9 @@ mod tests {
     fn t10_who_has_to_agree_by_now_is_asked_too() {
         let first = check_of(&["ops"], &[], &[], 0, "approval_required").unwrap();
         let ops = [("ops", "approved")];
-        let wider = check_of(&["ops", "law"], &[first.clone()], &ops, 59_000, "approval_required").unwrap();
+        let wider =
+            check_of(&["ops", "law"], std::slice::from_ref(&first), &ops, 59_000, "approval_required")
+                .unwrap();
         let Record::Suspended { waiting, .. } = &wider else { panic!("{wider:?}") };
         let question = &waiting["questions"][0];
         assert_eq!(question["approvers"], json!(["law", "ops"]));

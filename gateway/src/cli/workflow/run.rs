@@ -240,7 +240,7 @@ pub(super) async fn ask(
 ) -> Result<Value, Problem> {
     /// Largest answer.
     const MOST: usize = 64 << 20;
-    let response = running.handle(call(running, method, path, body)?).await;
+    let response = Box::pin(running.handle(call(running, method, path, body)?)).await;
     let status = response.status();
     let bytes = axum::body::to_bytes(response.into_body(), MOST).await?;
     let document: Value = serde_json::from_slice(&bytes)?;
