@@ -167,6 +167,7 @@ impl Calls {
         let over = || self.end_of_run(ask).is_some_and(|end| Instant::now() >= end);
         match error.kind {
             ErrorKind::TotalTimeout if over() => Failure::Deadline,
+            kind if kind.another_may_do() && over() => Failure::NoTime(error),
             _ => Failure::Provider(error),
         }
     }

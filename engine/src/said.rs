@@ -88,6 +88,7 @@ impl Said {
             findings: Vec::new(),
             provider_error: None,
             retry_after: None,
+            no_time: false,
             place: None,
         })
     }

@@ -222,6 +222,8 @@ pub struct RunFailure {
     pub provider_error: Option<provider::Error>,
     /// When the same may come to something, where that is known and no provider's word.
     pub retry_after: Option<Duration>,
+    /// It might be tried again, had the run more time.
+    pub no_time: bool,
     /// Where it happened, where that is within the node that has failed of it.
     pub place: Option<Box<Place>>,
 }
@@ -247,6 +249,7 @@ impl RunFailure {
             findings: Vec::new(),
             provider_error: None,
             retry_after: None,
+            no_time: false,
             place: None,
         }
     }
@@ -301,6 +304,7 @@ impl RunFailure {
                     ..RunFailure::new("provider", code, status, e.public_message())
                 }
             }
+            Failure::NoTime(e) => RunFailure { no_time: true, ..RunFailure::of(Failure::Provider(e)) },
             Failure::NoCandidate { wait, .. } => RunFailure {
                 retry_after: wait,
                 ..RunFailure::new("policy", "no_candidates", 403, failure.to_string())

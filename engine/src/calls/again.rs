@@ -12,6 +12,8 @@ use workflows::{Ask, Retry};
 pub(super) enum Next {
     Again(Duration),
     Another,
+    /// It would be the same one again, and the run is over before it might be asked.
+    NoTime,
     GiveUp,
 }
 
@@ -58,7 +60,12 @@ impl Calls {
         };
         let asked = e.retry_after.filter(|_| own.is_none_or(|r| r.respect_retry_after));
         let wait = asked.unwrap_or(pause);
-        if Instant::now() + wait >= deadline { Next::GiveUp } else { Next::Again(wait) }
+        let then = Instant::now() + wait;
+        match self.end_of_run(ask) {
+            Some(end) if then >= end => Next::NoTime,
+            _ if then >= deadline => Next::GiveUp,
+            _ => Next::Again(wait),
+        }
     }
 }
 

@@ -319,6 +319,7 @@ impl<'a> Search<'a> {
                 Ok(())
             }
             Next::Another => Err(Stop::Another),
+            Next::NoTime => Err(Stop::Ended(self.most_useful().without_time())),
             Next::GiveUp => Err(self.given_up()),
         }
     }
@@ -343,7 +344,12 @@ impl<'a> Search<'a> {
 
     /// The end: with what says most of all that providers said.
     fn given_up(&mut self) -> Stop {
-        Stop::Ended(self.calls.most_useful(self.ask, self.last.take()))
+        Stop::Ended(self.most_useful())
+    }
+
+    /// What says most of all that providers said.
+    fn most_useful(&mut self) -> Failure {
+        self.calls.most_useful(self.ask, self.last.take())
     }
 }
 

@@ -64,6 +64,8 @@ enum CallFailure {
         retry_after_ms: Option<u64>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fault: Option<Box<provider::Fault>>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        no_time: bool,
     },
     NoCandidate {
         why: String,
@@ -94,13 +96,14 @@ pub(super) fn write_call(
 ) -> Value {
     let outcome = match result {
         Ok((completion, model, served)) => Outcome::Ok(Answer::of(completion, model, served)),
-        Err(Failure::Provider(e)) => Outcome::Error(CallFailure::Provider {
+        Err(failure @ (Failure::Provider(e) | Failure::NoTime(e))) => Outcome::Error(CallFailure::Provider {
             kind: e.kind,
             status: e.status,
             model: e.model.clone(),
             detail: e.detail.clone(),
             retry_after_ms: e.retry_after.and_then(|d| u64::try_from(d.as_millis()).ok()),
             fault: e.fault.clone(),
+            no_time: matches!(failure, Failure::NoTime(_)),
         }),
         Err(Failure::NoCandidate { why, wait }) => Outcome::Error(CallFailure::NoCandidate {
             why: why.clone(),
@@ -131,9 +134,10 @@ pub(super) fn read_call(value: Value, models: &Models) -> Result<Served, Unreada
 
 fn failure(e: CallFailure) -> Failure {
     match e {
-        CallFailure::Provider { kind, status, model, detail, retry_after_ms, fault } => {
+        CallFailure::Provider { kind, status, model, detail, retry_after_ms, fault, no_time } => {
             let retry_after = retry_after_ms.map(Duration::from_millis);
-            Failure::Provider(provider::Error { kind, status, model, detail, retry_after, fault, used: None })
+            let error = provider::Error { kind, status, model, detail, retry_after, fault, used: None };
+            if no_time { Failure::NoTime(error) } else { Failure::Provider(error) }
         }
         CallFailure::NoCandidate { why, wait_ms } => {
             Failure::NoCandidate { why, wait: wait_ms.map(Duration::from_millis) }
@@ -324,7 +328,8 @@ mod tests {
         });
         let budgets = BUDGETS.map(Failure::Budget);
         let kept_out = Failure::NoCandidate { why: "none".into(), wait: Some(Duration::from_millis(1_500)) };
-        let others = [provider, kept_out, Failure::nobody("none"), Failure::Deadline];
+        let others =
+            [provider.clone().without_time(), provider, kept_out, Failure::nobody("none"), Failure::Deadline];
         for failure in others.into_iter().chain(budgets) {
             let written = write_call(Err(&failure), 7, Vec::new());
             let served = read_call(written, &|_| None).unwrap();

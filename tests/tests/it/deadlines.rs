@@ -88,34 +88,16 @@ edges:
   - { from: better, to: answer }
 ";
 
-/// 10: with 300 ms left a call is given up and none is begun; the client has the best answer so far, and is told. What
-/// failed before is not tried again where the pause would not end in time.
+/// 10: with 300 ms left a call is given up and none is begun, and what failed before is not tried again where the pause
+/// would not end in time; either way the client has the best answer so far, and is told.
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_10_with_300_ms_left_nothing_is_asked_and_the_client_has_the_best_so_far() {
     for hangs in [true, false] {
-        let vendor = Vendor::scripted(Dialect::OpenAi, move |seen| {
-            match seen.body["temperature"].to_string().as_str() {
-                "0.1" => Reply::text("a draft"),
-                _ if hangs => Reply::Hang,
-                _ => Reply::error(503),
-            }
-        })
-        .await;
-        let house = Plan::new()
-            .vendor("lab", &vendor)
-            .model(&Model::new("lab/one"))
-            .rules(NO_CHANCE)
-            .file("workflows/hurried.yaml", HURRIED)
-            .start()
-            .await;
+        let (vendor, house) = hurried(move || if hangs { Reply::Hang } else { Reply::error(503) }).await;
         let mut ask = json!({"model": "workflow/hurried", "messages": [{"role": "user", "content": "hi"}]});
         ask["routing"] = json!({"explain": true});
         let answer = house.client().chat(&ask).await;
         assert_eq!(vendor.count(), 2, "nothing was tried again");
-        if !hangs {
-            assert_eq!(answer.status, 503, "{}", answer.text());
-            continue;
-        }
         assert_eq!((answer.status, answer.content().as_str()), (200, "a draft"), "{}", answer.text());
         let told = &answer.json()["turnout"];
         assert_eq!(
@@ -133,6 +115,45 @@ async fn scenario_10_with_300_ms_left_nothing_is_asked_and_the_client_has_the_be
         );
         assert_eq!(vendor.count(), 4);
     }
+}
+
+/// What no time would mend is no matter of time: the client has the vendor's error, and so it does where no answer is
+/// there that could be delivered, with the vendor's word on when to ask again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_for_another_reason_or_with_nothing_to_deliver_is_the_vendors_error() {
+    let (vendor, house) = hurried(|| Reply::error(401)).await;
+    let ask = json!({"model": "workflow/hurried", "messages": [{"role": "user", "content": "hi"}],
+        "routing": {"explain": true}});
+    let answer = house.client().chat(&ask).await;
+    assert_eq!((answer.status, vendor.count()), (502, 2), "{}", answer.text());
+
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::error_with(429, "retry-after", "20")).await;
+    let house = house_of(&vendor).await;
+    let answer = house.client().chat(&ask).await;
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("20")), "{}", answer.text());
+    assert_eq!(vendor.count(), 1);
+}
+
+/// A vendor that gives a draft, and something else where it is asked for more.
+async fn hurried(more: impl Fn() -> Reply + Send + Sync + 'static) -> (Vendor, House) {
+    let vendor =
+        Vendor::scripted(Dialect::OpenAi, move |seen| match seen.body["temperature"].to_string().as_str() {
+            "0.1" => Reply::text("a draft"),
+            _ => more(),
+        })
+        .await;
+    let house = house_of(&vendor).await;
+    (vendor, house)
+}
+
+async fn house_of(vendor: &Vendor) -> House {
+    Plan::new()
+        .vendor("lab", vendor)
+        .model(&Model::new("lab/one"))
+        .rules(NO_CHANCE)
+        .file("workflows/hurried.yaml", HURRIED)
+        .start()
+        .await
 }
 
 /// Its time is up while it flows: whoever reads has an error event that names the record, and no clean end; the record

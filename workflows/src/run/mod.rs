@@ -458,7 +458,7 @@ impl Host {
     /// mended one of its answers, that is told: it, and not the answer, may be another time.
     pub(crate) fn no_answer(&self, frame: &Frame<'_>, message: impl Into<String>) -> RunFailure {
         match self.unrepaired.within(frame.prefix()) {
-            Some(e) => RunFailure::of(Failure::Provider(e)),
+            Some(e) => RunFailure::of(e),
             None => RunFailure::new("validation", "failed", 422, message),
         }
     }
@@ -468,7 +468,8 @@ impl Host {
         let kind = match failure {
             Failure::Budget(kind) => kind,
             Failure::Deadline => "wall",
-            Failure::Provider(_) | Failure::NoCandidate { .. } => return,
+            // It may yet be taken up, and the run go on.
+            Failure::Provider(_) | Failure::NoTime(_) | Failure::NoCandidate { .. } => return,
         };
         self.tell(|| Event::Exhausted { kind: kind.to_owned() });
         self.exhausted.store(true, Ordering::Relaxed);

@@ -397,12 +397,16 @@ edges:
   - { from: final, to: answer }
 ";
     let Failure::Provider(late) = unavailable() else { panic!("no failure of a provider") };
+    let no_time = || Says::Fail(unavailable().without_time());
     let late = types::provider::Error { kind: ErrorKind::TotalTimeout, ..late };
     for (says, said, kind) in [
         (Says::Fail(Failure::Budget("calls")), "DRAFT|unverified", Some("calls")),
         (Says::Fail(Failure::Deadline), "DRAFT|unverified", Some("wall")),
-        // A vendor that is slow is no limit of the run.
+        // It might be asked again, had the run more time.
+        (no_time(), "DRAFT|unverified", Some("wall")),
+        // A vendor that is slow is no limit of the run, and neither is one that is away.
         (Says::Fail(Failure::Provider(late)), "provider.timeout", None),
+        (Says::Fail(unavailable()), "provider.unavailable", None),
     ] {
         let script = Script::new(vec![("draft", vec![Says::Text(1, "DRAFT")]), ("final", vec![says])]);
         let input = input(prose(), None);
@@ -410,6 +414,36 @@ edges:
         let ending = run(&workflow(body), input, &script).await;
         assert_eq!(text(&ending), said);
         assert_eq!(trace.take().exhausted.as_deref(), kind);
+    }
+    // Where there is nothing to deliver, or it is not wanted, what failed says more.
+    let fails = body.replace("nodes:", "limits: { on_exhausted: fail }\nnodes:");
+    for (body, lines) in [
+        (body, vec![("draft", vec![no_time()])]),
+        (&fails, vec![("draft", vec![Says::Text(1, "DRAFT")]), ("final", vec![no_time()])]),
+    ] {
+        let input = input(prose(), None);
+        let trace = input.trace.clone();
+        assert_eq!(text(&run(&workflow(body), input, &Script::new(lines)).await), "provider.unavailable");
+        assert_eq!(trace.take().exhausted, None);
+    }
+    // A repair that could not be tried again leaves the answer it was to mend.
+    let repaired = "\
+nodes:
+  - { id: ask, type: generate }
+  - { id: check, type: validate, validators: [json] }
+  - { id: fix, type: repair, from: check, strategies: [reprompt], on_exhausted: fail }
+  - { id: pick, type: select, from: [nodes.check.usable, nodes.fix.completion], when_none: best }
+  - { id: answer, type: stream, from: nodes.pick.completion }
+edges:
+  - { from: ask, to: check }
+  - { from: check, to: pick, outcome: [passed, unverified] }
+  - { from: check, to: fix, outcome: failed }
+  - { from: fix, to: pick }
+  - { from: pick, to: answer }
+";
+    for (says, said) in [(no_time(), "no|failed"), (Says::Fail(unavailable()), "provider.unavailable")] {
+        let script = Script::new(vec![("ask", vec![Says::Text(1, "no")]), ("fix", vec![says])]);
+        assert_eq!(text(&play(&workflow(repaired), prose(), &script).await.0), said);
     }
 }
 

@@ -1,18 +1,18 @@
 //! The repairs of a run that nobody has answered, each where it stands: what goes wrong in one body is not told of another.
 
+use crate::world::Failure;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use types::provider::Error;
 
 /// How the latest question of each repair failed, by its path; only of those that nobody has answered since.
 #[derive(Debug, Default)]
-pub(crate) struct Unrepaired(Mutex<BTreeMap<Arc<str>, Error>>);
+pub(crate) struct Unrepaired(Mutex<BTreeMap<Arc<str>, Failure>>);
 
 impl Unrepaired {
     /// Notes how the latest question of a repair went: nobody answered it, or somebody did.
-    pub(crate) fn came_to(&self, path: &Arc<str>, failure: Option<Error>) {
+    pub(crate) fn came_to(&self, path: &Arc<str>, failure: Option<Failure>) {
         match failure {
-            Some(error) => self.lock().insert(path.clone(), error),
+            Some(failure) => self.lock().insert(path.clone(), failure),
             None => self.lock().remove(path),
         };
     }
@@ -23,11 +23,11 @@ impl Unrepaired {
     }
 
     /// How the first of those failed that stand in a graph instance or within it, whichever ended first.
-    pub(super) fn within(&self, prefix: &str) -> Option<Error> {
-        self.lock().iter().find(|(path, _)| path.starts_with(prefix)).map(|(_, error)| error.clone())
+    pub(super) fn within(&self, prefix: &str) -> Option<Failure> {
+        self.lock().iter().find(|(path, _)| path.starts_with(prefix)).map(|(_, failure)| failure.clone())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Error>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Failure>> {
         // Every write leaves the map consistent, so a panic elsewhere does not spoil it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -36,15 +36,15 @@ impl Unrepaired {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::matrix::Model;
-    use types::provider::ErrorKind;
 
     #[test]
     fn each_graph_instance_tells_of_its_own_repairs() {
         let all = Unrepaired::default();
-        let failed =
-            |why: &str| Some(Error::new(ErrorKind::Unavailable, &Model::new("p/m", 0, (10, 10)), why));
-        let told = |prefix: &str| all.within(prefix).map(|e| e.detail);
+        let failed = |why: &str| Some(Failure::nobody(why));
+        let told = |prefix: &str| match all.within(prefix)? {
+            Failure::NoCandidate { why, .. } => Some(why),
+            _ => None,
+        };
         for path in ["m[10]/fix", "m[1]/fix", "m[2]/in/fix"] {
             all.came_to(&path.into(), failed(path));
         }

@@ -90,8 +90,11 @@ pub(super) async fn root<'a>(mut walk: Box<Walk<'a>>, after: Option<(usize, Node
 fn broken(host: &Host, failure: RunFailure) -> End {
     // A node that took longer than its own time has failed as others do, unless the run's is up as well.
     let due = || host.is_due(&Moment { frame: "", what: "due", index: 0, attempt: 1 });
-    let limited = failure.class == "budget" || failure.code == "timeout" && due();
-    let degrade = limited && host.limits.on_exhausted == OnExhausted::BestSoFar;
+    let may = host.limits.on_exhausted == OnExhausted::BestSoFar;
+    // Without an answer to deliver, what failed is told: it may say when to ask again.
+    let no_time = failure.no_time && may && host.table().best().is_some();
+    let limited = failure.class == "budget" || failure.code == "timeout" && due() || no_time;
+    let degrade = limited && may;
     if limited && !host.is_exhausted() {
         host.exhausted(&Failure::Deadline);
     }

@@ -203,6 +203,15 @@ impl Failure {
         Failure::NoCandidate { why: why.into(), wait: None }
     }
 
+    /// The same where it is the end of the run that leaves no time to try again.
+    #[must_use]
+    pub fn without_time(self) -> Failure {
+        match self {
+            Failure::Provider(e) => Failure::NoTime(e),
+            other => other,
+        }
+    }
+
     /// A stream that had begun is lost: asked for again, it may come.
     #[must_use]
     pub fn is_lost(&self) -> bool {
@@ -217,6 +226,9 @@ pub enum Failure {
     /// Every candidate failed; the most useful of their errors.
     #[error(transparent)]
     Provider(#[from] provider::Error),
+    /// The same, and it might be tried again, but not within what is left of the run's time.
+    #[error(transparent)]
+    NoTime(provider::Error),
     /// Nothing may serve it.
     #[error("no model may serve this call: {why}")]
     NoCandidate {

@@ -240,7 +240,7 @@ impl Machine<'_> {
                 Answer { asked: self.asked.clone(), ..answer }
             }
             // Its own retries are used up: the next rung may go elsewhere.
-            Err(Failure::Provider(e)) => {
+            Err(e @ (Failure::Provider(_) | Failure::NoTime(_))) => {
                 self.at.host.unrepaired.came_to(&self.at.path, Some(e));
                 return None;
             }
