@@ -5,7 +5,7 @@ use crate::node::Read;
 use crate::reference::Ref;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use types::doc::Node;
+use types::doc::{Fields, Node};
 use types::matrix::{Abilities, Matrix, Model, glob};
 
 /// How to order the models that fit.
@@ -158,6 +158,14 @@ impl Route {
         match cx.own_pool(name) {
             Some(own) => Route { strategy: own.strategy, within: Some(own), ..Route::default() },
             None => Route { pool: cx.has_pool(name).then(|| name.to_owned()), ..Route::default() },
+        }
+    }
+
+    /// What a node says under `route`, else the usual pool of its kind.
+    pub(crate) fn lower_or_pool(cx: &mut Cx<'_>, f: &mut Fields<'_>, pool: &str) -> Self {
+        match f.take("route") {
+            Some(n) => Route::lower(cx, n, &f.at("route")),
+            None => Route::of_pool(cx, pool),
         }
     }
 

@@ -128,6 +128,26 @@ fn what_comes_later_says_so() {
     check(&with("nodes.check.best }", "'nodes.check.completions[0]' }"), &[]);
 }
 
+/// The pool of the operator that nodes of a kind ask unless they name a route. The one that answers with the model which
+/// the router has chosen asks that.
+#[test]
+fn nodes_that_name_no_route_ask_the_pool_of_their_kind() {
+    let nodes = |keys: &str| {
+        let body = format!(
+            "nodes:\n  - {{ id: ask, type: generate }}\n  - {{ id: more, type: generate{keys} }}\n  - {{ id: rate, type: \
+             judge, input: nodes.more.completions{keys} }}\n  - {{ id: both, type: merge, method: synthesize, from: \
+             [nodes.ask.completion, nodes.more.completion]{keys} }}\noutput: nodes.both.completion\nedges:\n  - {{ from: ask, \
+             to: more }}\n  - {{ from: more, to: [rate, both] }}\n"
+        );
+        let w = crate::testing::workflow(&body);
+        let pool = |n: &crate::node::Node| n.spec.routes().first().and_then(|r| r.pool.clone());
+        let of = w.root.nodes.iter().map(|n| format!("{} {}", n.id, pool(n).unwrap_or_default()));
+        of.take(4).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(nodes(""), "ask , more default, rate judge, both default");
+    assert_eq!(nodes(", route: { strategy: cheapest }"), "ask , more , rate , both ");
+}
+
 /// Only of prose that answers the request's last message a question can be similar.
 #[test]
 fn answers_to_similar_questions_are_found_only_where_words_are_all_there_is() {

@@ -72,6 +72,8 @@ pub(crate) enum OnLoss {
 #[derive(Clone, Debug)]
 pub(crate) struct Generate {
     pub(crate) route: Arc<Route>,
+    /// The route is nobody's word but that of the operator's pool for nodes that name none.
+    usual: bool,
     /// `primary` as written; after loading: whether it gets the candidate the router chose.
     pub(crate) primary: Option<bool>,
     pub(crate) samples: u32,
@@ -97,8 +99,14 @@ pub(crate) struct Generate {
 impl Generate {
     pub(crate) fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let route_node = f.take("route");
-        let mut route = route_node.map(|n| Route::lower(cx, n, &f.at("route"))).unwrap_or_default();
-        if let Some(n) = f.take("model") {
+        let model_node = f.take("model");
+        let mut route = match (route_node, model_node) {
+            (Some(n), _) => Route::lower(cx, n, &f.at("route")),
+            (None, Some(_)) => Route::default(),
+            (None, None) => Route::of_pool(cx, "default"),
+        };
+        let usual = route_node.is_none() && route.pool.is_some();
+        if let Some(n) = model_node {
             if route_node.is_some_and(|r| r.get("model").is_some()) {
                 let d = cx.r.error("104", n.span, "`model` stands beside `route.model`");
                 d.hint = Some("leave one of them out".to_owned());
@@ -148,6 +156,7 @@ impl Generate {
         let prefill = f.take("prefill").and_then(|n| Template::lower(cx, n, &f.at("prefill")));
         Generate {
             route: Arc::new(route),
+            usual,
             primary,
             samples,
             distinct,
@@ -382,6 +391,10 @@ fn give(graph: &mut Graph, open: &mut bool) {
         if let Some(g) = n.get_mut::<Generate>() {
             let free = enabled && g.primary.is_none() && g.route.strategy == Strategy::Utility;
             g.primary = Some(g.is_primary() || free && std::mem::take(open));
+            // Who answers here the router has chosen: rules say from whom, and a client may have named the model.
+            if g.is_primary() && std::mem::take(&mut g.usual) {
+                g.route = Arc::default();
+            }
         }
         if enabled {
             n.spec.bodies_mut().into_iter().for_each(|g| give(g, open));

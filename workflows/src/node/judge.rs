@@ -146,7 +146,7 @@ impl Judge {
                 Some("a reference or a template with what is right".to_owned());
         }
         let reference = reference.and_then(|n| Source::lower(cx, n, &f.at("reference")));
-        let route = f.take("route").map(|n| Route::lower(cx, n, &f.at("route"))).unwrap_or_default();
+        let route = Route::lower_or_pool(cx, f, "judge");
         let independent = f.take("independent").map_or(Independent::Prefer, |n| {
             match cx.r.one_of(n, &f.at("independent"), &["require", "prefer", "any"]) {
                 Some("require") => Independent::Require,

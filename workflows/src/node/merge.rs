@@ -88,8 +88,10 @@ impl Merge {
         let separator = own(cx, "separator", "concat").and_then(|(n, at)| cx.r.string(n, &at));
         let template =
             own(cx, "template", "template").map(|(n, at)| Template::lower(cx, n, &at).unwrap_or_default());
-        let route =
-            own(cx, "route", "synthesize").map(|(n, at)| Route::lower(cx, n, &at)).unwrap_or_default();
+        let route = match own(cx, "route", "synthesize") {
+            Some((n, at)) => Route::lower(cx, n, &at),
+            None => Route::of_pool(cx, "default"),
+        };
         let prompt =
             own(cx, "prompt", "synthesize").map(|(n, at)| Prompt::lower_or_name(cx, n, &at, Role::System));
         let mut edits = Edits::default();
