@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use types::chat::ToolCall;
 use types::directives::Set;
-use types::expr::{Language, Scope};
+use types::expr::{Language, Scope, Type};
 use types::matrix::Model;
 use types::provider::{self, Edits, ErrorKind};
 use types::{ChatRequest, Chunk, Completion, Finding, Usd, Verdict};
@@ -292,6 +292,26 @@ impl RunFailure {
             "findings": self.findings,
             "causes": causes.map(RunFailure::as_json).collect::<Vec<_>>(),
         })
+    }
+
+    /// The type of what [`RunFailure::as_json`] gives.
+    pub(crate) fn ty() -> Type {
+        let text = || Type::Str.optional();
+        Type::map([
+            ("class", Type::Str),
+            ("code", Type::Str),
+            ("message", Type::Str),
+            ("node", text()),
+            ("frame", text()),
+            ("attempt", Type::Int.optional()),
+            ("provider", text()),
+            ("model", text()),
+            ("upstream_status", Type::Int.optional()),
+            ("retry_after_ms", Type::Int.optional()),
+            ("retryable", Type::Bool),
+            ("findings", Type::Any.list()),
+            ("causes", Type::Any.list()),
+        ])
     }
 
     /// The failure of a node's calls as the end of the run.

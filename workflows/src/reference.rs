@@ -231,7 +231,7 @@ fn resolve(cx: &Cx<'_>, text: &str, parts: &[Step], span: Span) -> Result<Ref, W
         }
         Some(name) => {
             let (up, ty) = cx.local(name).ok_or(Wrong::Form)?;
-            made(Root::Local { up, name: name.into() }, 1, Ty::Data(ty))
+            made(Root::Local { up, name: name.into() }, 1, Ty::of(ty))
         }
         None => Err(Wrong::Form),
     }

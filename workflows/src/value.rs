@@ -46,6 +46,16 @@ pub(crate) enum Ty {
 }
 
 impl Ty {
+    /// Of a value that comes of an expression: completions keep their identity on their way through one.
+    pub(crate) fn of(t: Type) -> Ty {
+        match &t {
+            Type::Map(_) if is_completion(&t) => Ty::Completion,
+            Type::Optional(of) if is_completion(of) => Ty::Completion,
+            Type::List(of) if is_completion(of) => Ty::Completions,
+            _ => Ty::Data(t),
+        }
+    }
+
     /// As expressions see it.
     pub(crate) fn expr(&self) -> Type {
         match self {
@@ -125,8 +135,28 @@ impl Ty {
 
     /// Whether completions may be read from it. Of data whose form is not known before the run, they may.
     pub(crate) fn holds_completions(&self) -> bool {
-        matches!(self, Ty::Completion | Ty::Completions | Ty::Data(Type::Any))
+        match self {
+            Ty::Completion | Ty::Completions | Ty::Data(Type::Any) => true,
+            Ty::Data(Type::List(of) | Type::Optional(of)) => **of == Type::Any,
+            _ => false,
+        }
     }
+
+    /// Whether it can be a call that a model has made, as far as is known before the run.
+    pub(crate) fn may_be_call(&self) -> bool {
+        match self.known() {
+            Type::Any => true,
+            Type::Map(members) => ["name", "args"].iter().all(|key| members.iter().any(|(k, _)| k == key)),
+            _ => false,
+        }
+    }
+}
+
+/// Whether values of a type are completions: it has all that can be read of one.
+fn is_completion(t: &Type) -> bool {
+    let Type::Map(members) = t else { return false };
+    let Type::Map(all) = completion() else { return false };
+    all.iter().all(|(name, _)| members.iter().any(|(n, _)| n == name))
 }
 
 fn fields(outputs: &[Out]) -> Type {

@@ -104,9 +104,10 @@ impl Probe {
         words.into_iter().filter(good).collect()
     }
 
-    /// A reference is taken where any word is not.
+    /// A reference is taken where any word is not: to a completion, or to data that may be anything.
     pub(super) fn reference(&self, around: Around<'_>) -> bool {
-        self.read(around, Value::Str(format!("nodes.{}.completion", SEEDS[1]))).welcome()
+        let taken = |of: &str| self.read(around, Value::Str(format!("nodes.{}.{of}", SEEDS[1]))).welcome();
+        taken("completion") || taken("completion.json")
     }
 
     /// Words that are taken where any word is not.

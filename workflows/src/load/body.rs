@@ -98,6 +98,7 @@ pub(super) fn lower(
     let first = cx.r.problems.len();
     let before = cx.errors();
     let mut lines: Vec<Edge> = Vec::new();
+    cx.settle_sets(list);
     if let Some(n) = edges {
         edge::lower(cx, n, &at(path, "edges"), &mut lines);
     }

@@ -3,6 +3,7 @@
 use super::top::Top;
 use super::work::Work;
 use super::{Names, expressions};
+use crate::node::set::{self, Set};
 use crate::node::{NodeType, Out, outcomes};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::route::Route;
@@ -14,6 +15,10 @@ use types::diagnostic::{Severity, suggestion};
 use types::doc::{self, Node, Reader, SourceFile, Span};
 use types::expr::{Type, Variables};
 use types::matrix::Model;
+
+/// How deep `set` nodes that read each other against their order in the file are followed; what lies deeper has values of
+/// no known type.
+const SETS_WITHIN: usize = 3;
 
 /// A node as it is known before it is read: other nodes refer to it whatever the order in the file.
 #[derive(Clone, Debug)]
@@ -141,6 +146,32 @@ impl Cx<'_> {
     pub(super) fn enter(&mut self, nodes: Vec<Named>, locals: Vec<(String, Type)>) {
         self.levels.push(Level { nodes, locals });
         self.variables = expressions::variables(self);
+    }
+
+    /// Finds out what the `set` nodes of the graph that is being read put out, by what their expressions read: their own
+    /// order in the file says nothing. What is wrong with the expressions is told when the nodes themselves are read.
+    pub(super) fn settle_sets(&mut self, list: &[Node]) {
+        let told = self.r.problems.len();
+        for _ in 0..SETS_WITHIN {
+            let before = self.nodes().to_vec();
+            for (i, n) in list.iter().enumerate() {
+                if !self.named(i).is_some_and(|n| n.kind == Some(&set::TYPE)) {
+                    continue;
+                }
+                let types = Set::types(self, n);
+                let own = self.levels.last_mut().and_then(|l| l.nodes.get_mut(i));
+                for (out, ty) in own.into_iter().flat_map(|n| &mut n.outputs).zip(types) {
+                    out.ty = ty;
+                }
+                self.variables = expressions::variables(self);
+            }
+            if !self.nodes().iter().zip(&before).any(|(now, then)| now.outputs != then.outputs) {
+                break;
+            }
+        }
+        // That there is too much to read is told once.
+        let quiet = self.r.problems.split_off(told);
+        self.r.problems.extend(quiet.into_iter().filter(|d| d.code.ends_with("003")));
     }
 
     /// Ends it.

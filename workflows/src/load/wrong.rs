@@ -246,3 +246,69 @@ fn outputs_in_the_place_of_an_error_have_their_types() {
         located(&instead(wrong), "WF104", at);
     }
 }
+
+/// As [`located`], of what no schema could tell: what a name stands for.
+fn told(body: &str, code: &str, wrong: &str) {
+    let before = &body[..body.find(wrong).unwrap()];
+    let at = (3 + before.matches('\n').count(), 1 + before.rsplit('\n').next().unwrap().len());
+    let (_, problems) = load_all(&[file(body)]);
+    let all: Vec<_> = problems.iter().map(|d| (d.code.as_str(), (d.line, d.column))).collect();
+    assert_eq!(all, [(code, at)], "{body}\n{problems:?}");
+}
+
+/// What a `map` goes through has the type of what its list holds.
+#[test]
+fn items_have_the_type_of_their_list() {
+    let each = |over: &str, when: &str, call: &str| {
+        format!(
+            "vars: {{ parts: [a, b] }}\nnodes:\n  - {{ id: ask, type: generate, samples: 2 }}\n  - id: each\n    type: map\n    \
+             needs: ask\n    over: {over}\n    max_items: 4\n    body:\n      nodes: [{{ id: t, type: {call}, when: {when} \
+             }}]\n      result: nodes.t\n  - {{ id: answer, type: stream, from: nodes.ask.completion, needs: each }}\n"
+        )
+    };
+    let calls = "nodes.ask.completion.tool_calls";
+    let tool = "tool, call: item, allow: [look]";
+    let check_item = "validate, input: item, validators: [json]";
+    check(&each(calls, "item.name == 1", tool), &[]);
+    located(&each(calls, "item.nmae == 1", tool), "WF301", "item.nmae");
+    told(&each("vars.parts", "flag", tool), "WF103", "item, allow");
+    // Completions keep their identity.
+    check(&each("nodes.ask.completions", "item.quality == 1", check_item), &[]);
+    located(&each("nodes.ask.completions", "item.qualty == 1", check_item), "WF301", "item.qualty");
+    located(&each("nodes.ask.failed", "item.cod == 1", "set, values: { e: item }"), "WF301", "item.cod");
+}
+
+/// Values that a `set` takes over have the type of where they come from, in whatever order the nodes stand.
+#[test]
+fn values_of_a_set_have_the_types_of_what_they_are_computed_from() {
+    let sets = |when: &str, from: &str| {
+        format!(
+            "nodes:\n  - {{ id: again, type: set, needs: first, values: {{ n: nodes.first.n, c: nodes.first.c }} }}\n  - {{ id: \
+             first, type: set, needs: ask, values: {{ n: nodes.ask.ok_count, c: nodes.ask.completion }} }}\n  - {{ id: ask, \
+             type: generate }}\n  - {{ id: rate, type: judge, input: {from}, needs: [{{ node: again, when: {when} }}] }}\n\
+             output: nodes.ask.completion\n"
+        )
+    };
+    check(&sets("nodes.again.n == 1", "nodes.again.c"), &[]);
+    check(&sets("nodes.again.c.text == 1", "nodes.again.c"), &[]);
+    located(&sets("nodes.again.c.txet == 1", "nodes.again.c"), "WF301", "nodes.again.c.txet");
+    located(&sets("nodes.again.n.x == 1", "nodes.again.c"), "WF301", "nodes.again.n.x");
+    told(&sets("flag", "nodes.again.n"), "WF103", "nodes.again.n");
+}
+
+#[test]
+fn a_call_that_a_node_makes_is_one_that_a_model_has_made() {
+    let call = |call: &str, allow: &str| {
+        format!(
+            "nodes:\n  - {{ id: ask, type: generate }}\n  - {{ id: run, type: tool, call: {call}, allow: {allow}, needs: ask \
+             }}\n  - {{ id: answer, type: stream, from: nodes.ask.completion, needs: {{ node: run, outcome: [ok, tool_error, \
+             denied] }} }}\n"
+        )
+    };
+    check(&call("'nodes.ask.completion.tool_calls[0]'", "[look]"), &[]);
+    check(&call("nodes.ask.completion.json", "look"), &[]);
+    for wrong in ["nodes.ask.completion.text", "nodes.ask.completion", "nodes.ask.ok_count"] {
+        told(&call(wrong, "[look]"), "WF103", wrong);
+    }
+    located(&call("nodes.ask.completion.json", "[]"), "WF104", "[]");
+}

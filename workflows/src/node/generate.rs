@@ -2,6 +2,7 @@
 
 use super::{Begun, Node, NodeType, Out, Read, Resolved, Spec, count, no_labels};
 use crate::canonical;
+use crate::ending::RunFailure;
 use crate::graph::Graph;
 use crate::load::{Cx, Expr, Template};
 use crate::outcome::Outcome;
@@ -47,7 +48,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::new("completions", Ty::Completions),
             Out::new("completion", Ty::Completion),
             Out::data("ok_count", Type::Int),
-            Out::data("failed", Type::Any.list()),
+            Out::data("failed", RunFailure::ty().list()),
             Out::data("hedge_fired", Type::Bool),
             Out::data("served_by", Type::Str.list()),
         ]

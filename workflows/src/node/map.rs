@@ -28,12 +28,23 @@ pub(crate) static TYPE: NodeType = NodeType {
         vec![
             Out::data("results", Type::Any.list()),
             Out::data("ok_count", Type::Int),
-            Out::data("failed", Type::Any.list()),
+            Out::data("failed", failed()),
         ]
     },
     labels: no_labels,
     lower: |cx, f| Box::new(Map::lower(cx, f)),
 };
+
+/// The errors of the items that have failed, each with the place of its item.
+fn failed() -> Type {
+    match RunFailure::ty() {
+        Type::Map(mut members) => {
+            members.push(("index".to_owned(), Type::Int));
+            Type::Map(members).list()
+        }
+        other => other.list(),
+    }
+}
 
 /// What a file says of it.
 #[derive(Debug)]
@@ -54,6 +65,15 @@ fn may_be_list(t: &Type) -> bool {
         Type::Optional(of) => may_be_list(of),
         Type::List(_) | Type::Any => true,
         Type::Bool | Type::Int | Type::Float | Type::Str | Type::Enum(_) | Type::Map(_) => false,
+    }
+}
+
+/// What such a list holds.
+fn element(t: Type) -> Type {
+    match t {
+        Type::Optional(of) => element(*of),
+        Type::List(of) => *of,
+        _ => Type::Any,
     }
 }
 
@@ -112,7 +132,7 @@ impl Map {
             .and_then(|n| cx.r.integer(n, &f.at("min_ok"), 0, stated))
             .and_then(|n| u32::try_from(n).ok());
         let found = f.require(&mut cx.r, "body").and_then(|n| {
-            let locals = vec![(item.clone(), Type::Any)];
+            let locals = vec![(item.clone(), over.as_ref().map_or(Type::Any, |e| element(e.ty())))];
             body(cx, n, &f.at("body"), locals, |cx, b| {
                 b.require(&mut cx.r, "result").and_then(|n| Ref::lower(cx, n, &b.at("result")))
             })
@@ -190,8 +210,14 @@ impl Map {
         let ok = total.saturating_sub(failed.len());
         let least = self.min_ok.and_then(|n| usize::try_from(n).ok()).unwrap_or(total);
         let enough = ok >= least.min(total);
-        let errors: Vec<Json> =
-            failed.iter().map(|(i, f)| json!({"index": i, "error": f.as_json()})).collect();
+        let error = |(i, f): &(usize, RunFailure)| {
+            let mut error = f.as_json();
+            if let Some(members) = error.as_object_mut() {
+                members.insert("index".to_owned(), json!(i));
+            }
+            error
+        };
+        let errors: Vec<Json> = failed.iter().map(error).collect();
         let mut failed = failed.into_iter().map(|(_, f)| f);
         match failed.next() {
             Some(first) if !enough => Err(first.beside(failed).into()),

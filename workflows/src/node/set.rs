@@ -40,6 +40,13 @@ impl Set {
         Set(members.iter().filter_map(|(k, n)| Some((k.name.as_str().into(), value(&k.name, n)?))).collect())
     }
 
+    /// The types of its values, in their order, as far as they are known from what they read.
+    pub(crate) fn types(cx: &mut Cx<'_>, n: &doc::Node) -> Vec<Ty> {
+        let Some(doc::Value::Map(members)) = n.get("values").map(|n| &n.value) else { return Vec::new() };
+        let mut ty = |n: &doc::Node| cx.expr(n, "", None, &[]).map_or(Type::Any, |e| e.ty());
+        members.iter().map(|(_, n)| Ty::of(ty(n))).collect()
+    }
+
     fn values(&self) -> impl Iterator<Item = &Expr> {
         self.0.iter().map(|(_, value)| value)
     }

@@ -8,7 +8,7 @@ use crate::reference::Ref;
 use crate::retry::Retry;
 use crate::run::At;
 use crate::schema::Schema;
-use crate::value::Value;
+use crate::value::{Ty, Value};
 use crate::world::{EffectId, EffectKind, ToolAsk, ToolFailure, ToolReply, ToolSpec};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
@@ -74,6 +74,10 @@ pub(crate) struct Tool {
     signatures: Vec<Json>,
 }
 
+/// What `call` refers to, and how that is called.
+const CALL: (fn(&Ty) -> bool, &str) =
+    (Ty::may_be_call, "a call that a model has made, such as nodes.ask.completion.tool_calls[0]");
+
 /// A call that is ready to be made.
 struct Ready {
     name: Arc<str>,
@@ -88,7 +92,7 @@ impl Tool {
         let tool = f.take("tool").and_then(|n| name(cx, n, &f.at("tool")));
         let args_node = f.take("args");
         let args = args_node.map(|n| Data::lower(cx, n, &f.at("args")));
-        let call = f.take("call").map(|n| (Ref::lower(cx, n, &f.at("call")), n.span));
+        let call = f.take("call").map(|n| (Ref::lower_to(cx, n, &f.at("call"), CALL), n.span));
         if let Some(n) = args_node.filter(|_| call.is_some()) {
             let d = cx.r.error("104", n.span, "`args` means nothing beside `call`");
             d.hint = Some("leave `args` out: the model's call brings its own".to_owned());
@@ -120,7 +124,12 @@ impl Tool {
                 }
                 tool.into_iter().collect()
             }
-            Some(n) => names(cx, n, &f.at("allow")),
+            Some(n) => {
+                if matches!(&n.value, doc::Value::List(_)) {
+                    cx.some_of(n, &f.at("allow"), "the tools that may be called here");
+                }
+                names(cx, n, &f.at("allow"))
+            }
         };
         let key = f.take("idempotency_key").and_then(|n| Template::lower(cx, n, &f.at("idempotency_key")));
         let max_result =

@@ -179,7 +179,7 @@ nodes:
             needs: [{ node: check, outcome: any }, { node: fix, outcome: any }] }
       result: nodes.pick.completion
   - { id: all, type: merge, from: [nodes.each.results], method: template, needs: each,
-      template: \"${ nodes.each.failed[0].error.code } ${ nodes.each.failed[1].error.code }\" }
+      template: \"${ nodes.each.failed[0].code } ${ nodes.each.failed[0].index } ${ nodes.each.failed[1].code }\" }
   - { id: answer, type: stream, from: nodes.all.completion, needs: all }
 ";
     for (first, second) in [(1, 30), (30, 1)] {
@@ -189,7 +189,7 @@ nodes:
             ("each[1]/ask", vec![Says::Text(second, "no")]),
         ]);
         let (ending, steps) = play(&workflow(body), prose(), &script).await;
-        assert_eq!(text(&ending), "unavailable failed|none", "{steps:?}");
+        assert_eq!(text(&ending), "unavailable 0 failed|none", "{steps:?}");
     }
 }
 
