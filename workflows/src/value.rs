@@ -344,7 +344,7 @@ impl Value {
         match self {
             Value::Row(id) => {
                 let text = table.row(*id).map_or("", |r| r.completion.text());
-                serde_json::from_str(text).unwrap_or_else(|_| Json::from(text))
+                validators::fix::value(text).unwrap_or_else(|| Json::from(text))
             }
             Value::Rows(ids) => ids.iter().map(|id| Value::Row(*id).data(table)).collect(),
             Value::List(l) => l.iter().map(|v| v.data(table)).collect(),

@@ -27,6 +27,13 @@ pub fn json(text: &str, schema: Option<&Value>) -> Option<String> {
     made(text, schema, false)
 }
 
+/// The JSON value that a text is, as it stands or within the one code fence that surrounds it; `None`: it is none, or more
+/// than that.
+#[must_use]
+pub fn value(text: &str) -> Option<Value> {
+    [text, unfenced(text)].into_iter().find_map(|t| serde_json::from_str(t).ok())
+}
+
 /// The same of a text that still grows, to see whether it can come to anything.
 #[must_use]
 pub fn json_so_far(text: &str, schema: Option<&Value>) -> Option<String> {

@@ -286,7 +286,7 @@ impl Table {
         json!({
             "id": r.origin.id(),
             "text": c.text(),
-            "json": serde_json::from_str::<Json>(c.text()).ok(),
+            "json": validators::fix::value(c.text()),
             "tool_calls": calls,
             "finish_reason": c.finish_reason().map(FinishReason::as_str),
             "provider": r.model.id.split('/').next().unwrap_or_default(),

@@ -246,7 +246,10 @@ async fn merges_make_one_of_several() {
     assert_eq!(go("separator: \", \"", "A", "B").await.0, "A, B|none");
     assert_eq!(go("order: arrival, separator: \" \"", "A", "B").await.0, "B A|none");
     assert_eq!(go("method: json_array", "{\"x\":1}", "B").await.0, "[{\"x\":1},\"B\"]|none");
+    assert_eq!(go("method: json_array", "```json\n{\"x\": 1}\n```", "B").await.0, "[{\"x\":1},\"B\"]|none");
     assert_eq!(go("method: json_object", "{\"x\":1}", "[2]").await.0, "{\"x\":1,\"b\":[[2]]}|none");
+    let parsed = "method: template, template: \"${ nodes.a.completion.json } ${ nodes.b.completion.json }\"";
+    assert_eq!(go(parsed, "```json\n{\"x\": 1}\n```", "Sure: {}").await.0, "{\"x\":1} |none");
     let (said, script) = go("method: synthesize, params: { temperature: 0.1 }", "A", "B").await;
     assert_eq!(said, "both|none");
     let asked = script.asked.lock().unwrap();
