@@ -107,6 +107,12 @@ edges:
 ";
     let script = Script::new(vec![("ask", vec![Says::Text(1, "x")])]);
     check(body, prose(), &script, "expression.runtime", &["ask:error"]).await;
+    // Nor is one that would take up an error, of its own as well.
+    let any = body.replace("answer, when: broken", "answer, outcome: any, when: broken");
+    let any = any.replace("no, else: true", "no, outcome: any, else: true");
+    let any = any.replace("nodes.ask.completion }", "nodes.ask.completion, lint: { allow: [WF307] } }");
+    let script = Script::new(vec![("ask", vec![Says::Text(1, "x")])]);
+    check(&any, prose(), &script, "expression.runtime", &["ask:error"]).await;
 }
 
 /// Three sources of a join of the given kind.

@@ -381,7 +381,8 @@ impl<'a> Walk<'a> {
             resolved.end = None;
             self.settle(i, &mut resolved, failure.as_ref());
             lines = self.lines_after(i, Outcome::Error);
-            unrouted = !routed(Outcome::Error);
+            // Where the conditions of those that would take the error up fail as well, nobody does.
+            unrouted = !routed(Outcome::Error) || lines.is_err();
         }
         for (e, line) in lines.unwrap_or_default() {
             self.draw(e, line);
