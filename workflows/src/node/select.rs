@@ -159,15 +159,21 @@ impl Select {
 
     fn run(&self, all: &[Weighed], at: &At<'_>) -> NodeResult {
         let table = at.host.table();
-        let rows = all.iter().filter_map(|w| Some((w, table.row(w.id)?)));
+        let rows = all.iter().filter_map(|w| Some(Fit { weighed: w, row: table.row(w.id)?, place: 0 }));
         // What was stopped before its end is nobody's choice.
-        let rows: Vec<Fit<'_>> = rows.filter(|(_, r)| !r.doomed).collect();
-        let checked = rows.iter().any(|(_, r)| r.verdict != Verdict::None);
+        let rows: Vec<Fit<'_>> = rows.filter(|f| !f.row.doomed).collect();
+        let checked = rows.iter().any(|f| f.row.verdict != Verdict::None);
         let mut fit = rows.clone();
-        if self.require_passing.unwrap_or(checked) {
-            fit.retain(|(_, r)| r.verdict != Verdict::Failed);
+        let must_pass = self.require_passing.unwrap_or(checked);
+        if must_pass {
+            fit.retain(|f| f.row.verdict != Verdict::Failed);
+        }
+        if must_pass || self.method.prefers_passing() {
             // A stable sort: within a verdict the order of the sources stays.
-            fit.sort_by_key(|(_, r)| r.verdict == Verdict::Unverified);
+            fit.sort_by_key(Fit::rank);
+        }
+        for (place, f) in fit.iter_mut().enumerate() {
+            f.place = place;
         }
         let (picked, agreement) = self.pick(&fit);
         let considered = rows.len();
@@ -193,43 +199,42 @@ impl Select {
     }
 
     fn pick(&self, fit: &[Fit<'_>]) -> (Option<RowId>, Option<f64>) {
-        let passing = |r: &Row| r.verdict != Verdict::Unverified;
-        let any_passing = fit.iter().any(|(_, r)| passing(r));
+        let least = fit.iter().map(Fit::rank).min();
         let best_by = |key: fn(&Fit<'_>) -> f64, only_passing: bool| {
-            let list = fit.iter().filter(|(_, r)| !only_passing || !any_passing || passing(r));
-            list.min_by(|a, b| key(a).total_cmp(&key(b)).then_with(|| self.tie(a, b))).map(|(w, _)| w.id)
+            let list = fit.iter().filter(|f| !only_passing || Some(f.rank()) == least);
+            list.min_by(|a, b| key(a).total_cmp(&key(b)).then_with(|| self.tie(a, b))).map(Fit::id)
         };
         match self.method {
             // The order of `fit` already puts passing ones first.
-            Method::First | Method::FirstPassing => (fit.first().map(|(w, _)| w.id), None),
+            Method::First | Method::FirstPassing => (fit.first().map(Fit::id), None),
             Method::BestScore => (best_by(|f| -score(f), false), None),
-            Method::CheapestPassing => (best_by(|(_, r)| r.cost(), true), None),
-            Method::Fastest => (best_by(|(_, r)| r.total_ms, false), None),
+            Method::CheapestPassing => (best_by(|f| f.row.cost(), true), None),
+            Method::Fastest => (best_by(|f| f.row.total_ms, false), None),
             // What no judge has seen comes behind everything that one has.
-            Method::Pairwise => (best_by(|(_, r)| -r.judge.unwrap_or(-1.0), false), None),
+            Method::Pairwise => (best_by(|f| -f.row.judge.unwrap_or(-1.0), false), None),
             Method::Vote => self.vote(fit),
         }
     }
 
     /// What would be picked without the first choice and those that say the same.
     fn second(&self, first: RowId, fit: &[Fit<'_>]) -> Option<RowId> {
-        let key = fit.iter().find(|(w, _)| w.id == first).filter(|_| self.is_vote()).map(|f| self.key(f));
+        let key = fit.iter().find(|f| f.id() == first).filter(|_| self.is_vote()).map(|f| self.key(f));
         let others: Vec<Fit<'_>> = fit
             .iter()
-            .filter(|f| f.0.id != first && key.as_ref().is_none_or(|k| *k != self.key(f)))
+            .filter(|f| f.id() != first && key.as_ref().is_none_or(|k| *k != self.key(f)))
             .copied()
             .collect();
-        self.pick(&others).0.or_else(|| others.first().map(|(w, _)| w.id))
+        self.pick(&others).0.or_else(|| others.first().map(Fit::id))
     }
 
+    /// Which of two equals comes first, as `tie_break` says; where that says nothing, the one that stands first does.
     fn tie(&self, a: &Fit<'_>, b: &Fit<'_>) -> Ordering {
         self.ties.iter().fold(Ordering::Equal, |o, t| {
             o.then_with(|| match t {
                 Tie::Score => score(b).total_cmp(&score(a)),
-                Tie::Cost => a.1.cost().total_cmp(&b.1.cost()),
-                Tie::Latency => a.1.total_ms.total_cmp(&b.1.total_ms),
-                // `min_by` keeps the first of equals.
-                Tie::Index => Ordering::Equal,
+                Tie::Cost => a.row.cost().total_cmp(&b.row.cost()),
+                Tie::Latency => a.row.total_ms.total_cmp(&b.row.total_ms),
+                Tie::Index => a.place.cmp(&b.place),
             })
         })
     }
@@ -238,11 +243,11 @@ impl Select {
     fn nothing(&self, rows: &[Fit<'_>], empty: bool, at: &At<'_>) -> Result<Choice, RunFailure> {
         let best = rows
             .iter()
-            .min_by(|a, b| a.1.weight().total_cmp(&b.1.weight()).then(score(b).total_cmp(&score(a))))
-            .map(|(w, _)| w.id);
+            .min_by(|a, b| a.row.weight().total_cmp(&b.row.weight()).then(score(b).total_cmp(&score(a))))
+            .map(Fit::id);
         match (self.when_none, best) {
             (WhenNone::Best, Some(id)) => {
-                let other = rows.iter().map(|(w, _)| w.id).find(|o| *o != id);
+                let other = rows.iter().map(Fit::id).find(|o| *o != id);
                 Ok(Choice::of(id, other, "nothing passed; the best of the rest".to_owned()))
             }
             (WhenNone::Fail | WhenNone::Best, None) => {
@@ -264,10 +269,32 @@ struct Weighed {
     weight: f64,
 }
 
-type Fit<'a> = (&'a Weighed, &'a Row);
+/// A completion that may be picked.
+#[derive(Clone, Copy)]
+struct Fit<'a> {
+    weighed: &'a Weighed,
+    row: &'a Row,
+    /// Where it stands among them, from 0: those that rank lower by their verdict stand behind, where that counts.
+    place: usize,
+}
 
-fn score((weighed, row): &Fit<'_>) -> f64 {
-    weighed.score.unwrap_or_else(|| row.quality())
+impl Fit<'_> {
+    fn id(&self) -> RowId {
+        self.weighed.id
+    }
+
+    /// Its verdict as a rank: what passed, or has nothing against it, then what could not be checked, then what failed.
+    fn rank(&self) -> u8 {
+        match self.row.verdict {
+            Verdict::Passed | Verdict::None => 0,
+            Verdict::Unverified => 1,
+            Verdict::Failed => 2,
+        }
+    }
+}
+
+fn score(f: &Fit<'_>) -> f64 {
+    f.weighed.score.unwrap_or_else(|| f.row.quality())
 }
 
 impl Spec for Select {
@@ -344,6 +371,11 @@ const METHODS: [(&str, Method); 7] = [
 ];
 
 impl Method {
+    /// Whether what passed comes first even where what failed may be chosen.
+    fn prefers_passing(self) -> bool {
+        matches!(self, Method::FirstPassing | Method::CheapestPassing)
+    }
+
     /// As the file names it.
     fn as_str(self) -> &'static str {
         METHODS.iter().find(|(_, m)| *m == self).map_or("best_score", |(name, _)| name)

@@ -4,7 +4,7 @@ use super::{Fit, Select};
 use crate::load::{Cx, Expr};
 use crate::run::RowId;
 use crate::value::completion;
-use serde_json::Value as Json;
+use std::cmp::Ordering;
 use types::doc::{self, Fields};
 use types::expr::Type;
 
@@ -60,23 +60,32 @@ pub(super) fn vote_key(cx: &mut Cx<'_>, v: &mut Fields<'_>) -> Key {
 
 impl Select {
     pub(super) fn vote(&self, fit: &[Fit<'_>]) -> (Option<RowId>, Option<f64>) {
-        struct Group {
+        struct Group<'a> {
             key: String,
             votes: usize,
             weight: f64,
             first: RowId,
+            /// Which of them comes first where another group weighs as much.
+            best: Fit<'a>,
         }
-        let mut groups: Vec<Group> = Vec::new();
+        let mut groups: Vec<Group<'_>> = Vec::new();
         for f in fit {
             let key = self.key(f);
-            match groups.iter_mut().find(|g| g.key == key) {
-                Some(g) => (g.votes, g.weight) = (g.votes.saturating_add(1), g.weight + f.0.weight),
-                None => groups.push(Group { key, votes: 1, weight: f.0.weight, first: f.0.id }),
+            let Some(g) = groups.iter_mut().find(|g| g.key == key) else {
+                groups.push(Group { key, votes: 1, weight: f.weighed.weight, first: f.id(), best: *f });
+                continue;
+            };
+            (g.votes, g.weight) = (g.votes.saturating_add(1), g.weight + f.weighed.weight);
+            if self.tie(f, &g.best) == Ordering::Less {
+                g.best = *f;
             }
         }
         let all: f64 = groups.iter().map(|g| g.weight).sum();
-        // The heaviest group; of equals the one that stands first.
-        let heaviest = groups.iter().reduce(|a, b| if b.weight > a.weight { b } else { a });
+        // The heaviest group; of equals the one whose best comes first, or which stands first.
+        let before = |a: &Group<'_>, b: &Group<'_>| {
+            b.weight.total_cmp(&a.weight).then_with(|| self.tie(&a.best, &b.best)) == Ordering::Less
+        };
+        let heaviest = groups.iter().reduce(|a, b| if before(b, a) { b } else { a });
         let Some(g) = heaviest.filter(|_| all > 0.0) else { return (None, None) };
         let agreement = g.weight / all;
         // One voice among several is no agreement.
@@ -84,13 +93,13 @@ impl Select {
         (enough.then_some(g.first), Some(agreement))
     }
 
-    pub(super) fn key(&self, (weighed, row): &Fit<'_>) -> String {
-        if let Some(key) = &weighed.key {
+    pub(super) fn key(&self, f: &Fit<'_>) -> String {
+        if let Some(key) = &f.weighed.key {
             return key.clone();
         }
-        let text = row.completion.text();
+        let text = f.row.completion.text();
         if matches!(self.key, Key::Json)
-            && let Ok(v) = serde_json::from_str::<Json>(text)
+            && let Some(v) = validators::fix::value(text)
         {
             return crate::canonical::sorted(&v).to_string();
         }

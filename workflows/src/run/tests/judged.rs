@@ -211,6 +211,10 @@ async fn votes_are_counted_by_what_they_say() {
     let json = ["{\"a\":1,\"b\":2}", "{}", "{ \"b\": 2, \"a\": 1 }", "[]"];
     let said = choose("method: vote, vote: { key: json }", json).await;
     assert_eq!(said, "{\"a\":1,\"b\":2} then {} agreement 0.5|none");
+    // One and the same value, within a code fence or not.
+    let fenced = ["{\"a\": 1}", "```json\n{\"a\":1}\n```", "{\"a\": 2}", "```\n{\"a\": 1}\n```"];
+    let said = choose("method: vote, vote: { key: json }", fenced).await;
+    assert_eq!(said, "{\"a\": 1} then {\"a\": 2} agreement 0.75|none");
     // By an expression: here what the answers hold as `a`.
     let by = "method: vote, vote: { key: expr, by: completion.json.a }";
     let said = choose(by, ["{\"a\":1}", "{\"a\":2,\"b\":1}", "{\"a\":2,\"b\":2}", "{\"a\":3}"]).await;
@@ -218,6 +222,55 @@ async fn votes_are_counted_by_what_they_say() {
     // Weighted: the two later ones count more than the two earlier.
     let weighted = "method: vote, vote: { weight: completion.latency.total_ms }";
     assert_eq!(choose(weighted, ["x", "x", "y", "y"]).await, "y then x agreement 0.7|none");
+}
+
+/// Two sources, the first of which is the slower one; what of both is picked.
+async fn between(keys: &str, first: &'static str, second: &'static str) -> String {
+    let body = format!(
+        "\
+nodes:
+  - {{ id: a, type: generate, route: {{ strategy: fixed }} }}
+  - {{ id: b, type: generate, route: {{ strategy: fixed }} }}
+  - {{ id: check, type: validate, input: [nodes.a.completion, nodes.b.completion], validators: [json], lint: {{ allow: [WF307] }} }}
+  - {{ id: pick, type: select, from: [nodes.a.completion, nodes.b.completion], {keys} }}
+  - {{ id: answer, type: stream, from: nodes.pick.completion }}
+edges:
+  - {{ from: [a, b], to: check }}
+  - {{ from: check, to: pick, outcome: completed }}
+  - {{ from: pick, to: answer }}
+"
+    );
+    let script = Script::new(vec![("a", vec![Says::Text(9, first)]), ("b", vec![Says::Text(1, second)])]);
+    text(&play(&workflow(&body), prose(), &script).await.0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn ties_are_broken_in_the_order_of_their_list() {
+    for (keys, want) in [
+        ("tie_break: [index, latency]", "[1]|passed"),
+        ("tie_break: [latency, index]", "[2]|passed"),
+        ("tie_break: [cost]", "[1]|passed"),
+    ] {
+        assert_eq!(between(keys, "[1]", "[2]").await, want, "{keys}");
+    }
+    // Of groups of one weight, the one whose best comes first; of it, the answer that stands first.
+    let index = "method: vote, tie_break: [index]";
+    assert_eq!(choose(index, ["X", "y", "y", "x"]).await, "X then y agreement 0.5|none");
+    let slowest = "method: vote, tie_break: [score], score: completion.latency.total_ms";
+    assert_eq!(choose(slowest, ["X", "y", "y", "x"]).await, "X then y agreement 0.5|none");
+    assert_eq!(choose(slowest, ["x", "x", "Y", "y"]).await, "Y then x agreement 0.5|none");
+}
+
+/// Where failed answers may be chosen, those that passed still come first in the methods that are named after them.
+#[tokio::test(start_paused = true)]
+async fn what_passed_comes_first_where_that_is_the_method() {
+    for (method, want) in
+        [("first", "no json|failed"), ("first_passing", "[2]|passed"), ("cheapest_passing", "[2]|passed")]
+    {
+        let keys = format!("method: {method}, require_passing: false");
+        assert_eq!(between(&keys, "no json", "[2]").await, want, "{method}");
+        assert_eq!(between(&keys, "none", "neither").await, "none|failed", "{method}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
