@@ -80,7 +80,8 @@ pub(super) fn names(cx: &mut Cx<'_>, list: &[doc::Node]) -> Vec<Named> {
                 if named.iter().any(|n| n.id == id) {
                     cx.r.error("121", span, format!("two nodes have the id `{id}`"));
                 }
-                Named::of(id, kind, n)
+                let checks = n.get("validators").map(|n| super::Checks::labels(cx, n)).unwrap_or_default();
+                Named { checks, ..Named::of(id, kind, n) }
             }
         });
     }

@@ -72,6 +72,21 @@ impl Checks {
         }
     }
 
+    /// What the checks of a list are called where that is not what they are (`as`).
+    pub(crate) fn labels(cx: &Cx<'_>, n: &Node) -> Vec<String> {
+        let entries: &[Node] = match &n.value {
+            doc::Value::List(l) => l,
+            _ => std::slice::from_ref(n),
+        };
+        let said = |n: &Node| n.get("as").and_then(Node::as_str).map(str::to_owned);
+        let label = |n: &Node| {
+            let name = n.as_str().or_else(|| n.get("use")?.as_str());
+            let of = name.and_then(|name| cx.top.validators.iter().find(|(known, _)| known == name));
+            said(n).or_else(|| said(&of?.1))
+        };
+        entries.iter().filter_map(label).collect()
+    }
+
     /// The references that the checks read.
     pub(crate) fn reads(&self) -> impl Iterator<Item = Read<'_>> {
         let own = self.refs.iter().map(|(_, reference)| reference);

@@ -28,14 +28,16 @@ pub(crate) struct Named {
     pub(crate) kind: Option<&'static NodeType>,
     pub(crate) outputs: Vec<Out>,
     /// Outcomes in words of its own.
-    labels: Vec<Arc<str>>,
+    pub(super) labels: Vec<Arc<str>>,
+    /// What its checks are called where that is not what they are.
+    pub(crate) checks: Vec<String>,
 }
 
 impl Named {
     pub(crate) fn of(id: impl Into<String>, kind: Option<&'static NodeType>, node: &Node) -> Self {
         let outputs = kind.map(|k| (k.outputs)(node)).unwrap_or_default();
         let labels = kind.map(|k| (k.labels)(node)).unwrap_or_default();
-        Named { id: id.into(), kind, outputs, labels }
+        Named { id: id.into(), kind, outputs, labels, checks: Vec::new() }
     }
 
     /// Whether one of these outputs is taken to be there wherever the node has run.

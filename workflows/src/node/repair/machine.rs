@@ -320,8 +320,12 @@ impl Machine<'_> {
     fn rewrite(&self) -> Option<&Prompt> {
         let mut worst: Vec<&Finding> = self.findings.iter().collect();
         worst.sort_by_key(|f| std::cmp::Reverse(f.severity));
-        let named = |f: &Finding| name_of(f, &self.checks.list).to_owned();
-        let registered = |f: &Finding| self.spec.rewrites.iter().find(|(name, _)| *name == named(f));
+        let rewrites = &self.spec.rewrites;
+        let registered = |f: &Finding| {
+            let called = rewrites.iter().find(|(name, _)| *name == f.validator);
+            let is = || self.checks.outside_named(&f.validator).unwrap_or(name_of(f, &self.checks.list));
+            called.or_else(|| rewrites.iter().find(|(name, _)| *name == is()))
+        };
         worst.into_iter().find_map(registered).map(|(_, prompt)| prompt)
     }
 

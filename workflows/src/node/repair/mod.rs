@@ -3,7 +3,7 @@
 use super::validate::Suite;
 use super::{Begun, Node, NodeType, Out, Read, Resolved, Spec, count, no_labels, validate};
 use crate::canonical::unusual;
-use crate::load::{Checks, Cx, Expr, Prompt};
+use crate::load::{Checks, Cx, Expr, Prompt, outside};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
 use crate::route::Route;
@@ -111,7 +111,10 @@ impl Repair {
         let from_node = f.take("from");
         let from = from_node.and_then(|n| from(cx, n, &f.at("from")));
         let input = f.take("input").map(|n| Ref::lower_list(cx, n, &f.at("input"))).unwrap_or_default();
-        let checks = f.take("validators").map(|n| Checks::lower_some(cx, n, &f.at("validators")));
+        let own = f.take("validators");
+        let mut labels = own.map(|n| Checks::labels(cx, n)).unwrap_or_default();
+        labels.extend(from.and_then(|i| cx.named(i)).into_iter().flat_map(|n| n.checks.clone()));
+        let checks = own.map(|n| Checks::lower_some(cx, n, &f.at("validators")));
         if from_node.is_none() && (input.is_empty() || checks.is_none()) {
             cx.r.error("102", span, "`from` is missing").expected =
                 Some("the id of a validate node, or `input` and `validators`".to_owned());
@@ -119,7 +122,7 @@ impl Repair {
         let max_attempts = count(cx, f, "max_attempts", (1, 4), USUAL_ATTEMPTS);
         let strategies =
             f.take("strategies").map_or_else(|| USUAL.to_vec(), |n| strategies(cx, n, &f.at("strategies")));
-        let rewrites = rewrites(cx, span, strategies.contains(&Strategy::Rewrite));
+        let rewrites = rewrites(cx, span, strategies.contains(&Strategy::Rewrite), labels);
         let routes: Vec<Arc<Route>> = match f.take("escalate") {
             None => Vec::new(),
             Some(n) => {
@@ -324,15 +327,19 @@ fn strategies(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Vec<Strategy> {
     list.iter().filter_map(|n| cx.r.one_of(n, path, Strategy::NAMES).and_then(Strategy::of)).collect()
 }
 
-/// The file's prompts that are named after validators, for the strategy `rewrite`.
-fn rewrites(cx: &mut Cx<'_>, span: doc::Span, wanted: bool) -> Vec<(String, Prompt)> {
+/// The file's prompts that are named after checks, for the strategy `rewrite`: after what a list calls one of its own, or
+/// after what it is.
+fn rewrites(cx: &mut Cx<'_>, span: doc::Span, wanted: bool, mut names: Vec<String>) -> Vec<(String, Prompt)> {
     if !wanted {
         return Vec::new();
     }
-    let named: Vec<(String, doc::Node)> = validators::NAMES
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), cx.own_prompt(name)?)))
-        .collect();
+    for name in validators::NAMES.iter().chain(outside::NAMES) {
+        if !names.iter().any(|n| n == name) {
+            names.push((*name).to_owned());
+        }
+    }
+    let named: Vec<(String, doc::Node)> =
+        names.into_iter().filter_map(|name| Some((name.clone(), cx.own_prompt(&name)?))).collect();
     if named.is_empty() {
         cx.r.error("206", span, "`rewrite` has no prompt: none is named after a validator").hint =
             Some("add one under `prompts`, such as `json_schema: \"…\"`".to_owned());

@@ -186,6 +186,11 @@ impl<'a> Suite<'a> {
         own.chain(outside).find(|(label, way)| ways.contains(way) && failed(label)).map(|(label, _)| label)
     }
 
+    /// What the check outside is that the list calls so; `None`: there is none of that name.
+    pub(crate) fn outside_named(&self, label: &str) -> Option<&'static str> {
+        self.outside.iter().find(|o| o.keys.label.as_deref() == Some(label)).map(|o| o.name)
+    }
+
     fn judge(&self, completion: &Completion, list: &[Arc<dyn Check>]) -> Checked {
         let input = Input::new(completion, self.request).with_values(&self.values);
         let run = if self.fail_fast { validators::run_until_failed } else { validators::run };

@@ -228,3 +228,39 @@ fn ladders_are_checked() {
         "WF401"
     );
 }
+
+/// A prompt is named after a check, whoever runs it, or after what the list calls it.
+#[tokio::test(start_paused = true)]
+async fn checks_outside_have_prompts_of_their_own() {
+    for (check, prompt) in [
+        ("code_tests", "code_tests"),
+        ("{ use: code_tests, as: tests }", "tests"),
+        ("{ use: code_tests, as: tests }", "code_tests"),
+        ("{ use: length, with: { chars: { max: 3 } }, as: tests }", "tests"),
+    ] {
+        let body = format!(
+            "\
+prompts: {{ {prompt}: Think of the tests first. }}
+nodes:
+  - {{ id: ask, type: generate }}
+  - {{ id: check, type: validate, validators: [{check}] }}
+  - {{ id: fix, type: repair, from: check, strategies: [rewrite] }}
+  - {{ id: answer, type: stream, from: nodes.fix.completion }}
+  - {{ id: good, type: stream, from: nodes.check.best }}
+edges:
+  - {{ from: ask, to: check }}
+  - {{ from: check, to: good, outcome: [passed, unverified] }}
+  - {{ from: check, to: fix, outcome: failed }}
+  - {{ from: fix, to: answer }}
+"
+        );
+        let report = |verdict| types::Report { verdict, reason: None, findings: Vec::new() };
+        let script = Script::new(vec![("ask", all(&["bad code"])), ("fix", all(&["ok"]))])
+            .with_checks(vec![report(types::Verdict::Failed), report(types::Verdict::Passed)]);
+        let (ending, _) = play(&workflow(&body), prose(), &script).await;
+        assert_eq!(text(&ending), "ok|passed", "{check} {prompt}");
+        let asked = script.asked.lock().unwrap();
+        let messages = asked[1].edits.messages.as_ref().unwrap();
+        assert_eq!(messages[0].content.text(), "Think of the tests first.", "{check} {prompt}");
+    }
+}
