@@ -6,11 +6,12 @@ use crate::ending::RunFailure;
 use crate::load::{Cx, Data, Expr, Gives, bind, misgiven, unfit, workflow};
 use crate::outcome::Outcome;
 use crate::plan::Workflow;
-use crate::run::{At, End, Env, walk};
+use crate::run::{At, End, Env, RowId, walk};
 use crate::value::{Ty, Value};
 use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
+use types::Verdict;
 use types::doc::{self, Fields, Reader, Span};
 use types::expr::Type;
 
@@ -122,22 +123,32 @@ impl Call {
         let amounts = Amounts { wall: callee.limits.wall, ..callee.limits.amounts() };
         let purse = Purse::new(amounts, Some(at.purse.clone()));
         let frame = at.callee(&callee.root, &env, purse);
-        match walk(at.host, &frame).await {
-            Some(End::Delivered(id)) => {
-                let table = at.host.table();
-                let row = table.row(id);
-                let text = row.map_or(Value::Nothing, |r| Value::Text(r.completion.text().into()));
-                let verdict = row.map_or(Value::Nothing, |r| Value::Text(r.verdict.as_str().into()));
-                Ok(Resolved::with(Outcome::Ok, vec![Value::Row(id), text, verdict]))
-            }
-            Some(End::Suspended(s)) => Err(Fault::Suspended(s)),
-            Some(End::Failed(f) | End::Broken(f)) => Err(f.into()),
+        let failure = match walk(at.host, &frame).await {
+            Some(End::Delivered(id)) => return Ok(answered(&at, id)),
+            Some(End::Suspended(s)) => return Err(Fault::Suspended(s)),
+            Some(End::Failed(f)) => return Err(f.into()),
+            Some(End::Broken(f)) => f,
             None => {
                 let message = format!("the workflow `{}` ended without a response", callee.name);
-                Err(RunFailure::new("internal", "no_response", 500, message).into())
+                RunFailure::new("internal", "no_response", 500, message)
             }
+        };
+        let best = at.host.table().best_within(frame.prefix()).filter(|_| callee.best_so_far);
+        let Some(best) = best else { return Err(failure.into()) };
+        if let Some(row) = at.host.table().row_mut(best).filter(|r| r.verdict == Verdict::None) {
+            row.cut_short();
         }
+        Ok(answered(&at, best).note(format!("the best so far of `{}`: {failure}", callee.name)))
     }
+}
+
+/// The outputs of a call that has come to an answer.
+fn answered(at: &At<'_>, id: RowId) -> Resolved {
+    let table = at.host.table();
+    let row = table.row(id);
+    let text = row.map_or(Value::Nothing, |r| Value::Text(r.completion.text().into()));
+    let verdict = row.map_or(Value::Nothing, |r| Value::Text(r.verdict.as_str().into()));
+    Resolved::with(Outcome::Ok, vec![Value::Row(id), text, verdict])
 }
 
 impl Spec for Call {

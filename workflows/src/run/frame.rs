@@ -118,7 +118,7 @@ impl<'a> Frame<'a> {
     }
 
     /// What stands before the ids of its nodes in their paths; empty at the root.
-    pub(super) fn prefix(&self) -> &str {
+    pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
 

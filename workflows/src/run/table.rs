@@ -313,12 +313,18 @@ impl Table {
 
     /// The best completion there is: passing first, then by quality. Never a blocked one.
     pub(crate) fn best(&self) -> Option<RowId> {
+        self.best_within("")
+    }
+
+    /// The same of those that come of a graph instance or of one within it.
+    pub(crate) fn best_within(&self, prefix: &str) -> Option<RowId> {
         let rank = |r: &Row| match r.verdict {
             Verdict::Passed | Verdict::None => 0_u8,
             Verdict::Unverified => 1,
             Verdict::Failed => 2,
         };
-        let fit = self.0.iter().enumerate().filter(|(_, r)| !r.blocked());
+        let own = |r: &Row| !r.blocked() && r.origin.frame.starts_with(prefix);
+        let fit = self.0.iter().enumerate().filter(|(_, r)| own(r));
         fit.min_by(|(_, a), (_, b)| {
             rank(a)
                 .cmp(&rank(b))

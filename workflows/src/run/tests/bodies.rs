@@ -268,6 +268,38 @@ async fn a_workflow_calls_another_one() {
     assert_ne!(load_all(&changed).0.get("w").unwrap().plan_hash, w.plan_hash);
 }
 
+/// What a file says of answers where it fails holds for whoever calls it: the best of its own answers, and only of those.
+#[tokio::test(start_paused = true)]
+async fn a_called_workflow_gives_its_best_so_far_where_it_says_so() {
+    let helper = |keys: &str| {
+        let text = format!(
+            "version: 1\nname: helper\n{keys}nodes:\n  - {{ id: ask, type: generate }}\n  - {{ id: more, type: generate, \
+             needs: ask }}\noutput: nodes.more.completion\n"
+        );
+        types::doc::SourceFile::new("helper.yaml", text)
+    };
+    let outer = file(
+        "nodes:\n  - { id: first, type: generate }\n  - { id: go, type: call, workflow: helper, needs: first }\noutput: \
+         nodes.go.completion\n",
+    );
+    let best = "on_failure: { respond: best_so_far }\n";
+    let failing = || vec![Says::Fail(unavailable())];
+    let draft = || vec![Says::Text(1, "a draft")];
+    for (keys, ask, more, said) in [
+        (best, draft(), failing(), "a draft|unverified"),
+        ("", draft(), failing(), "provider.unavailable"),
+        // The answer of another node is none of its own.
+        (best, failing(), vec![], "provider.unavailable"),
+    ] {
+        let (library, problems) = load_all(&[helper(keys), outer.clone()]);
+        assert!(problems.is_empty(), "{problems:?}");
+        let script =
+            Script::new(vec![("first", vec![Says::Text(1, "another")]), ("go/ask", ask), ("go/more", more)]);
+        let (ending, steps) = play(library.get("w").unwrap(), prose(), &script).await;
+        assert_eq!(text(&ending), said, "{keys} {steps:?}");
+    }
+}
+
 #[test]
 fn calls_are_checked_across_files() {
     let codes = |files: &[SourceFile]| {
