@@ -47,6 +47,8 @@ struct Found {
     demanded: Checks,
     /// A check outside the process.
     outside: Option<&'static str>,
+    /// One that looks at the answer and stops nothing.
+    warns: Option<String>,
 }
 
 impl Found {
@@ -58,11 +60,16 @@ impl Found {
     ) -> Self {
         let (chain, stream) = at;
         let judges = |c: &&Arc<dyn Check>| c.severity() > Severity::Warn && c.applies(request);
+        let warns = |c: &&Arc<dyn Check>| c.severity() == Severity::Warn && c.applies(request);
         let nodes = chain.between.iter().filter_map(|i| workflow.root.nodes.get(*i));
         let validates: Vec<&Validate> = nodes.filter_map(|n| n.get()).collect();
         let own = validates.iter().flat_map(|v| &v.checks.list).chain(&stream.checks.list);
         let outside = validates.iter().flat_map(|v| &v.checks.outside);
         Found {
+            warns: own.clone().chain(extras).find(warns).map(|c| c.label().to_owned()).or_else(|| {
+                let mut told = outside.clone().filter(|o| o.severity == Severity::Warn);
+                told.next().map(|o| o.what.name().to_owned())
+            }),
             own: own.filter(judges).cloned().collect(),
             demanded: extras.iter().filter(judges).cloned().collect(),
             outside: outside.clone().find(|o| o.severity > Severity::Warn).map(|o| o.what.name()),
@@ -170,8 +177,16 @@ fn along(
         (Mode::Optimistic, ..) => "optimistic: the workflow says so".to_owned(),
         (_, Some(c), _) => format!("windowed: `{}` lets text go as it comes", c.name()),
         (_, None, Some(c)) => format!("windowed: `{}` holds back calls of tools alone", c.name()),
-        (Mode::Windowed, None, None) => "windowed: nothing to check".to_owned(),
-        (_, None, None) => "passthrough: nothing to check and one source".to_owned(),
+        (mode, None, None) => {
+            let windowed = mode == Mode::Windowed;
+            match (found.warns, windowed) {
+                (Some(c), _) => {
+                    format!("{}: `{c}` only warns", if windowed { "windowed" } else { "optimistic" })
+                }
+                (None, true) => "windowed: nothing to check".to_owned(),
+                (None, false) => "passthrough: nothing to check and one source".to_owned(),
+            }
+        }
     };
     let sends_unverified = |i: &usize| {
         let mut edges = workflow.root.edges_from(*i);

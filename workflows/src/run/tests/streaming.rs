@@ -345,6 +345,27 @@ async fn optimistic_shows_at_once_and_tells_honestly() {
     assert_eq!((got.as_str(), ending.as_str()), ("{\"a\": ", "validation.failed"));
 }
 
+/// What only warns stops nothing, and is not left unsaid.
+#[tokio::test(start_paused = true)]
+async fn checks_that_only_warn_are_named_where_an_answer_flows() {
+    let warns = "{ use: length, severity: warn, with: { words: { max: 1 } } }";
+    for (checks, mode, want) in [
+        (warns, "auto", "optimistic: `length` only warns"),
+        (
+            "{ use: length, as: brief, severity: warn, with: { words: { max: 1 } } }",
+            "auto",
+            "optimistic: `brief` only warns",
+        ),
+        (warns, "windowed", "windowed: `length` only warns"),
+        ("contract", "auto", "passthrough: nothing to check and one source"),
+    ] {
+        let w = workflow(&body(checks, &format!("mode: {mode}"), "reprompt"));
+        let script = Script::new(vec![("ask", vec![pieces(&["Two ", "words."])])]);
+        let (got, _, told) = flow(&w, prose(), &script).await;
+        assert_eq!((got.as_str(), told.as_str()), ("Two words.", want), "{checks}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_policy_demands_holds_in_every_mode() {
     for mode in ["passthrough", "optimistic", "windowed", "auto"] {
