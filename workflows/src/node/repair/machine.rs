@@ -74,8 +74,10 @@ fn stopped(found: &Finding) -> Checked {
     Checked { report, score: 0.0, unverified: Vec::new() }
 }
 
-fn fingerprints(findings: &[Finding]) -> Vec<(&str, &str, Option<&str>)> {
-    let mut set: Vec<_> = findings.iter().map(Finding::fingerprint).collect();
+fn fingerprints<'a>(
+    findings: impl IntoIterator<Item = &'a Finding>,
+) -> Vec<(&'a str, &'a str, Option<&'a str>)> {
+    let mut set: Vec<_> = findings.into_iter().map(Finding::fingerprint).collect();
     set.sort_unstable();
     set
 }
@@ -174,17 +176,19 @@ impl Machine<'_> {
 
     /// What the checks say of an answer. Where the expression that decides cannot be evaluated, nothing is
     /// verified.
-    async fn judged(&self, answer: &Answer) -> Checked {
-        let checked = self.checks.check(&answer.completion).await;
+    /// Checks that cost most are not asked about an answer that fails others: the weight of those stands beside it.
+    async fn judged(&self, answer: &Answer) -> (Checked, f64) {
+        let (checked, left) = self.checks.in_turn(&answer.completion).await;
         let kept = checked.clone();
         let seen = || {
             let row = Row::new(answer.clone(), Origin::of(&self.at.path, 0, self.attempts));
             self.at.host.table().shown(&row)
         };
-        self.checks.decide(checked, seen).unwrap_or_else(|e| {
+        let checked = self.checks.decide(checked, seen).unwrap_or_else(|e| {
             let report = Report { verdict: Verdict::Unverified, reason: Some(e.to_string()), ..kept.report };
             Checked { report, ..kept }
-        })
+        });
+        (checked, left)
     }
 
     /// Whether an answer may be mended locally.
@@ -199,14 +203,14 @@ impl Machine<'_> {
         }
         let mended = mend(&self.latest, &self.findings, &self.checks.list, &self.at.host.input.request)?;
         let answer = Answer { asked: self.asked.clone(), ..Answer::new(mended, self.model.clone()) };
-        let checked = self.judged(&answer).await;
+        let judged = self.judged(&answer).await;
         self.history.push(Tried {
             strategy: Strategy::Fix,
             model: Some(self.model.id.clone()),
-            findings: checked.report.findings.clone(),
+            findings: judged.0.report.findings.clone(),
             cost: Usd::ZERO,
         });
-        let found = self.weigh(answer, checked, Strategy::Fix);
+        let found = self.weigh(answer, judged, Strategy::Fix);
         if found.is_some() {
             self.at.host.input.trace.with(|run| run.fixes = run.fixes.saturating_add(1));
         }
@@ -214,8 +218,14 @@ impl Machine<'_> {
     }
 
     /// Keeps the answer if it is the best so far; gives it back if it does not fail.
-    fn weigh(&mut self, answer: Answer, checked: Checked, strategy: Strategy) -> Option<Found> {
-        let w = weight(&checked.report.findings);
+    fn weigh(
+        &mut self,
+        answer: Answer,
+        (checked, left): (Checked, f64),
+        strategy: Strategy,
+    ) -> Option<Found> {
+        // What was not asked about an answer that fails may be against it as well.
+        let w = weight(&checked.report.findings) + left;
         let found = Found { answer, checked, strategy };
         if found.checked.report.verdict != Verdict::Failed {
             return Some(found);
@@ -252,11 +262,13 @@ impl Machine<'_> {
             }
         };
         let doomed = answer.doomed.clone();
-        let checked = match &doomed {
-            Some(found) => stopped(found),
+        let (checked, left) = match &doomed {
+            Some(found) => (stopped(found), 0.0),
             None => self.judged(&answer).await,
         };
-        let same_findings = fingerprints(&checked.report.findings) == fingerprints(&self.findings);
+        // Only what was asked both times can be the same.
+        let before = self.findings.iter().filter(|f| left == 0.0 || self.checks.is_of_first(f));
+        let same_findings = fingerprints(&checked.report.findings) == fingerprints(before);
         let same = |c: &Arc<Completion>| {
             answer.completion.text() == c.text() && answer.completion.tool_calls() == c.tool_calls()
         };
@@ -274,7 +286,7 @@ impl Machine<'_> {
         if doomed.is_some() {
             return None;
         }
-        if let Some(found) = self.weigh(answer, checked, rung.strategy) {
+        if let Some(found) = self.weigh(answer, (checked, left), rung.strategy) {
             return Some(found);
         }
         self.fix().await.map(|f| Found { strategy: rung.strategy, ..f })

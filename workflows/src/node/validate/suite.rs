@@ -107,6 +107,28 @@ impl<'a> Suite<'a> {
         self.judge(completion, &list)
     }
 
+    /// What they say of an answer one after the other: those that cost least first, and where one of these fails, not the
+    /// others. Also the weight of those that were not asked, which nothing is known of. Where an expression decides in the
+    /// place of severities, all are asked.
+    pub(crate) async fn in_turn(&self, completion: &Completion) -> (Checked, f64) {
+        if !self.is_pure() && self.pass_when.is_none() {
+            let first = self.at_once(completion);
+            if first.report.verdict == Verdict::Failed {
+                let timed = self.timed.iter().map(|t| t.check.severity());
+                let left = self.outside.iter().map(|o| o.severity).chain(timed);
+                return (first, left.map(Severity::weight).sum());
+            }
+        }
+        (self.check(completion).await, 0.0)
+    }
+
+    /// Whether a finding is of a check that needs nothing from outside and no time limit.
+    pub(crate) fn is_of_first(&self, finding: &Finding) -> bool {
+        let of = |label: &str| finding.validator == label;
+        !self.outside.iter().any(|o| of(o.keys.label.as_deref().unwrap_or(o.name)))
+            && !self.timed.iter().any(|t| of(t.keys.label.as_deref().unwrap_or(t.check.name())))
+    }
+
     async fn ask(&self, o: &Prepared, index: u32, completion: &Arc<Completion>) -> Arc<dyn Check> {
         let ask = CheckAsk { with: o.with.clone(), ..self.question(o.name, index, completion, o.timeout) };
         validators::keyed(Arc::new(Told::new(o, self.at.check(ask).await)), &o.keys)

@@ -264,3 +264,33 @@ edges:
         assert_eq!(messages[0].content.text(), "Think of the tests first.", "{check} {prompt}");
     }
 }
+
+/// What leaves the process is asked only of answers that nothing else stands against.
+#[tokio::test(start_paused = true)]
+async fn checks_outside_are_not_asked_about_answers_that_fail_already() {
+    let body = "\
+nodes:
+  - { id: ask, type: generate }
+  - { id: check, type: validate, validators: [json, code_tests] }
+  - { id: fix, type: repair, from: check, strategies: [reprompt, resample, deterministic], max_attempts: 3, on_exhausted: best }
+  - { id: answer, type: stream, from: nodes.fix.completion }
+  - { id: good, type: stream, from: nodes.check.best }
+edges:
+  - { from: ask, to: check }
+  - { from: check, to: good, outcome: [passed, unverified] }
+  - { from: check, to: fix, outcome: failed }
+  - { from: fix, to: answer }
+";
+    let go = async |says: &[&'static str], reports: Vec<types::Verdict>| {
+        let report = |verdict| types::Report { verdict, reason: None, findings: Vec::new() };
+        let script = Script::new(vec![("ask", all(&["no"])), ("fix", all(says))])
+            .with_checks(reports.into_iter().map(report).collect());
+        let (ending, _) = play(&workflow(body), prose(), &script).await;
+        let asked = script.check_asks.lock().unwrap().len();
+        (text(&ending), asked)
+    };
+    let (bad, good) = (types::Verdict::Failed, types::Verdict::Passed);
+    assert_eq!(go(&["none", "{}"], vec![good, good]).await, ("{}|passed".to_owned(), 2));
+    // What was not asked is no better than what failed: the answer that fails one check alone is the best.
+    assert_eq!(go(&["none", "[1]", "never"], vec![bad, bad]).await, ("[1]|failed".to_owned(), 2));
+}
