@@ -138,6 +138,8 @@ pub struct Metrics {
     calls: Counts<2>,
     repairs: Counter,
     recalls: Counts<1>,
+    unverified: Counts<1>,
+    pairs: Counts<1>,
     tokens: Counts<2>,
     discarded: Counts<2>,
     cost: Sums<1>,
@@ -271,6 +273,16 @@ impl Default for Metrics {
             calls: counts(r, "turnout_model_calls", "Calls of models by how they ended"),
             repairs: Counter::default(),
             recalls: counts(r, "turnout_cache_hits", "Nodes that put out what was kept, by how it was found"),
+            unverified: counts(
+                r,
+                "turnout_checks_unverified",
+                "Times that a check could not say anything of an answer",
+            ),
+            pairs: counts(
+                r,
+                "turnout_judge_pairs",
+                "Pairs of answers that judges compared in both orders, by whether both said the same",
+            ),
             tokens: counts(r, "turnout_tokens", "Tokens used by model and kind"),
             discarded: counts(
                 r,
@@ -552,6 +564,15 @@ impl Metrics {
         for recall in record.run.steps.iter().filter_map(|s| s.cached.as_ref()) {
             let by = if recall.similarity.is_some() { "semantic" } else { "exact" };
             self.recalls.get_or_create(&[("match", by.to_owned())]).inc();
+        }
+        for (check, n) in &record.run.unverified {
+            self.unverified.get_or_create(&[("validator", check.clone())]).inc_by(u64::from(*n));
+        }
+        let (pairs, turned) = (record.run.pairs, record.run.turned);
+        for (result, n) in [("same", pairs.saturating_sub(turned)), ("turned", turned)] {
+            if n > 0 {
+                self.pairs.get_or_create(&[("result", result.to_owned())]).inc_by(u64::from(n));
+            }
         }
         self.overhead.observe(o.overhead_ms / 1e3);
         let served =

@@ -307,6 +307,15 @@ pub struct Run {
     /// Nodes whose outputs had been kept by an earlier run.
     #[serde(default, skip_serializing_if = "is_none")]
     pub recalled: u32,
+    /// How often each check could not say anything of an answer, by what the check is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unverified: BTreeMap<String, u32>,
+    /// Pairs of answers that judges compared in both orders.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub pairs: u32,
+    /// Those of the pairs about which a judge said something else in the other order.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub turned: u32,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use types::run::{Finding, Step};
 use types::{Run, Verdict};
+use validators::{Check, Checked};
 
 /// A handle on a [`Run`] that is being written; clones share it.
 ///
@@ -83,6 +84,18 @@ impl Trace {
         self.with(|run| {
             run.exhausted.get_or_insert_with(|| kind.to_owned());
         });
+    }
+
+    /// Counts the checks of that list that could not say anything of an answer.
+    pub(crate) fn unverified(&self, checked: &Checked, list: &[Arc<dyn Check>]) {
+        for label in &checked.unverified {
+            // What a list calls a check is its author's word; what it is, is one of few.
+            let Some(check) = list.iter().find(|c| c.label() == label) else { continue };
+            self.with(|run| {
+                let n = run.unverified.entry(check.name().to_owned()).or_default();
+                *n = n.saturating_add(1);
+            });
+        }
     }
 
     /// Looks at the record or changes it. The lock is short and never held across a wait.

@@ -10,6 +10,16 @@ rules:
   - { id: none_today, when: request.max_tokens == 7, actions: { deny: not today } }
 ";
 
+/// A judge for whom the answer that stands first is the better one, and a check that has nothing to check against.
+const JUDGED: &str = "version: 1
+name: judged
+nodes:
+  - { id: ask, type: generate, samples: 2 }
+  - { id: rank, type: judge, mode: pairwise, input: nodes.ask.completions, needs: ask }
+  - { id: check, type: validate, input: nodes.rank.best, validators: [grounding], needs: { node: rank, outcome: completed } }
+  - { id: out, type: stream, from: nodes.check.best, needs: { node: check, outcome: completed } }
+";
+
 /// Series by name: their kind and their labels.
 fn documented() -> BTreeMap<String, (String, String)> {
     let page = include_str!("../../../docs/metrics.md");
@@ -25,8 +35,15 @@ fn documented() -> BTreeMap<String, (String, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_series_of_a_server_stands_in_the_document() {
-    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("ok")).await;
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
+        match seen.body["messages"].to_string().contains("ANSWER A") {
+            true => Reply::text(r#"{"better": "A", "rationale": ""}"#),
+            false => Reply::text("ok"),
+        }
+    })
+    .await;
     let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).rules(RULES);
+    let plan = plan.file("workflows/judged.yaml", JUDGED);
     let house = plan.start().await;
     let ask = |more: (&str, serde_json::Value)| {
         let mut body = json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}]});
@@ -37,11 +54,19 @@ async fn every_series_of_a_server_stands_in_the_document() {
     assert_eq!(good.status, 200, "{}", good.text());
     assert_eq!(house.client().chat(&ask(("stream", json!(true)))).await.status, 200);
     assert_eq!(house.client().chat(&ask(("max_tokens", json!(7)))).await.status, 403);
+    let judged = house.client().chat(&ask(("model", json!("workflow/judged")))).await;
+    assert_eq!(judged.status, 200, "{}", judged.text());
     let word = json!({"request_id": good.request_id(), "score": 1});
     assert_eq!(house.client().post("/v1/feedback", &word).await.status, 200);
 
     let documented = documented();
     let text = house.client().get("/metrics").await.text();
+    for line in [
+        r#"turnout_checks_unverified_total{validator="grounding"} 1"#,
+        r#"turnout_judge_pairs_total{result="turned"} 1"#,
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    }
     let mut seen = 0;
     for (name, kind) in text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split_once(' ')) {
         let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };

@@ -423,7 +423,10 @@ impl Host {
 
     pub(crate) fn check(&self, checks: &[Arc<dyn Check>], completion: &Completion) -> Checked {
         let bytes = of_answer(completion).saturating_mul(checks.len());
-        aside(bytes, || validators::run(checks, &validators::Input::new(completion, &self.input.request)))
+        let input = validators::Input::new(completion, &self.input.request);
+        let checked = aside(bytes, || validators::run(checks, &input));
+        self.input.trace.unverified(&checked, checks);
+        checked
     }
 
     /// Tells whoever watches; the event is made only if someone does.

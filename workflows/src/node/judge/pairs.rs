@@ -64,6 +64,13 @@ impl Judge {
             return failure.map_or_else(|| Ok(Grades::default()), Err);
         }
         let met = duels.len() as f64;
+        if self.both_orders {
+            asking.at.host.input.trace.with(|run| {
+                let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+                run.pairs = run.pairs.saturating_add(count(duels.len()));
+                run.turned = run.turned.saturating_add(count(turned));
+            });
+        }
         let ties = duels.iter().filter(|(_, _, v)| (*v - 0.5).abs() < 1e-9).count();
         let each = standings(all.len(), &duels);
         let each = all.iter().zip(each).map(|(j, score)| Graded {

@@ -70,6 +70,11 @@ impl<'a> Suite<'a> {
 
     /// What those say that need nothing from outside and no time limit.
     pub(crate) fn at_once(&self, completion: &Completion) -> Checked {
+        self.noted(self.first(completion), &self.list)
+    }
+
+    /// The same, not noted: more may be said of it.
+    fn first(&self, completion: &Completion) -> Checked {
         if self.timed.is_empty() {
             return self.judge(completion, &self.list);
         }
@@ -78,15 +83,21 @@ impl<'a> Suite<'a> {
         self.judge(completion, &list.collect::<Vec<_>>())
     }
 
+    /// What was said in the end: the checks of that list that could not say anything are counted.
+    fn noted(&self, checked: Checked, list: &[Arc<dyn Check>]) -> Checked {
+        self.at.host.input.trace.unverified(&checked, list);
+        checked
+    }
+
     /// What all of them say of an answer.
     pub(crate) async fn check(&self, completion: &Completion) -> Checked {
         if self.is_pure() {
             return self.at_once(completion);
         }
         if self.fail_fast {
-            let first = self.at_once(completion);
+            let first = self.first(completion);
             if first.report.verdict == Verdict::Failed {
-                return first;
+                return self.noted(first, &self.list);
             }
         }
         let count = u32::try_from(self.outside.len().saturating_add(self.timed.len())).unwrap_or(u32::MAX);
@@ -104,7 +115,7 @@ impl<'a> Suite<'a> {
             }
         }
         list.extend(told);
-        self.judge(completion, &list)
+        self.noted(self.judge(completion, &list), &list)
     }
 
     /// What they say of an answer one after the other: those that cost least first, and where one of these fails, not the
@@ -112,8 +123,9 @@ impl<'a> Suite<'a> {
     /// place of severities, all are asked.
     pub(crate) async fn in_turn(&self, completion: &Completion) -> (Checked, f64) {
         if !self.is_pure() && self.pass_when.is_none() {
-            let first = self.at_once(completion);
+            let first = self.first(completion);
             if first.report.verdict == Verdict::Failed {
+                let first = self.noted(first, &self.list);
                 let timed = self.timed.iter().map(|t| t.check.severity());
                 let left = self.outside.iter().map(|o| o.severity).chain(timed);
                 return (first, left.map(Severity::weight).sum());

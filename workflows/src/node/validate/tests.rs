@@ -379,3 +379,22 @@ async fn scenario_14_a_check_with_a_time_limit_is_asked_for_and_may_come_too_lat
     let (_, p) = load_all(&[file(&sink)]);
     assert_eq!(p.iter().map(|d| d.code.as_str()).collect::<Vec<_>>(), ["WF104"], "{p:?}");
 }
+
+/// What could not be checked is counted by what the check is, whatever a list calls it and however little it weighs.
+#[tokio::test(start_paused = true)]
+async fn checks_that_could_not_say_anything_are_counted() {
+    let unable = |n: usize| vec![says(Verdict::Unverified, None); n];
+    for (checks, answer, reports, want) in [
+        ("{ use: code_tests, as: mine, severity: warn }", "x", 1, vec![("code_tests", 1)]),
+        ("json, { use: grounding, as: facts }", "{}", 0, vec![("grounding", 1)]),
+        ("json", "{}", 0, vec![]),
+    ] {
+        let script = Script::new(vec![("ask", vec![Says::Text(1, answer)])]).with_checks(unable(reports));
+        let input = crate::testing::input(request(json!({})), None);
+        let trace = input.trace.clone();
+        crate::testing::run(&workflow(&tested(checks)), input, &script).await;
+        let told = trace.take().unverified;
+        let told: Vec<_> = told.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+        assert_eq!(told, want, "{checks}");
+    }
+}

@@ -224,6 +224,25 @@ async fn votes_are_counted_by_what_they_say() {
     assert_eq!(choose(weighted, ["x", "x", "y", "y"]).await, "y then x agreement 0.7|none");
 }
 
+/// How often a judge changes its mind with the order is on record.
+#[tokio::test(start_paused = true)]
+async fn pairs_that_turn_with_their_order_are_counted() {
+    for (keys, says, want) in [
+        ("mode: pairwise", vec![A, A], (1, 1)),
+        ("mode: pairwise", vec![B, A], (1, 0)),
+        ("mode: pairwise, order: random", vec![A], (0, 0)),
+    ] {
+        let body = judging(keys).replace("SAMPLES", "2");
+        let asked = vec![Says::Text(1, "x"), Says::Text(2, "y")];
+        let says = says.into_iter().map(|s| Says::Text(1, s)).collect();
+        let input = input(prose(), None);
+        let trace = input.trace.clone();
+        run(&workflow(&body), input, &Script::new(vec![("ask", asked), ("judge", says)])).await;
+        let told = trace.take();
+        assert_eq!((told.pairs, told.turned), want, "{keys}");
+    }
+}
+
 /// Two sources, the first of which is the slower one; what of both is picked.
 async fn between(keys: &str, first: &'static str, second: &'static str) -> String {
     let body = format!(
