@@ -68,11 +68,11 @@ fn sha256(s: &str) -> String {
     types::encoding::hex(&sha2::Sha256::digest(s.as_bytes()))
 }
 
-/// Size of the largest group of texts that are equal but for case and spacing.
+/// Size of the largest group of texts that are equal but for case, spacing and how their characters are composed.
 fn agree_count(list: &[Dynamic]) -> Fallible<i64> {
     let mut groups: HashMap<String, i64> = HashMap::new();
     for item in list {
-        let normal = with_text(item, |s| s.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase())?;
+        let normal = with_text(item, types::alike::normalised)?;
         let count = groups.entry(normal).or_default();
         *count = count.saturating_add(1);
     }

@@ -4,6 +4,7 @@
 //! of them. It does no I/O, reads no clock and draws no random numbers.
 
 pub mod adjustment;
+pub mod alike;
 pub mod axis;
 pub mod begun;
 pub mod calendar;

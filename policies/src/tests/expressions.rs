@@ -277,6 +277,7 @@ fn expressions_give_values() {
         ("glob(\"groq/llama\", \"groq/*\")", json!(true)),
         ("any_of(x.a, [9, 3])", json!(true)),
         ("agree_count([\"a b\", \"A  b\", \"c\"])", json!(2)),
+        ("agree_count([\"\u{fb01}ve\", \"five\", \"FI\u{ff36}E\"])", json!(3)),
         ("json(x.m)", json!("{\"k\":1.5}")),
         ("est_tokens(\"12345\")", json!(2)),
         ("ceil(1.2) + floor(1.8) + round(2.6)", json!(6.0)),

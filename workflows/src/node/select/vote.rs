@@ -11,7 +11,7 @@ use types::expr::Type;
 /// What makes two votes the same.
 #[derive(Clone, Debug)]
 pub(super) enum Key {
-    /// The text, but for case and spacing.
+    /// The text, but for case, spacing and how its characters are composed.
     Text,
     /// The JSON value.
     Json,
@@ -103,6 +103,6 @@ impl Select {
         {
             return crate::canonical::sorted(&v).to_string();
         }
-        text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
+        types::alike::normalised(text)
     }
 }

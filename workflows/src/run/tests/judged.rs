@@ -207,6 +207,8 @@ async fn votes_are_counted_by_what_they_say() {
         choose("method: vote", ["No.", "yes", "Yes", "  YES "]).await,
         "yes then No. agreement 0.75|none"
     );
+    let composed = ["caf\u{e9}", "cafe\u{301}", "tea", "CAFE\u{301}"];
+    assert_eq!(choose("method: vote", composed).await, "caf\u{e9} then tea agreement 0.75|none");
     assert_eq!(choose("method: vote", ["a", "b", "c", "d"]).await, " then  agreement 0.25|none");
     let json = ["{\"a\":1,\"b\":2}", "{}", "{ \"b\": 2, \"a\": 1 }", "[]"];
     let said = choose("method: vote, vote: { key: json }", json).await;
