@@ -339,6 +339,18 @@ impl Spec for Classify {
         json!([self.labels, method, input, self.min_confidence, self.default])
     }
 
+    fn given(&self, outputs: &mut Map<String, Json>) -> Result<Outcome, String> {
+        let said = outputs.get("label").and_then(Json::as_str);
+        let label = said.map_or(Some(self.default), |l| self.labels.iter().position(|own| own == l));
+        let Some(label) = label else {
+            return Err(format!("`label` as one of {}", self.labels.join(", ")));
+        };
+        if let (None, Some(word)) = (said, self.labels.get(label)) {
+            outputs.insert("label".to_owned(), json!(word));
+        }
+        Ok(Outcome::Label(u8::try_from(label).unwrap_or(0)))
+    }
+
     fn reads(&self) -> Vec<Read<'_>> {
         let mut all: Vec<_> = self.input.as_ref().and_then(Source::reads).into_iter().collect();
         if let Method::Model { route, .. } = &self.method {

@@ -1,6 +1,6 @@
 //! Keys that every node may have, whatever its type (`workflow-format.md` §6).
 
-use super::{Cache, NodeType, Out, Outcome};
+use super::{Cache, NodeType, Out, Outcome, Spec};
 use crate::budget::Amounts;
 use crate::load::Cx;
 use crate::retry::Retry;
@@ -18,8 +18,8 @@ pub(crate) enum OnError {
     Fail,
     /// The node counts as skipped.
     Skip,
-    /// The node counts as completed, with these outputs by name.
-    Value(Map<String, Json>),
+    /// The node counts as completed in this way, with these outputs by name.
+    Value(Outcome, Map<String, Json>),
 }
 
 /// The common keys that say how a node runs.
@@ -108,7 +108,7 @@ impl Common {
         let on_error = match &self.on_error {
             OnError::Fail => json!("fail"),
             OnError::Skip => json!("skip"),
-            OnError::Value(v) => json!(v),
+            OnError::Value(_, v) => json!(v),
         };
         let cache = self.cache.as_ref().map(Cache::canonical);
         json!({
@@ -153,19 +153,38 @@ fn on_error(cx: &mut Cx<'_>, n: &doc::Node, path: &str, outputs: &[Out]) -> OnEr
         }
     }
     f.finish(&mut cx.r);
-    OnError::Value(value)
+    OnError::Value(Outcome::Ok, value)
 }
 
 impl OnError {
+    /// Says what the outputs that a file gives come to, once it is known what the node does.
+    pub(super) fn settle(&mut self, cx: &mut Cx<'_>, (span, path): (doc::Span, String), spec: &dyn Spec) {
+        let OnError::Value(outcome, outputs) = self else { return };
+        match spec.given(outputs) {
+            Ok(said) => *outcome = said,
+            Err(expected) => {
+                let d = cx.r.error("104", span, "the outputs do not say how the node resolves");
+                (d.expected, d.field) = (Some(expected), path);
+            }
+        }
+    }
+
+    /// The outcome that its outputs come to, where a file gives some.
+    pub(super) const fn outcome(&self) -> Option<Outcome> {
+        match self {
+            OnError::Value(outcome, _) => Some(*outcome),
+            OnError::Fail | OnError::Skip => None,
+        }
+    }
+
     /// How the node resolves instead of failing, if it does.
-    pub(crate) fn instead(&self, kind: &NodeType, outputs: &[Out]) -> Option<(Outcome, Vec<Value>)> {
+    pub(crate) fn instead(&self, outputs: &[Out]) -> Option<(Outcome, Vec<Value>)> {
         match self {
             OnError::Fail => None,
             OnError::Skip => Some((Outcome::Skipped, Vec::new())),
-            OnError::Value(given) => {
-                let outcome = kind.outcomes.first().copied().unwrap_or(Outcome::Ok);
+            OnError::Value(outcome, given) => {
                 let value = |o: &Out| Value::of(given.get(&*o.name).cloned().unwrap_or_else(|| o.absent()));
-                Some((outcome, outputs.iter().map(value).collect()))
+                Some((*outcome, outputs.iter().map(value).collect()))
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::outcome::{Outcome, OutcomeSet};
 use crate::run::At;
 use crate::value::Value;
 use crate::world::{EffectId, EffectKind, GateAsk, GateReply};
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 use std::time::Duration;
 use types::doc::Fields;
 use types::expr::Type;
@@ -88,6 +88,16 @@ impl Spec for Gate {
             self.lapse_rejects,
             self.self_approval
         ])
+    }
+
+    fn given(&self, outputs: &mut Map<String, Json>) -> Result<Outcome, String> {
+        match outputs.get("decision").and_then(Json::as_str) {
+            Some("approved") => Ok(Outcome::Approved),
+            Some("rejected") => Ok(Outcome::Rejected),
+            Some("expired") if !self.lapse_rejects => Ok(Outcome::Expired),
+            _ if self.lapse_rejects => Err("`decision` as approved or rejected".to_owned()),
+            _ => Err("`decision` as approved, rejected or expired".to_owned()),
+        }
     }
 
     fn may_wait(&self, _: bool) -> bool {

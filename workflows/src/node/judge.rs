@@ -11,7 +11,7 @@ use crate::value::{self, Ty};
 use crate::world::Failure;
 use futures_util::future::join_all;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use types::diagnostic::suggestion;
@@ -266,6 +266,16 @@ impl Judge {
         }
     }
 
+    /// What the best score comes to; none: the judge abstains.
+    fn outcome(&self, best: Option<f64>) -> Outcome {
+        match (best, self.threshold) {
+            (None, _) => Outcome::Abstained,
+            (Some(s), Some(t)) if s >= t => Outcome::Passed,
+            (Some(_), Some(_)) => Outcome::Failed,
+            (Some(_), None) => Outcome::Scored,
+        }
+    }
+
     /// Writes the scores into the completions.
     fn finish(&self, grades: Grades, table: &mut Table) -> Resolved {
         for g in &grades.each {
@@ -277,12 +287,7 @@ impl Judge {
         // A stable sort: of equals the one that stands first comes first.
         ranked.sort_by(|a, b| b.score.total_cmp(&a.score));
         let best = ranked.first().map(|g| (g.id, g.score));
-        let outcome = match (best, self.threshold) {
-            (None, _) => Outcome::Abstained,
-            (Some((_, s)), Some(t)) if s >= t => Outcome::Passed,
-            (Some(_), Some(_)) => Outcome::Failed,
-            (Some(_), None) => Outcome::Scored,
-        };
+        let outcome = self.outcome(best.map(|(_, score)| score));
         let scores: Vec<Value> = grades
             .each
             .iter()
@@ -345,6 +350,14 @@ impl Spec for Judge {
             "both_orders": self.both_orders, "aggregate": self.aggregate,
             "threshold": self.threshold, "calibration": self.calibration.as_ref().map(Ref::canonical),
         })
+    }
+
+    fn given(&self, outputs: &mut Map<String, Value>) -> Result<Outcome, String> {
+        let score = outputs.get("best_score").and_then(Value::as_f64);
+        if score.is_none() {
+            outputs.insert("abstained".to_owned(), Value::Bool(true));
+        }
+        Ok(self.outcome(score))
     }
 
     fn reads(&self) -> Vec<Read<'_>> {

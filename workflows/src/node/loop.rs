@@ -7,7 +7,7 @@ use crate::load::{Cx, Expr, body};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::run::{At, End, walk};
 use crate::value::{Ty, Value};
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
 use types::doc::{self, Fields};
@@ -244,6 +244,11 @@ impl Spec for Loop {
             "max_iterations": self.max_iterations, "carry": carry, "fails": self.fails,
             "until": self.until.as_ref().map(Expr::source), "while": self.while_.as_ref().map(Expr::source),
         })
+    }
+
+    fn given(&self, _: &mut Map<String, Json>) -> Result<Outcome, String> {
+        // What it goes on until did not come to hold.
+        Ok(Outcome::Exhausted)
     }
 
     fn exprs(&self) -> Vec<&Expr> {

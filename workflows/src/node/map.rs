@@ -239,6 +239,11 @@ impl Spec for Map {
         })
     }
 
+    fn given(&self, outputs: &mut serde_json::Map<String, Json>) -> Result<Outcome, String> {
+        let failed = outputs.get("failed").and_then(Json::as_array).is_some_and(|f| !f.is_empty());
+        Ok(if failed { Outcome::Partial } else { Outcome::Ok })
+    }
+
     fn exprs(&self) -> Vec<&Expr> {
         self.over.iter().collect()
     }

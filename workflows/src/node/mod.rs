@@ -118,7 +118,8 @@ impl Node {
 
     /// The completed outcomes that can occur with these settings.
     pub(crate) fn possible(&self) -> OutcomeSet {
-        self.spec.possible().unwrap_or_else(|| self.completed())
+        let own = self.spec.possible().unwrap_or_else(|| self.completed());
+        self.common.on_error.outcome().into_iter().fold(own, OutcomeSet::with)
     }
 
     /// Every completed outcome that edges may name.
@@ -241,12 +242,16 @@ impl Node {
         let enabled = f.take("enabled").and_then(|n| cx.r.boolean(n, &f.at("enabled"))).unwrap_or(true);
         let timeout = f.take("timeout").and_then(|n| cx.time_limit(n, &f.at("timeout")));
         let outputs = (kind.outputs)(node);
-        let common = Common::lower(cx, &mut f, kind, &outputs);
+        let mut common = Common::lower(cx, &mut f, kind, &outputs);
         let lint = f.take("lint").map(|n| lint(cx, n, &f.at("lint"))).unwrap_or_default();
+        let told_of_error = f.take("on_error").map(|n| n.span);
         let told_of_cache = f.take("cache").map(|n| n.span);
         let spec = (kind.lower)(cx, &mut f);
         if let (Some(at), Some(cache)) = (told_of_cache, &common.cache) {
             cache.fits(cx, (at, f.at("cache")), &*spec);
+        }
+        if let Some(at) = told_of_error {
+            common.on_error.settle(cx, (at, f.at("on_error.value")), &*spec);
         }
         let span = f.span;
         f.finish(&mut cx.r);

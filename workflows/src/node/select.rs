@@ -8,7 +8,7 @@ use crate::reference::Ref;
 use crate::run::{At, Row, RowId};
 use crate::value::{Ty, Value};
 use serde::Serialize;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 use std::cmp::Ordering;
 use std::time::Duration;
 use types::Verdict;
@@ -307,6 +307,11 @@ impl Spec for Select {
             "weight": self.weight.as_ref().map(Expr::source),
             "ties": self.ties, "when_none": self.when_none,
         })
+    }
+
+    fn given(&self, _: &mut Map<String, Json>) -> Result<Outcome, String> {
+        // No file can hold the completion that is chosen.
+        Ok(Outcome::None)
     }
 
     fn reads(&self) -> Vec<Read<'_>> {

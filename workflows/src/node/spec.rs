@@ -11,7 +11,7 @@ use crate::run::{At, End};
 use crate::value::Value;
 use crate::world::Failure;
 use futures_util::future::BoxFuture;
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 use std::any::Any;
 use std::fmt::Debug;
 use std::time::Duration;
@@ -43,6 +43,13 @@ pub(crate) trait Spec: Any + Debug + Send + Sync {
     /// The completed outcomes that can occur with these settings; `None`: all of its type.
     fn possible(&self) -> Option<OutcomeSet> {
         None
+    }
+
+    /// How it resolves where it failed and the file gives outputs in the place of its own (`on_error: { value }`): what these
+    /// say of it, never more. What they leave open may be filled in. The error is what they have to say, where they do not.
+    fn given(&self, outputs: &mut Map<String, Json>) -> Result<Outcome, String> {
+        let _ = outputs;
+        Ok(Outcome::Ok)
     }
 
     /// Most model calls of one run of it, those of its bodies included.

@@ -10,7 +10,7 @@ use crate::run::At;
 use crate::schema::Schema;
 use crate::value::{Ty, Value};
 use crate::world::{EffectId, EffectKind, ToolAsk, ToolFailure, ToolReply, ToolSpec};
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
 use types::diagnostic::suggestion;
@@ -364,6 +364,11 @@ impl Spec for Tool {
             Some(Source::Call(r)) => json!(r.canonical()),
         };
         json!([source, self.signatures, self.key.as_ref().map(Template::source), self.max_result])
+    }
+
+    fn given(&self, outputs: &mut Map<String, Json>) -> Result<Outcome, String> {
+        let is_error = outputs.get("is_error").and_then(Json::as_bool).unwrap_or(false);
+        Ok(if is_error { Outcome::ToolError } else { Outcome::Ok })
     }
 
     fn reads(&self) -> Vec<Read<'_>> {

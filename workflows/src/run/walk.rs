@@ -365,7 +365,7 @@ impl<'a> Walk<'a> {
         let mut unrouted = errors.contains(resolved.outcome) && !routed(resolved.outcome);
         if unrouted
             && resolved.end.is_none()
-            && let Some((outcome, outputs)) = node.common.on_error.instead(node.kind, &node.outputs)
+            && let Some((outcome, outputs)) = node.common.on_error.instead(&node.outputs)
         {
             resolved.note = resolved.note.or_else(|| failure.as_ref().map(ToString::to_string));
             (resolved.outcome, resolved.outputs, unrouted) = (outcome, outputs, false);

@@ -10,7 +10,7 @@ use crate::route::Route;
 use crate::run::{At, Origin, RowId, Table};
 use crate::value::{self, Ty, Value, finding};
 use serde::Serialize;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
 use types::chat::Role;
@@ -248,6 +248,11 @@ impl Spec for Repair {
             "rewrites": self.rewrites.iter().map(|(n, p)| json!([n, p.canonical()])).collect::<Vec<_>>(),
             "feedback": unusual(&self.feedback), "on_exhausted": self.on_exhausted,
         })
+    }
+
+    fn given(&self, _: &mut Map<String, Json>) -> Result<Outcome, String> {
+        // No file can hold the completion that a repair is for.
+        Ok(Outcome::Exhausted)
     }
 
     fn reads(&self) -> Vec<Read<'_>> {

@@ -379,3 +379,81 @@ fn purses_are_nested_for_whoever_makes_calls() {
     assert!(top.reserve(Usd::from_dollars(1.0)) && !top.reserve(Usd::from_dollars(0.01)));
     assert_eq!(top.left(), Some(Usd::ZERO));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_value_in_the_place_of_an_error_says_the_outcome_itself() {
+    // Each node fails before it begins.
+    let check = async |node: &str, value: &str, want: &str| {
+        let body = format!(
+            "\
+nodes:
+  - {{ id: ask, type: generate }}
+  - {{ id: x, {node}, needs: ask, when: broken, on_error: {{ value: {{ {value} }} }}, lint: {{ allow: [WF332] }} }}
+  - {{ id: no, type: fail, code: no, message: \"${{ nodes.x }}\" }}
+edges:
+  - {{ from: x, to: no, outcome: [completed, skipped] }}
+"
+        );
+        let script = Script::new(vec![("ask", vec![Says::Text(1, "a")])]);
+        let (ending, steps) = play(&workflow(&body), prose(), &script).await;
+        assert_eq!(steps.get(1).map(String::as_str), Some(want), "{node} {value}: {ending:?}");
+        let Ending::Failed(f) = ending else { panic!("{ending:?}") };
+        f.message
+    };
+    let classify = "type: classify, labels: [easy, hard]";
+    check(classify, "label: hard", "x:hard").await;
+    assert!(check(classify, "", "x:easy").await.contains("\"label\":\"easy\""));
+    let validate = "type: validate, input: nodes.ask.completions, validators: [contract]";
+    check(validate, "passed: true", "x:passed").await;
+    check(validate, "passed: false", "x:failed").await;
+    check(validate, "score: 1.0", "x:unverified").await;
+    let judge = "type: judge, input: nodes.ask.completions";
+    check(judge, "best_score: 0.9", "x:scored").await;
+    assert!(check(judge, "", "x:abstained").await.contains("\"abstained\":true"));
+    let threshold = format!("{judge}, threshold: 0.5");
+    check(&threshold, "best_score: 0.9", "x:passed").await;
+    check(&threshold, "best_score: 0.4", "x:failed").await;
+    let gate = "type: gate, prompt: May it?";
+    check(gate, "decision: approved", "x:approved").await;
+    check(gate, "decision: rejected", "x:rejected").await;
+    check(&format!("{gate}, on_expire: expire"), "decision: expired", "x:expired").await;
+    check("type: select, from: [nodes.ask.completions]", "reason: none", "x:none").await;
+    let repair = "type: repair, input: nodes.ask.completions, validators: [json]";
+    check(repair, "attempts: 0", "x:exhausted").await;
+    check("type: tool, tool: look", "text: none", "x:ok").await;
+    check("type: tool, tool: look", "is_error: true", "x:tool_error").await;
+    check("type: merge, from: [nodes.ask.completion]", "text: none", "x:merged").await;
+    let body = "body: { nodes: [{ id: s, type: set, values: { v: flag } }]";
+    let rounds = format!("type: loop, max_iterations: 2, until: flag, {body} }}");
+    check(&rounds, "iterations: 0", "x:exhausted").await;
+    let map = format!("type: map, over: nodes.ask.served_by, max_items: 2, {body}, result: nodes.s.v }}");
+    check(&map, "results: []", "x:ok").await;
+    check(&map, "failed: [one]", "x:partial").await;
+    check("type: set, values: { v: flag }", "v: false", "x:ok").await;
+    check("type: generate", "ok_count: 0", "x:ok").await;
+}
+
+#[test]
+fn a_value_that_does_not_say_the_outcome_is_refused() {
+    let told = |node: &str, value: &str| {
+        let body = format!(
+            "nodes:\n  - {{ id: x, {node}, on_error: {{ value: {{ {value} }} }} }}\n  \
+             - {{ id: no, type: fail, code: no, message: no }}\nedges:\n  - {{ from: x, to: no }}\n"
+        );
+        let (_, p) = load_all(&[file(&body)]);
+        p.iter()
+            .map(|d| format!("{} {}", d.code, d.expected.as_deref().unwrap_or_default()))
+            .collect::<Vec<_>>()
+    };
+    let gate = "type: gate, prompt: May it?";
+    assert_eq!(told(gate, "comment: later"), ["WF104 `decision` as approved or rejected"]);
+    assert_eq!(told(gate, "decision: expired"), ["WF104 `decision` as approved or rejected"]);
+    let classify = "type: classify, labels: [easy, hard]";
+    assert_eq!(told(classify, "label: hrad"), ["WF104 `label` as one of easy, hard"]);
+    // What it may come to in this way leads on as well.
+    let (_, p) = load_all(&[file(
+        "nodes:\n  - { id: x, type: judge, input: request.messages, on_error: { value: { best_score: 0.9 } } }\n  \
+         - { id: no, type: fail, code: no, message: no }\nedges:\n  - { from: x, to: no, outcome: abstained }\n",
+    )]);
+    assert!(p.iter().any(|d| d.code == "WF332" && d.message.contains("`scored`")), "{p:?}");
+}
