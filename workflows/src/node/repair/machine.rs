@@ -54,6 +54,8 @@ pub(crate) struct Repaired {
     pub(crate) answer: Option<Found>,
     /// The completion it started from, when nothing better was found.
     pub(crate) unchanged: Option<RowId>,
+    /// The checks have nothing against what it gives.
+    pub(crate) passed: bool,
     /// Model calls.
     pub(crate) attempts: u32,
     /// Of the last answer.
@@ -64,7 +66,7 @@ pub(crate) struct Repaired {
 }
 
 /// Σ severity weight of findings: what "best so far" goes by.
-fn weight(findings: &[Finding]) -> f64 {
+pub(super) fn weight(findings: &[Finding]) -> f64 {
     findings.iter().map(|f| f.severity.weight()).sum()
 }
 
@@ -109,6 +111,7 @@ pub(crate) async fn run(spec: &Repair, at: &At<'_>, checks: &Suite<'_>, start: S
             start: start.id,
             answer: None,
             unchanged: Some(start.id),
+            passed: true,
             attempts: 0,
             findings: start.checked.report.findings,
             history: Vec::new(),
@@ -415,9 +418,11 @@ impl Machine<'_> {
             (None, Some(why)) => format!("stopped after {attempts} attempts: {why}"),
             (None, None) => format!("nothing passed in {attempts} attempts"),
         };
+        let passed = found.is_some();
         let answer = found.or(self.best);
         Repaired {
             start,
+            passed,
             unchanged: answer.is_none().then_some(start),
             answer,
             attempts,

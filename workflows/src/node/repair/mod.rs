@@ -9,6 +9,7 @@ use crate::reference::Ref;
 use crate::route::Route;
 use crate::run::{At, Origin, RowId, Table};
 use crate::value::{self, Ty, Value, finding};
+use futures_util::future::join_all;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
@@ -188,6 +189,28 @@ impl Repair {
         (Suite::of_node(at, v), v.last)
     }
 
+    /// What it starts from: of several answers one that does not fail, else the one that least is against; of equals the
+    /// first. Its own checks have a look at each of them before; those of `from` had it already.
+    async fn assess(&self, at: &At<'_>, checks: &Suite<'_>, rows: &[RowId]) -> Option<Start> {
+        let mut all: Vec<Start> = {
+            let table = at.host.table();
+            rows.iter().filter_map(|id| start_from(&table, *id)).collect()
+        };
+        if self.checks.is_some() {
+            let own = all.iter_mut().filter(|s| !s.doomed);
+            join_all(own.map(async |s| s.checked = checks.check(&s.completion).await)).await;
+            let mut table = at.host.table();
+            for s in all.iter().filter(|s| !s.doomed) {
+                if let Some(row) = table.row_mut(s.id) {
+                    row.join(s.checked.clone());
+                }
+            }
+        }
+        let against = |s: &Start| (s.doomed, s.checked.report.verdict == Verdict::Failed);
+        let weight = |s: &Start| machine::weight(&s.checked.report.findings);
+        all.into_iter().min_by(|a, b| against(a).cmp(&against(b)).then(weight(a).total_cmp(&weight(b))))
+    }
+
     /// The repaired completion becomes one of the run.
     fn finish(&self, done: Repaired, at: &At<'_>, table: &mut Table, extras: bool) -> Resolved {
         let mut findings: Vec<Finding> = done.findings;
@@ -216,9 +239,9 @@ impl Repair {
                 Some(id)
             }
         };
-        let failed = id.and_then(|id| table.row(id)).is_none_or(|r| r.verdict == Verdict::Failed);
         let outcome = match id {
-            Some(_) if !failed => Outcome::Repaired,
+            // By the checks of this node: what others have said of the answer stands in its verdict.
+            Some(_) if done.passed => Outcome::Repaired,
             _ if self.on_exhausted == OnExhausted::Fail => Outcome::Error,
             _ => Outcome::Exhausted,
         };
@@ -281,12 +304,16 @@ impl Spec for Repair {
     }
 
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
-        let id = at.rows(&self.input).first().copied();
-        let start = id.and_then(|id| start_from(&at.host.table(), id));
-        // Without anything to repair.
-        let Some(start) = start else { return Begun::done(Resolved::plain(Outcome::Exhausted)) };
+        let rows = at.rows(&self.input);
+        if rows.is_empty() {
+            // Without anything to repair.
+            return Begun::done(Resolved::plain(Outcome::Exhausted));
+        }
         Begun::waits(async move {
             let (checks, extras) = self.checks(&at);
+            let Some(start) = self.assess(&at, &checks, &rows).await else {
+                return Ok(Resolved::plain(Outcome::Exhausted));
+            };
             let done = machine::run(self, &at, &checks, start).await;
             Ok(self.finish(done, &at, &mut at.host.table(), extras))
         })

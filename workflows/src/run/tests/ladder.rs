@@ -294,3 +294,37 @@ edges:
     // What was not asked is no better than what failed: the answer that fails one check alone is the best.
     assert_eq!(go(&["none", "[1]", "never"], vec![bad, bad]).await, ("[1]|failed".to_owned(), 2));
 }
+
+const OWN: &str = "\
+nodes:
+  - { id: ask, type: generate }
+  - { id: fix, type: repair, input: nodes.ask.completions, validators: [json], strategies: [fix, reprompt], on_exhausted: best }
+  - { id: answer, type: stream, from: nodes.fix.completion }
+edges:
+  - { from: ask, to: fix }
+  - { from: fix, to: answer }
+";
+
+#[tokio::test(start_paused = true)]
+async fn checks_of_its_own_look_at_the_answer_it_starts_from() {
+    let check =
+        async |body: &str, says: &[&'static str], fixes: &[&'static str], want: (&str, &str, usize)| {
+            let script = Script::new(vec![("ask", all(says)), ("fix", all(fixes))]);
+            let (ending, steps) = play(&workflow(body), prose(), &script).await;
+            let asked =
+                script.asked.lock().unwrap().iter().filter(|a| a.purpose.starts_with("repair")).count();
+            let fix = steps.iter().find(|s| s.starts_with("fix:")).map_or("", String::as_str);
+            assert_eq!((text(&ending).as_str(), fix, asked), want, "{steps:?}");
+        };
+    check(OWN, &["{}"], &[], ("{}|passed", "fix:repaired", 0)).await;
+    check(OWN, &["no"], &["{\"a\":1}"], ("{\"a\":1}|passed", "fix:repaired", 1)).await;
+    check(OWN, &["no"], &["no", "no"], ("no|failed", "fix:exhausted", 1)).await;
+    check(OWN, &["[1,]"], &[], ("[1]|passed", "fix:repaired", 0)).await;
+    // Of several the one that passes, wherever it stands.
+    let three = OWN.replace("type: generate", "type: generate, samples: 3");
+    check(&three, &["no", "{}", "not"], &[], ("{}|passed", "fix:repaired", 0)).await;
+    // By its own checks, whatever others have said: that stays on the answer.
+    let other = OWN.replace("- { id: fix,", "- { id: look, type: validate, input: nodes.ask.completions, validators: [{ use: length, with: { chars: { min: 9 } } }] }\n  - { id: fix,")
+        .replace("from: ask, to: fix }", "from: ask, to: look }\n  - { from: look, to: fix }");
+    check(&other, &["{}"], &[], ("{}|failed", "fix:repaired", 0)).await;
+}
