@@ -1,5 +1,6 @@
 //! One instance of a graph within a run: how far its nodes have come and what they have put out.
 
+use super::walk::Line;
 use super::{Host, RowId};
 use crate::budget::Purse;
 use crate::graph::Graph;
@@ -33,6 +34,8 @@ pub(crate) struct Cell {
     pub(crate) order: u32,
     /// In the order in which its type declares them; empty while it has not run.
     pub(crate) outputs: Vec<Value>,
+    /// What its edges came to, each by its position.
+    pub(super) lines: Vec<(usize, Line)>,
     /// Why it failed.
     pub(crate) error: Option<Arc<Json>>,
     pub(crate) calls: u32,

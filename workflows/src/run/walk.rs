@@ -23,7 +23,8 @@ mod record;
 mod work;
 
 pub(super) use chain::{record_chain, record_sink, too_late};
-use lines::{Line, Ready};
+pub(super) use lines::Line;
+use lines::Ready;
 
 /// A walk over a graph: which of its edges are live, and which of its nodes are at work.
 pub(super) struct Walk<'a> {
@@ -370,8 +371,9 @@ impl<'a> Walk<'a> {
             resolved.note = resolved.note.or_else(|| failure.as_ref().map(ToString::to_string));
             (resolved.outcome, resolved.outputs, unrouted) = (outcome, outputs, false);
         }
-        // Conditions of its edges read what it has put out.
-        self.settle(i, &mut resolved, failure.as_ref());
+        // Conditions of its edges read what it has put out, and how long it took.
+        let now = self.ended(node);
+        self.settle(i, &mut resolved, failure.as_ref(), now);
         let mut lines = self.lines_after(i, resolved.outcome);
         if let Err(e) = &lines {
             resolved.outcome = Outcome::Error;
@@ -379,16 +381,14 @@ impl<'a> Walk<'a> {
             let why = RunFailure::new("expression", "runtime", 500, e.to_string());
             failure = Some(self.placed(i, why));
             resolved.end = None;
-            self.settle(i, &mut resolved, failure.as_ref());
+            self.settle(i, &mut resolved, failure.as_ref(), now);
             lines = self.lines_after(i, Outcome::Error);
             // Where the conditions of those that would take the error up fail as well, nobody does.
             unrouted = !routed(Outcome::Error) || lines.is_err();
         }
-        for (e, line) in lines.unwrap_or_default() {
-            self.draw(e, line);
-        }
+        self.draw(i, lines.unwrap_or_default());
         let end = resolved.end.take();
-        self.record(i, node, &resolved);
+        self.record(i, node, &resolved, now);
         match end.map(|end| *end) {
             Some(End::Failed(failure)) => Some(End::Failed(self.placed(i, failure))),
             Some(end) => Some(end),
@@ -396,8 +396,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What the node has come to, as others read it.
-    fn settle(&self, i: usize, resolved: &mut Resolved, failure: Option<&RunFailure>) {
+    /// What the node has come to, as others read it. `now`: when it ended.
+    fn settle(&self, i: usize, resolved: &mut Resolved, failure: Option<&RunFailure>, now: f64) {
+        let ran = !matches!(resolved.outcome, Outcome::Skipped | Outcome::Cancelled);
         let outputs = std::mem::take(&mut resolved.outputs);
         let error = failure.map(|f| Arc::new(f.as_json()));
         let order = self.host.place();
@@ -406,7 +407,8 @@ impl<'a> Walk<'a> {
                 c.outputs = outputs;
             }
             (c.error, c.order) = (error, order);
-            c.progress = Progress::Resolved { outcome: resolved.outcome, duration_ms: 0.0 };
+            let duration_ms = if ran { (now - c.started_ms).max(0.0) } else { 0.0 };
+            c.progress = Progress::Resolved { outcome: resolved.outcome, duration_ms };
         });
     }
 

@@ -457,3 +457,39 @@ fn a_value_that_does_not_say_the_outcome_is_refused() {
     )]);
     assert!(p.iter().any(|d| d.code == "WF332" && d.message.contains("`scored`")), "{p:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_condition_reads_how_long_its_node_took() {
+    let body = "\
+nodes:
+  - { id: ask, type: generate }
+  - { id: slow, type: fail, code: slow, message: slow }
+  - { id: fast, type: fail, code: fast, message: fast }
+edges:
+  - { from: ask, to: slow, when: nodes.ask.duration_ms >= 1000 }
+  - { from: ask, to: fast, else: true }
+";
+    for (ms, want) in [(5000, "workflow.slow"), (5, "workflow.fast")] {
+        let script = Script::new(vec![("ask", vec![Says::Text(ms, "a")])]);
+        assert_eq!(text(&play(&workflow(body), prose(), &script).await.0), want);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_condition_said_holds_for_what_runs_after_the_response() {
+    // What is spent after the response counts anew: asked again, the condition would not hold any more.
+    let body = "\
+nodes:
+  - { id: ask, type: generate }
+  - { id: out, type: stream, from: nodes.ask.completion }
+  - { id: note, type: set, async: true, values: { v: flag } }
+edges:
+  - { from: ask, to: out }
+  - { from: ask, to: note, when: spent.calls == 1 }
+";
+    let script = Script::new(vec![("ask", vec![Says::Text(1, "a")])]);
+    let done = finish(&workflow(body), input(prose(), None), &script).await;
+    let later = done.later.unwrap().run().await;
+    let steps: Vec<_> = later.steps.iter().map(|s| format!("{}:{}", s.node, s.outcome)).collect();
+    assert_eq!(steps, ["note:ok"]);
+}

@@ -101,10 +101,10 @@ impl Walk<'_> {
 
     fn note(&mut self, i: usize, mut resolved: Resolved) {
         let Some(node) = self.node(i) else { return };
-        self.settle(i, &mut resolved, None);
-        for (e, line) in self.lines_after(i, resolved.outcome).unwrap_or_default() {
-            self.draw(e, line);
-        }
-        self.record(i, node, &resolved);
+        let now = self.ended(node);
+        self.settle(i, &mut resolved, None, now);
+        let lines = self.lines_after(i, resolved.outcome).unwrap_or_default();
+        self.draw(i, lines);
+        self.record(i, node, &resolved, now);
     }
 }

@@ -7,8 +7,9 @@ use crate::graph::bit;
 use crate::node::{Join, Resolved};
 use crate::outcome::Outcome;
 
+/// What an edge has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub(in crate::run) enum Line {
     Pending,
     Live,
     Dead,
@@ -79,28 +80,31 @@ impl Walk<'_> {
         Ok(lines)
     }
 
-    /// An edge becomes live or dead.
-    pub(super) fn draw(&mut self, edge: usize, line: Line) {
-        if let Some(l) = self.lines.get_mut(edge) {
-            *l = line;
-        }
-        self.host.tell(|| {
-            let ends = self.frame.graph.edges.get(edge).map(|e| (self.node(e.from), self.node(e.to)));
-            let (from, to) = ends.unwrap_or_default();
-            Event::Edge {
-                from: from.map_or_else(|| "".into(), |n| self.frame.path(n)),
-                to: to.map_or_else(|| "".into(), |n| n.id.clone()),
-                live: line == Line::Live,
+    /// The edges of a node that has resolved become live or dead, once and for all.
+    pub(super) fn draw(&mut self, i: usize, lines: Vec<(usize, Line)>) {
+        for (edge, line) in lines.iter().copied() {
+            if let Some(l) = self.lines.get_mut(edge) {
+                *l = line;
             }
-        });
+            self.host.tell(|| {
+                let ends = self.frame.graph.edges.get(edge).map(|e| (self.node(e.from), self.node(e.to)));
+                let (from, to) = ends.unwrap_or_default();
+                Event::Edge {
+                    from: from.map_or_else(|| "".into(), |n| self.frame.path(n)),
+                    to: to.map_or_else(|| "".into(), |n| n.id.clone()),
+                    live: line == Line::Live,
+                }
+            });
+        }
+        self.frame.with(i, |c| c.lines = lines);
     }
 
-    /// Makes the edges of nodes that have resolved earlier live or dead again.
+    /// Takes over what the edges of nodes that have resolved earlier came to. Their conditions are not asked again: what they
+    /// read has changed since.
     pub(super) fn redraw(&mut self) {
-        for i in self.frame.graph.topo.iter().copied() {
-            let Progress::Resolved { outcome, .. } = self.frame.progress(i) else { continue };
-            for (e, line) in self.lines_after(i, outcome).unwrap_or_default() {
-                if let Some(l) = self.lines.get_mut(e) {
+        for cell in self.frame.cells().iter() {
+            for (edge, line) in cell.lines.iter().copied() {
+                if let Some(l) = self.lines.get_mut(edge) {
                     *l = line;
                 }
             }

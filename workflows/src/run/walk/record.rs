@@ -39,18 +39,21 @@ impl Drop for Walk<'_> {
 }
 
 impl Walk<'_> {
-    /// Writes the step down and tells whoever watches.
-    pub(super) fn record(&self, i: usize, node: &Node, resolved: &Resolved) {
+    /// The time at which a node has ended, in milliseconds since the run started.
+    pub(super) fn ended(&self, node: &Node) -> f64 {
         let frame = self.frame.path(node);
-        let now = self.host.ms(&Moment { frame: &frame, what: "end", index: 0, attempt: 1 });
+        self.host.ms(&Moment { frame: &frame, what: "end", index: 0, attempt: 1 })
+    }
+
+    /// Writes the step down and tells whoever watches. `now`: when it ended.
+    pub(super) fn record(&self, i: usize, node: &Node, resolved: &Resolved, now: f64) {
+        let frame = self.frame.path(node);
+        let duration_ms = match self.frame.progress(i) {
+            Progress::Resolved { duration_ms, .. } => duration_ms,
+            Progress::Pending | Progress::Running => 0.0,
+        };
         let ran = !matches!(resolved.outcome, Outcome::Skipped | Outcome::Cancelled);
-        let times = self.frame.with(i, |c| {
-            let started = if ran { c.started_ms } else { now };
-            let duration_ms = (now - started).max(0.0);
-            c.progress = Progress::Resolved { outcome: resolved.outcome, duration_ms };
-            (started, duration_ms)
-        });
-        let (started_ms, duration_ms) = times.unwrap_or((now, 0.0));
+        let started_ms = self.frame.with(i, |c| c.started_ms).filter(|_| ran).unwrap_or(now);
         let outcome = node.word(resolved.outcome);
         self.host.tell(|| Event::Resolved {
             frame: frame.clone(),
