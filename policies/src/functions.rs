@@ -2,11 +2,9 @@
 
 use crate::inputs::ProviderState;
 use crate::sandbox::{MAX_ELEMENTS, MAX_STRING, Sets, state_of};
-use crate::values::{List, Text, holds, items, list, small_json, text, with_text};
-use rhai::{Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Position};
+use crate::values::{Fallible, Text, holds, items, list, small_json, text, with_text};
+use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString, Position};
 use std::collections::HashMap;
-
-type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
 fn wrong(expected: &str, found: &Dynamic) -> Box<EvalAltResult> {
     EvalAltResult::ErrorMismatchDataType(expected.into(), found.type_name().into(), Position::NONE).into()
@@ -140,11 +138,6 @@ pub(crate) fn register(engine: &mut Engine, sets: &Sets) {
         let n = usize::try_from(n).unwrap_or(1).max(1);
         t.copied().map(|s| pieces(s.splitn(n, by.as_str())))
     });
-    for name in ["filter", "map", "find", "some", "all"] {
-        engine.register_fn(name, |_: List, _: FnPtr| -> Fallible<Dynamic> {
-            Err(EvalAltResult::ErrorDataTooLarge("Size of list".into(), Position::NONE).into())
-        });
-    }
     engine.register_fn("glob", |s: ImmutableString, pattern: ImmutableString| {
         types::matrix::glob(&pattern, &s)
     });

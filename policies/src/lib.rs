@@ -21,6 +21,7 @@ mod explain;
 mod expression;
 pub mod format;
 mod functions;
+mod gather;
 mod head;
 mod inputs;
 mod lint;

@@ -174,6 +174,8 @@ impl Sandbox {
         engine.set_max_operations(EXPRESSION_OPERATIONS);
         engine.set_max_expr_depths(64, 32);
         engine.set_max_functions(16);
+        // The engine counts all text of a list that is written out: a few answers are not too many.
+        engine.set_max_string_size(values::MAX_COPIED);
         Self::of(engine, constants)
     }
 
@@ -229,6 +231,7 @@ fn base(sets: &Sets) -> Engine {
     BasicMapPackage::new().register_into_engine(&mut engine);
     values::register(&mut engine);
     crate::functions::register(&mut engine, sets);
+    crate::gather::register(&mut engine);
     for name in DISABLED {
         engine.disable_symbol(*name);
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// Largest text that is searched, in bytes.
 const MAX_SEARCHED: usize = 1024 * 1024;
 /// Largest text or value that is copied or taken apart, in bytes.
-const MAX_COPIED: usize = 64 * 1024;
+pub(crate) const MAX_COPIED: usize = 64 * 1024;
 /// Longest list that is searched.
 const MAX_SEARCHED_LIST: usize = 10_000;
 
@@ -55,7 +55,7 @@ const OTHER_FIELDS: &[&str] = &[
     "verdict",
 ];
 
-type Fallible<T> = Result<T, Box<EvalAltResult>>;
+pub(crate) type Fallible<T> = Result<T, Box<EvalAltResult>>;
 type Fields = Vec<(Cow<'static, str>, Dynamic)>;
 
 /// A map that nothing can change.
@@ -114,11 +114,16 @@ impl Record {
     }
 }
 
-/// A list that is longer than a script may make.
+/// A list that is larger than one a script may make.
 #[derive(Clone, Debug)]
 pub(crate) struct List(Arc<[Dynamic]>);
 
 impl List {
+    /// Its elements.
+    pub(crate) fn items(&self) -> &[Dynamic] {
+        &self.0
+    }
+
     fn read(&mut self, index: i64) -> Fallible<Dynamic> {
         let len = self.0.len();
         let from_end = usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX);
@@ -156,7 +161,7 @@ impl Text {
     }
 }
 
-fn too_large(what: &str) -> Box<EvalAltResult> {
+pub(crate) fn too_large(what: &str) -> Box<EvalAltResult> {
     EvalAltResult::ErrorDataTooLarge(what.to_owned(), Position::NONE).into()
 }
 
@@ -181,7 +186,7 @@ pub(crate) fn list(items: Vec<Dynamic>) -> Dynamic {
 }
 
 /// What the engine counts of a value within a list: elements and bytes of text.
-fn size(value: &Dynamic) -> (usize, usize) {
+pub(crate) fn size(value: &Dynamic) -> (usize, usize) {
     if let Ok(s) = value.as_immutable_string_ref() {
         return (0, s.len());
     }

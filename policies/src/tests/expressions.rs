@@ -381,19 +381,53 @@ fn limits_meet_what_a_text_makes_and_not_its_inputs() {
     value("truncate(x.text, 3)", vec![("x", short)], &json!("aaa"));
     fails("truncate(x.text, 3)", long.clone(), true, "length of text is over its limit");
     fails("json(x) == \"\"", long.clone(), true, "size of value is over its limit");
+    value("x.list.len()", x(), &json!(2000));
     fails("mean(x.list)", long.clone(), true, "size of list is over its limit");
     value("1 in x.list && 2 !in x.list", x(), &json!(true));
     fails("x.list.filter(|n| n > 0).len() > 1", long.clone(), true, "size of list is over its limit");
     let middle = json!({"text": " a,b ".repeat(2_000)});
     value("x.text.split(\",\").len() + x.text.trim().len()", vec![("x", middle)], &json!(2001 + 9998));
     fails("x.a.map(|a| x.a.map(|b| x.a.map(|c| 1))).len()", json!({"a": vec![1; 30]}), true, "limit");
-    fails("x.s + x.s == \"\"", json!({"s": "a".repeat(3000)}), true, "length of string is over its limit");
+    fails("x.s + x.s == \"\"", json!({"s": "a".repeat(40_000)}), true, "length of string is over its limit");
     fails(
         "x.s.replace(\"a\", \"aaa\").len() > 0",
         json!({"s": "a".repeat(3000)}),
         true,
         "length of string is over its limit",
     );
+}
+
+#[test]
+fn answers_of_usual_length_are_put_together() {
+    let answers = |n: usize, bytes: usize| {
+        let one = |i: usize| json!({"text": format!("{i}{}", "a".repeat(bytes)), "n": i});
+        vec![("x", json!({"c": (0..n).map(one).collect::<Vec<_>>(), "none": []}))]
+    };
+    // Short, of usual length, and long: together more than one string may be.
+    for bytes in [10, 1_000, 3_000, 4_090, 5_000, 14_000] {
+        let check = |source: &str, want: Value| value(source, answers(5, bytes), &want);
+        check("agree_count(x.c.map(|c| c.text))", json!(1));
+        check("x.c.map(|c| c.text).len()", json!(5));
+        check("x.c.map(|c| c.text)[-1].len()", json!(bytes + 1));
+        check("x.c.map(|c| c.text).filter(|t| t.starts_with(\"3\")).len()", json!(1));
+        check("(x.c.map(|c| c.text).find(|t| t.starts_with(\"3\")) ?? \"\").len()", json!(bytes + 1));
+        check("x.c.map(|c| c.text).find(|t| t == \"\") == ()", json!(true));
+        check("x.c.map(|c| c.text).some(|t| t.starts_with(\"4\"))", json!(true));
+        check("x.c.map(|c| c.text).all(|t| t.len() > 5)", json!(true));
+        check("x.c.map(|c| c.text).all(|t| t.starts_with(\"0\"))", json!(false));
+        check("x.c.map(|c| c.text).map(|t| t.len())", json!(vec![bytes + 1; 5]));
+        check("(x.none + x.c.map(|c| c.text) + [x.c[0].text]).len()", json!(6));
+        check("(x.c.map(|c| c.text) + x.c.map(|c| c.text)).len()", json!(10));
+        check("(x.none + [x.c[0].text] + [x.c[1].text] + [x.c[2].text]).len()", json!(3));
+        check("[x.c[0].text, x.c[1].text].len()", json!(2));
+        check("(x.c[0].text + x.c[1].text).len()", json!(2 * bytes + 2));
+        check("(\"No. \" + x.c[0].text + \": \" + 1.5 + true).len()", json!(bytes + 14));
+        check("(1 + x.c[0].text + 2).len()", json!(bytes + 3));
+    }
+    value("x.c.map(|c, i| c.n + i)", answers(3, 5_000), &json!([0, 2, 4]));
+    value("x.c.map(|c| x.c.map(|d| d.n))", answers(2, 1), &json!([[0, 1], [0, 1]]));
+    fails("x.a.map(|a| x.a)", json!({"a": vec![1; 16]}), true, "size of list is over its limit");
+    fails("x.a + x.a + x.a", json!({"a": vec![1; 100]}), true, "size of list is over its limit");
 }
 
 #[test]
