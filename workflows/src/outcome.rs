@@ -133,6 +133,10 @@ impl OutcomeSet {
         OutcomeSet(self.0 | o.bit())
     }
 
+    pub(crate) const fn meet(self, other: OutcomeSet) -> OutcomeSet {
+        OutcomeSet(self.0 & other.0)
+    }
+
     pub(crate) const fn meets(self, other: OutcomeSet) -> bool {
         self.0 & other.0 != 0
     }

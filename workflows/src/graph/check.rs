@@ -1,10 +1,12 @@
 //! Flow analyses over an acyclic graph: everything can be reached, every outcome and every path leads on.
 
+use super::sure::{self, Sure};
 use super::{Graph, bit};
+use crate::edge::Edge;
 use crate::load::{Unguarded, lint};
 use crate::node::repair::Repair;
 use crate::node::stream::Stream;
-use crate::node::{Join, Node, OnError};
+use crate::node::{Node, OnError};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::value::Ty;
 use types::diagnostic::Diagnostic;
@@ -62,27 +64,11 @@ fn granted_above<'g>(graph: &'g Graph, up: usize, into: &mut Vec<&'g Unguarded>)
 
 /// The nodes of a body that have run whenever it comes to its end.
 fn always(graph: &Graph) -> u64 {
-    let mut always = 0_u64;
-    for i in graph.topo.iter().copied() {
-        let Some(node) = graph.nodes.get(i) else { continue };
+    let completes = |i: usize, node: &Node| {
         let routed = |o| graph.edges_from(i).any(|(_, e)| e.accepts.contains(o));
-        let may_fail =
-            routed(Outcome::Error) || routed(Outcome::Timeout) || node.common.on_error == OnError::Skip;
-        let sure = |e: &crate::edge::Edge| {
-            let possible = graph.nodes.get(e.from).map(Node::possible);
-            always & bit(e.from) != 0 && e.certain() && possible.is_some_and(|p| e.accepts.includes(p))
-        };
-        let mut edges = graph.edges_to(i).map(|(_, e)| e);
-        let starts = match node.join {
-            _ if graph.is_root(i) => true,
-            Join::All | Join::Any => edges.any(sure),
-            Join::Strict | Join::AtLeast(_) => edges.all(sure),
-        };
-        if starts && node.enabled && node.guard.is_none() && !may_fail {
-            always |= bit(i);
-        }
-    }
-    always
+        !routed(Outcome::Error) && !routed(Outcome::Timeout) && node.common.on_error != OnError::Skip
+    };
+    sure::running(graph, 0, |e| sure::plain(graph, e), completes)
 }
 
 struct Flow<'r, 'a> {
@@ -122,33 +108,8 @@ impl<'r> Flow<'r, '_> {
         n.possible().union(skipped)
     }
 
-    // Must(n) = ⋂ over incoming edges (p→n) of Must(p) ∪ ({p} if the edge accepts only completed outcomes),
-    // with ⋃ for `join: strict`.
-    fn must(&self) -> Vec<u64> {
-        let mut must = vec![0_u64; self.graph.nodes.len()];
-        // The same where the node is skipped: a strict one is, as soon as one of its sources fails it.
-        let mut skipped = must.clone();
-        for n in &self.graph.topo {
-            let strict = self.node(*n).is_some_and(|n| n.join == Join::Strict);
-            let (mut any, mut all) = (None, None);
-            for (_, e) in self.graph.edges_to(*n) {
-                let completed = self.node(e.from).map(Node::completed);
-                let certain = completed.is_some_and(|c| c.includes(e.accepts));
-                let before = if e.accepts.contains(Outcome::Skipped) { &skipped } else { &must };
-                let this = before.get(e.from).copied().unwrap_or(0) | if certain { bit(e.from) } else { 0 };
-                any = Some(any.map_or(this, |s| s | this));
-                all = Some(all.map_or(this, |s| s & this));
-            }
-            if let (Some(m), Some(s)) = (must.get_mut(*n), skipped.get_mut(*n)) {
-                *s = all.unwrap_or(0);
-                *m = if strict { any.unwrap_or(0) } else { *s };
-            }
-        }
-        must
-    }
-
     fn references(&mut self) {
-        let must = self.must();
+        let must = sure::must(self.graph);
         for i in 0..self.graph.nodes.len() {
             let Some(node) = self.node(i) else { continue };
             let certain = must.get(i).copied().unwrap_or(0);
@@ -309,26 +270,48 @@ impl<'r> Flow<'r, '_> {
         let n = self.graph.nodes.len();
         let roots: Vec<usize> = (0..n).filter(|i| self.graph.is_root(*i)).collect();
         let mut told = already;
-        if !roots.iter().any(|r| good & bit(*r) != 0) && already == 0 {
-            // Where the path breaks: the node itself does not answer although all behind it that do, do.
-            for i in (0..n).filter(|i| good & bit(*i) == 0) {
-                if self.node(i).is_some_and(Node::is_later) {
-                    continue;
-                }
-                let waited = |to: usize| !self.node(to).is_some_and(Node::is_later);
-                let behind_is_good =
-                    self.graph.edges_from(i).all(|(_, e)| !waited(e.to) || good & bit(e.to) != 0);
-                if !behind_is_good {
-                    continue;
-                }
-                told |= bit(i);
-                let span = self.node(i).map(|n| n.span).unwrap_or_default();
-                let message = format!("a path ends at `{}` without a response", self.id(i));
-                let hint = self.leading_on(i);
-                self.error("333", i, span, message).hint = Some(hint);
-            }
+        if roots.iter().any(|r| good & bit(*r) != 0) || already != 0 {
+            return told;
+        }
+        // Where the path breaks: the node itself does not answer although all behind it that do, do.
+        let waited = |to: usize| !self.node(to).is_some_and(Node::is_later);
+        let leads_on = |e: &Edge| !waited(e.to) || good & bit(e.to) != 0;
+        let breaks = |i: &usize| good & bit(*i) == 0 && waited(*i);
+        let ends: Vec<usize> =
+            (0..n).filter(breaks).filter(|i| self.graph.edges_from(*i).all(|(_, e)| leads_on(e))).collect();
+        told |= ends.iter().fold(0, |bits, i| bits | bit(*i));
+        let sure = Sure::of(self.graph);
+        let mut joins: Vec<usize> = ends.iter().filter_map(|i| self.left_out(*i, &sure)).collect();
+        joins.sort_unstable();
+        joins.dedup();
+        for join in joins.iter().copied() {
+            self.may_be_left_out(join);
+        }
+        // What else does not lead on may be as it should once they do.
+        for i in ends.into_iter().filter(|_| joins.is_empty()) {
+            let span = self.node(i).map(|n| n.span).unwrap_or_default();
+            let message = format!("a path ends at `{}` without a response", self.id(i));
+            let hint = self.leading_on(i);
+            self.error("333", i, span, message).hint = Some(hint);
         }
         told
+    }
+
+    /// A node behind that one which does not start although an edge from there is live.
+    fn left_out(&self, i: usize, sure: &Sure<'_>) -> Option<usize> {
+        let waited = |e: &&Edge| !self.node(e.to).is_some_and(Node::is_later);
+        self.graph.edges_from(i).map(|(_, e)| e).filter(waited).find(|e| !sure.suffices(e)).map(|e| e.to)
+    }
+
+    /// A join that is not satisfied on every path, behind which the response comes.
+    fn may_be_left_out(&mut self, i: usize) {
+        let span = self.node(i).map(|n| n.span).unwrap_or_default();
+        let message =
+            format!("a path ends without a response where `{}` is skipped by its `join`", self.id(i));
+        self.error("333", i, span, message).hint = Some(format!(
+            "not all that it waits for is sure to lead to it: write `join: all`, or lead `{}` on where it is `skipped`",
+            self.id(i)
+        ));
     }
 
     /// Nodes from which nothing can answer.
@@ -379,6 +362,9 @@ impl<'r> Flow<'r, '_> {
     /// Nodes from which every way without an error ends at a sink.
     fn answering(&self) -> u64 {
         let mut good = 0_u64;
+        // Nodes from which it does so where they are skipped.
+        let mut good_skipped = 0_u64;
+        let sure = Sure::of(self.graph);
         for i in self.graph.topo.iter().copied().rev() {
             let Some(node) = self.node(i) else { continue };
             if node.kind.sink && node.enabled && node.guard.is_none() {
@@ -386,13 +372,16 @@ impl<'r> Flow<'r, '_> {
                 continue;
             }
             let leads = |o: Outcome| {
-                let ok = |e: &crate::edge::Edge| good & bit(e.to) != 0;
+                // Where its join leaves it out, the target is skipped.
+                let ok =
+                    |e: &Edge| good & bit(e.to) != 0 && (good_skipped & bit(e.to) != 0 || sure.suffices(e));
                 let edges = || self.graph.edges_from(i).map(|(_, e)| e).filter(|e| e.accepts.contains(o));
-                let waited = |e: &&crate::edge::Edge| !self.node(e.to).is_some_and(Node::is_later);
+                let waited = |e: &&Edge| !self.node(e.to).is_some_and(Node::is_later);
                 let conditional = || edges().filter(|e| e.when.is_some()).filter(waited).all(ok);
                 edges().any(|e| e.certain() && ok(e))
                     || edges().any(|e| e.otherwise && ok(e)) && conditional()
             };
+            let on_skipped = leads(Outcome::Skipped);
             let silent = node.lint.iter().any(|c| c == "WF332");
             let ways = self.ways(i);
             let all = node.outcomes().chain([Outcome::Skipped]);
@@ -404,6 +393,9 @@ impl<'r> Flow<'r, '_> {
             });
             if every && some {
                 good |= bit(i);
+            }
+            if on_skipped {
+                good_skipped |= bit(i);
             }
         }
         good

@@ -14,6 +14,7 @@ pub(crate) mod inputs;
 pub(crate) mod judged;
 pub(crate) mod later;
 pub(crate) mod outside;
+mod sure;
 
 /// An acyclic graph: the root of a workflow, or the body of a node. At most 64 nodes.
 #[derive(Debug, Default)]

@@ -312,3 +312,43 @@ fn a_call_that_a_node_makes_is_one_that_a_model_has_made() {
     }
     located(&call("nodes.ask.completion.json", "[]"), "WF104", "[]");
 }
+
+#[test]
+fn a_join_that_may_leave_its_node_out_is_no_end_of_a_path() {
+    let body = |join: &str, edges: &str| {
+        format!(
+            "nodes:\n  - {{ id: a, type: generate }}\n  - {{ id: b, type: set, values: {{ v: flag }} }}\n  \
+             - {{ id: c, type: classify, labels: [x, y] }}\n  \
+             - {{ id: j, type: merge, from: [nodes.a.completion], join: {join}, lint: {{ allow: [WF307] }} }}\n  \
+             - {{ id: out, type: stream, from: nodes.j.completion }}\n  \
+             - {{ id: no, type: fail, code: no, message: no, enabled: true }}\nedges:\n  - {{ from: j, to: out }}\n{edges}"
+        )
+    };
+    let edges = |all: &[&str]| all.iter().map(|e| format!("  - {{ {e} }}\n")).collect::<String>();
+    let told = |join: &str, all: &[&str]| {
+        let (_, p) = load_all(&[file(&body(join, &edges(all)))]);
+        p.iter().filter(|d| d.code == "WF333").map(|d| d.line).collect::<Vec<_>>()
+    };
+    let c = "from: c, to: no, outcome: error";
+    // Whatever comes, both run.
+    assert!(told("strict", &["from: [a, b], to: j", c]).is_empty());
+    assert!(told("{ at_least: 2 }", &["from: [a, b], to: j", c]).is_empty());
+    assert!(told("{ at_least: 1 }", &["from: a, to: j", "from: b, to: j, when: flag", c]).is_empty());
+    assert!(told("all", &["from: a, to: j", "from: b, to: j, when: flag", c]).is_empty());
+    // One of them may not lead on.
+    assert_eq!(told("strict", &["from: [a, c], to: j", "from: b, to: j, when: flag", c]), [7]);
+    assert_eq!(told("{ at_least: 3 }", &["from: [a, c], to: j", "from: b, to: j, when: flag", c]), [7]);
+    let other = "from: c, to: no, outcome: y";
+    assert!(told("strict", &["from: [a, b], to: j", "from: c, to: j, outcome: x", other]).is_empty());
+    // Then it leads on all the same.
+    let skipped = "from: j, to: no, outcome: skipped";
+    assert!(told("strict", &["from: [a, c], to: j", "from: b, to: j, when: flag", skipped]).is_empty());
+    // Both lie behind the same branch.
+    let branch = ["from: c, to: [a, b], outcome: x", "from: c, to: no, outcome: y"];
+    assert!(told("strict", &[branch[0], branch[1], "from: [a, b], to: j"]).is_empty());
+    let branch = ["from: c, to: [a, b], outcome: x, when: flag", "from: c, to: no, else: true"];
+    assert!(told("strict", &[branch[0], branch[1], "from: [a, b], to: j"]).is_empty());
+    // They lie behind different ones.
+    let branch = ["from: c, to: a, outcome: x", "from: c, to: b, outcome: y"];
+    assert_eq!(told("strict", &[branch[0], branch[1], "from: [a, b], to: j", c]), [7]);
+}
