@@ -105,6 +105,14 @@ pub struct Key {
     pub span: Span,
 }
 
+impl Key {
+    /// Whether its value is the author's own note, which nothing reads.
+    #[must_use]
+    pub fn is_note(&self) -> bool {
+        self.name.starts_with("x-")
+    }
+}
+
 impl Node {
     /// What kind of value it is, for messages.
     #[must_use]

@@ -18,6 +18,8 @@ pub enum Type {
     Str,
     /// One of some strings.
     Enum(&'static [&'static str]),
+    /// One of some strings that a file names, such as the labels of a node.
+    OneOf(Arc<[Arc<str>]>),
     /// A list.
     List(Box<Type>),
     /// A map with known fields.

@@ -211,10 +211,10 @@ fn resolve(cx: &Cx<'_>, text: &str, parts: &[Step], span: Span) -> Result<Ref, W
                 let ty = named.outputs.get(output).map_or(Ty::Data(Type::Any), |o| o.ty.clone());
                 return made(Root::Output { up, node, output }, 3, ty);
             }
-            if let Some((_, ty)) = kind.common().into_iter().find(|(name, _)| *name == field) {
+            if let Some((_, ty)) = named.common().into_iter().find(|(name, _)| *name == field) {
                 return made(Root::Node { up, node }, 2, Ty::Data(Type::map([(field, ty)])));
             }
-            let names = named.outputs.iter().map(|o| &*o.name).chain(kind.common().map(|(n, _)| n));
+            let names = named.outputs.iter().map(|o| &*o.name).chain(kind.common(&[]).map(|(n, _)| n));
             let hint = suggestion(field, names);
             Err(Wrong::Name(format!("`{}` nodes have no output `{field}`", kind.name), hint))
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use types::Finding;
 use types::chat::Message;
 use types::expr::Type;
+use types::repair::Strategy;
 
 /// A value within a run.
 #[derive(Clone, Debug, Default)]
@@ -106,7 +107,11 @@ impl Ty {
             Ty::Completion | Ty::Nodes(_) => Some("null: a completion comes of a call".to_owned()),
             Ty::Completions => (!none).then(|| "[]: completions come of calls".to_owned()),
             Ty::Messages => (!v.is_array()).then(|| "a list".to_owned()),
-            Ty::Data(t) => (!has_type(v, t)).then(|| kind(t).to_owned()),
+            Ty::Data(t) => (!has_type(v, t)).then(|| match self.known() {
+                Type::Enum(words) => format!("one of {}", words.join(", ")),
+                Type::OneOf(words) => format!("one of {}", words.join(", ")),
+                _ => kind(t).to_owned(),
+            }),
         }
     }
 
@@ -117,7 +122,7 @@ impl Ty {
 
     /// Whether it can be one completion, several of them or a text, as far as is known before the run.
     pub(crate) fn may_be_said(&self) -> bool {
-        self.holds_completions() || matches!(self.known(), Type::Str | Type::Enum(_))
+        self.holds_completions() || matches!(self.known(), Type::Str | Type::Enum(_) | Type::OneOf(_))
     }
 
     /// Whether it can be the messages of a conversation, as far as is known before the run.
@@ -163,9 +168,13 @@ fn fields(outputs: &[Out]) -> Type {
     Type::Map(outputs.iter().map(|o| (o.name.to_string(), o.ty.expr())).collect())
 }
 
+/// What checks have come to.
+pub(crate) const VERDICTS: &[&str] = &["passed", "failed", "unverified", "none"];
+/// Why an answer ended; `lost`: its stream ended before it did.
+const FINISH_REASONS: &[&str] = &["stop", "length", "tool_calls", "content_filter", "lost"];
+
 /// What expressions can read of a completion.
 pub(crate) fn completion() -> Type {
-    const VERDICTS: &[&str] = &["passed", "failed", "unverified", "none"];
     Type::map([
         ("id", Type::Str),
         ("text", Type::Str),
@@ -180,7 +189,7 @@ pub(crate) fn completion() -> Type {
             ])
             .list(),
         ),
-        ("finish_reason", Type::Str.optional()),
+        ("finish_reason", Type::Enum(FINISH_REASONS).optional()),
         ("provider", Type::Str),
         ("model", Type::Str),
         ("family", Type::Str),
@@ -208,7 +217,7 @@ pub(crate) fn completion() -> Type {
                 ("node", Type::Str),
                 ("index", Type::Int),
                 ("attempt", Type::Int),
-                ("strategy", Type::Str.optional()),
+                ("strategy", Type::Enum(Strategy::NAMES).optional()),
                 ("parents", Type::Str.list()),
             ]),
         ),

@@ -165,7 +165,7 @@ impl Checker<'_> {
             }
             if let Ty::Enum(values) = t {
                 let message = format!("`{operator}` on names that have no order");
-                let hint = format!("use `in [\"…\"]`; the values are {}", values.join(", "));
+                let hint = format!("use `in [\"…\"]`; the values are {}", values.list());
                 self.error("303", start(expr), message, Some(hint));
                 return;
             }
@@ -211,11 +211,11 @@ impl Checker<'_> {
 
     pub(super) fn one_of_enum(&mut self, t: &Ty, s: &str, at: Position) {
         let Ty::Enum(values) = t.clone().known() else { return };
-        if !values.contains(&s) {
-            let near = suggestion(s, values.iter().copied());
+        if !values.contains(s) {
+            let near = suggestion(s, values.iter());
             let hint = match near.starts_with("known") {
-                true => format!("values: {}", values.join(", ")),
-                false => format!("{near} values: {}", values.join(", ")),
+                true => format!("values: {}", values.list()),
+                false => format!("{near} values: {}", values.list()),
             };
             self.error("304", at, format!("`{s}` is not a value of this field"), Some(hint));
         }

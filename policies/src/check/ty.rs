@@ -1,6 +1,43 @@
 //! Types as the static checks see them.
 
+use std::sync::Arc;
 use types::expr::Type;
+
+/// The strings that a value may be.
+#[derive(Clone, Debug)]
+pub(crate) enum Words {
+    Fixed(&'static [&'static str]),
+    /// Those that a file names.
+    Own(Arc<[Arc<str>]>),
+}
+
+impl Words {
+    fn get(&self, at: usize) -> Option<&str> {
+        match self {
+            Words::Fixed(words) => words.get(at).copied(),
+            Words::Own(words) => words.get(at).map(|w| &**w),
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> + Clone {
+        (0..).map_while(|at| self.get(at))
+    }
+
+    pub(crate) fn contains(&self, word: &str) -> bool {
+        self.iter().any(|w| w == word)
+    }
+
+    /// For messages.
+    pub(crate) fn list(&self) -> String {
+        self.iter().collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl PartialEq for Words {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
 
 /// A type; `Any` is whatever is not known before the request, and never wrong.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,7 +48,7 @@ pub(crate) enum Ty {
     Int,
     Float,
     Str,
-    Enum(&'static [&'static str]),
+    Enum(Words),
     List(Box<Ty>),
     /// `1..5`
     Range,
@@ -39,7 +76,8 @@ impl Ty {
             Type::Int => Ty::Int,
             Type::Float => Ty::Float,
             Type::Str => Ty::Str,
-            Type::Enum(values) => Ty::Enum(values),
+            Type::Enum(values) => Ty::Enum(Words::Fixed(values)),
+            Type::OneOf(values) => Ty::Enum(Words::Own(values.clone())),
             Type::List(of) => Ty::List(Box::new(Ty::of(of))),
             Type::Map(fields) => Ty::Map(fields.iter().map(|(k, t)| (k.clone(), Ty::of(t))).collect()),
             Type::Any => Ty::Any,
@@ -55,7 +93,8 @@ impl Ty {
             Ty::Int => Type::Int,
             Ty::Float => Type::Float,
             Ty::Str => Type::Str,
-            Ty::Enum(values) => Type::Enum(values),
+            Ty::Enum(Words::Fixed(values)) => Type::Enum(values),
+            Ty::Enum(Words::Own(values)) => Type::OneOf(values.clone()),
             Ty::List(of) => of.declared().list(),
             Ty::Map(fields) => Type::Map(fields.iter().map(|(k, t)| (k.clone(), t.declared())).collect()),
             Ty::Optional(of) => of.declared().optional(),
@@ -145,7 +184,7 @@ impl Ty {
             Ty::Int => "a whole number".into(),
             Ty::Float => "a decimal number".into(),
             Ty::Str => "a string".into(),
-            Ty::Enum(values) => format!("one of {}", values.join(", ")),
+            Ty::Enum(values) => format!("one of {}", values.list()),
             Ty::List(_) => "a list".into(),
             Ty::Range => "a range".into(),
             Ty::Map(_) => "a map".into(),

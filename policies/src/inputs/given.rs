@@ -131,6 +131,7 @@ fn default_of(path: &str, ty: &Type) -> Value {
             Type::Float => json!(0.0),
             Type::Str => json!(""),
             Type::Enum(values) => values.first().map_or(Value::Null, |v| json!(v)),
+            Type::OneOf(values) => values.first().map_or(Value::Null, |v| json!(&**v)),
             Type::List(_) => json!([]),
             Type::Map(fields) => Value::Object(
                 fields.iter().map(|(n, t)| (n.clone(), default_of(&format!("{path}.{n}"), t))).collect(),
@@ -164,6 +165,8 @@ fn lay_over(into: &mut Value, own: &Value, ty: &Type, path: &str, problems: &mut
         (Type::Optional(of), own) => lay_over(into, own, of, path, problems),
         (Type::Enum(values), Value::String(s)) if values.contains(&s.as_str()) => *into = own.clone(),
         (Type::Enum(values), _) => wrong(format!("one of {}", values.join(", ")), problems),
+        (Type::OneOf(values), Value::String(s)) if values.iter().any(|v| **v == *s) => *into = own.clone(),
+        (Type::OneOf(values), _) => wrong(format!("one of {}", values.join(", ")), problems),
         (Type::List(of), Value::Array(items)) => {
             let mut all = Vec::with_capacity(items.len());
             for (i, item) in items.iter().enumerate() {

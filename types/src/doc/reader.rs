@@ -13,6 +13,10 @@ pub enum Asked {
     Required(&'static str),
     /// A map whose keys the author chooses.
     Map,
+    /// The same, beside which keys that start with `x-` are the author's own notes.
+    Noted,
+    /// The same, with identifiers for keys.
+    Names,
     /// A list.
     List,
     /// A string.
@@ -111,6 +115,26 @@ impl<'a> Reader<'a> {
     pub fn map<'n>(&mut self, node: &'n Node, field: &str) -> Option<&'n [(Key, Node)]> {
         self.note(node.span, || Asked::Map);
         self.members(node, field)
+    }
+
+    /// The members of a map whose keys the author chooses, but for those of keys that start with `x-`, which are notes of the
+    /// author's; notes a wrong type.
+    pub fn noted<'n>(&mut self, node: &'n Node, field: &str) -> Vec<&'n (Key, Node)> {
+        self.note(node.span, || Asked::Noted);
+        let members = self.map(node, field).unwrap_or(&[]);
+        members.iter().filter(|(k, _)| !k.is_note()).collect()
+    }
+
+    /// As [`Reader::noted`], of a map whose keys are names; what is no identifier is noted (`104`).
+    pub fn names<'n>(&mut self, node: &'n Node, field: &str) -> Vec<&'n (Key, Node)> {
+        self.note(node.span, || Asked::Names);
+        let members = self.noted(node, field);
+        for (k, _) in members.iter().filter(|(k, _)| !is_ident(&k.name)) {
+            let d = self.error("104", k.span, format!("`{}` is not an identifier", k.name));
+            d.expected = Some(IDENT.to_owned());
+            d.field = format!("{field}.{}", k.name);
+        }
+        members
     }
 
     fn members<'n>(&mut self, node: &'n Node, field: &str) -> Option<&'n [(Key, Node)]> {
@@ -293,17 +317,23 @@ impl<'a> Reader<'a> {
     pub fn ident(&mut self, node: &Node, field: &str) -> Option<String> {
         self.note(node.span, || Asked::Ident);
         let s = self.string(node, field)?;
-        let ok = s.len() <= 63
-            && s.starts_with(|c: char| c.is_ascii_lowercase())
-            && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
-        if ok {
+        if is_ident(&s) {
             return Some(s);
         }
         let d = self.error("104", node.span, format!("`{s}` is not an identifier"));
-        d.expected = Some("lower-case letters, digits and _, starting with a letter, at most 63".to_owned());
+        d.expected = Some(IDENT.to_owned());
         field.clone_into(&mut d.field);
         None
     }
+}
+
+/// What an identifier is, in words.
+const IDENT: &str = "lower-case letters, digits and _, starting with a letter, at most 63";
+
+fn is_ident(s: &str) -> bool {
+    s.len() <= 63
+        && s.starts_with(|c: char| c.is_ascii_lowercase())
+        && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 /// The members of a map with known keys.
@@ -350,7 +380,7 @@ impl<'n> Fields<'n> {
     pub fn finish(self, r: &mut Reader<'_>) {
         r.note(self.span, || Asked::Keys(self.known.clone()));
         for ((key, _), taken) in self.members.iter().zip(&self.taken) {
-            if *taken || key.name.starts_with("x-") {
+            if *taken || key.is_note() {
                 continue;
             }
             let near = nearest(&key.name, self.known.iter().copied());

@@ -155,7 +155,14 @@ impl Maker {
             }
             let inner = move |value: Node| around(map(vec![("zz_key", value)]));
             let member = self.place(&inner, about::one_of(name), depth + 1).unwrap_or(json!(true));
-            return json!({"type": ["object", "null"], "additionalProperties": member});
+            let mut made = json!({"type": ["object", "null"], "additionalProperties": member});
+            if let (true, Some(m)) = (reply.asked.contains(&Asked::Noted), made.as_object_mut()) {
+                m.insert("patternProperties".to_owned(), json!({"^x-": true}));
+            }
+            if let (true, Some(m)) = (reply.asked.contains(&Asked::Names), made.as_object_mut()) {
+                m.insert("propertyNames".to_owned(), json!({"pattern": "^([a-z][a-z0-9_]{0,62}|x-.*)$"}));
+            }
+            return made;
         };
         let required = |a: &Asked| if let Asked::Required(key) = a { Some(*key) } else { None };
         let required: Vec<&'static str> = reply.asked.iter().filter_map(required).collect();
@@ -291,8 +298,8 @@ impl Maker {
                 "patternProperties": {"^x-": true}, "additionalProperties": false});
             members.insert(t.name.to_owned(), own);
         }
-        json!({"type": ["object", "null"], "properties": members, "additionalProperties": false,
-            "description": about::of("workflow", "defaults")})
+        json!({"type": ["object", "null"], "properties": members,
+            "patternProperties": {"^x-": true}, "additionalProperties": false, "description": about::of("workflow", "defaults")})
     }
 }
 

@@ -46,6 +46,11 @@ impl Named {
         self.outputs.iter().any(|o| is_sure(o) && outputs.iter().any(|name| **name == *o.name))
     }
 
+    /// What can be read of every node.
+    pub(crate) fn common(&self) -> Vec<(&'static str, Type)> {
+        self.kind.map(|k| k.common(&self.labels).to_vec()).unwrap_or_default()
+    }
+
     /// Every completed outcome.
     pub(crate) fn completed(&self) -> OutcomeSet {
         self.kind.map_or(OutcomeSet::EMPTY, |k| outcomes(k, &self.labels))

@@ -70,9 +70,9 @@ fn facts() -> Variables {
 
 /// What can be read of a node. Lists are empty and single values `()` while it has not run.
 fn node(n: &Named) -> Option<Type> {
-    let common = n.kind?.common().map(|(name, ty)| (name.to_owned(), ty));
+    let common = n.kind.map(|_| n.common())?.into_iter().map(|(name, ty)| (name.to_owned(), ty));
     let own = n.outputs.iter().map(|o| (o.name.to_string(), o.ty.expr()));
-    Some(Type::Map(common.into_iter().chain(own).collect()))
+    Some(Type::Map(common.chain(own).collect()))
 }
 
 /// The type of a constant; `None` if it is neither a scalar nor a list of scalars of one type.

@@ -220,9 +220,8 @@ fn head(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Head {
     if let Some(n) = f.take("owner") {
         cx.r.string(n, "owner");
     }
-    if let Some(n) = f.take("labels")
-        && let Some(members) = cx.r.map(n, "labels")
-    {
+    if let Some(n) = f.take("labels") {
+        let members = cx.r.noted(n, "labels");
         if members.len() > 8 {
             cx.r.error("104", n.span, format!("{} labels", members.len())).expected =
                 Some("at most 8".to_owned());
@@ -276,9 +275,8 @@ pub(crate) fn workflow(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<Str
 type Var = (String, Value, types::expr::Type);
 
 fn vars(cx: &mut Cx<'_>, n: &doc::Node) -> Vec<Var> {
-    let Some(members) = cx.r.map(n, "vars") else { return Vec::new() };
     let mut vars = Vec::new();
-    for (k, v) in members {
+    for (k, v) in cx.r.names(n, "vars") {
         match expressions::constant(v) {
             Some(t) => vars.push((k.name.clone(), v.to_json(), t)),
             None => cx.r.wrong_type(v, &format!("vars.{}", k.name), "a scalar or a list of scalars"),

@@ -110,6 +110,14 @@ fn shapes() {
 #[test]
 fn editors_are_shown_all_that_loads() {
     check(&with("[contract]", "[{ use: keywords, with: { any: [a], x-why: brief } }]"), &[]);
+    // Nor where the author chooses the names.
+    let top = "defaults: { x-note: why, generate: { x-why: { a: 1 } } }\nvars: { x-c: { d: 1 }, n: 1 }\n\
+               inputs: { x-in: text }\nlabels: { x-team: { a: 1 } }\npools: { x-old: no }\nprompts: { x-old: 1 }\n\
+               validators: { x-old: 1 }\n";
+    check(&format!("{top}{}", with("type: generate", "type: generate, labels: { x-a: [1] }")), &[]);
+    let set = "nodes:\n  - { id: s, type: set, values: { x-n: \"not one\", v: flag } }\n  \
+               - { id: no, type: fail, code: no, message: \"${ nodes.s.v }\", needs: s }\n";
+    check(set, &[]);
     check(&with("[contract]", "[{ use: http, with: { url: \"https://a.example/x\", x-why: brief } }]"), &[]);
     let rank = "{ id: rank, type: judge, input: nodes.ask.completions, needs: ask, rubric: { criteria: [{ name: a, scale: [0, 10.5] }] } }";
     check(&with("  - { id: answer", &format!("  - {rank}\n  - {{ id: answer")), &[]);

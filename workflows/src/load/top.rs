@@ -52,7 +52,7 @@ fn asks(kind: &str, members: &[(doc::Key, doc::Node)]) -> bool {
 impl Defaults {
     fn lower(cx: &mut Cx<'_>, n: &doc::Node) -> Self {
         let mut found = Vec::new();
-        for (k, v) in cx.r.map(n, "defaults").unwrap_or(&[]) {
+        for (k, v) in cx.r.noted(n, "defaults") {
             if GENERAL.contains(&k.name.as_str()) {
                 found.push((None, k.clone(), v.clone()));
             } else if crate::node::NodeType::parse(&k.name).is_some() {
@@ -231,13 +231,18 @@ pub(crate) fn unfit(inputs: &[Given], name: &str, gives: &Gives) -> Option<(Stri
 fn may_be(given: &Type, wanted: &Type) -> bool {
     match (given, wanted) {
         (Type::Any, _) | (_, Type::Any) | (Type::Int, Type::Float) => true,
-        (Type::Str | Type::Enum(_), Type::Str | Type::Enum(_)) | (Type::Map(_), Type::Map(_)) => true,
+        (given, wanted) if is_text(given) && is_text(wanted) => true,
+        (Type::Map(_), Type::Map(_)) => true,
         // One that may be missing is there, as far as anybody knows.
         (Type::Optional(given), wanted) => may_be(given, wanted),
         (given, Type::Optional(wanted)) => may_be(given, wanted),
         (Type::List(given), Type::List(wanted)) => may_be(given, wanted),
         (given, wanted) => given == wanted,
     }
+}
+
+const fn is_text(t: &Type) -> bool {
+    matches!(t, Type::Str | Type::Enum(_) | Type::OneOf(_))
 }
 
 /// A type in words.
@@ -247,7 +252,7 @@ pub(crate) fn kind(t: &Type) -> &'static str {
         Type::Bool => "true or false",
         Type::Int => "a whole number",
         Type::Float => "a number",
-        Type::Str | Type::Enum(_) => "a text",
+        Type::Str | Type::Enum(_) | Type::OneOf(_) => "a text",
         Type::List(_) => "a list",
         Type::Map(_) => "a map",
         Type::Any => "anything",
@@ -286,6 +291,7 @@ pub(crate) fn has_type(v: &Json, t: &Type) -> bool {
         Type::List(of) => v.as_array().is_some_and(|l| l.iter().all(|v| has_type(v, of))),
         Type::Map(_) => v.is_object(),
         Type::Enum(values) => v.as_str().is_some_and(|s| values.contains(&s)),
+        Type::OneOf(values) => v.as_str().is_some_and(|s| values.iter().any(|v| **v == *s)),
         Type::Optional(of) => v.is_null() || has_type(v, of),
         Type::Any => true,
     }
@@ -353,13 +359,13 @@ fn input(cx: &mut Cx<'_>, name: &str, n: &doc::Node) -> Option<Given> {
 pub(super) fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Vec<Given> {
     let mut inputs = Vec::new();
     if let Some(n) = f.take("inputs") {
-        for (k, n) in cx.r.map(n, "inputs").unwrap_or(&[]) {
+        for (k, n) in cx.r.names(n, "inputs") {
             inputs.extend(input(cx, &k.name, n));
         }
     }
     cx.inputs = inputs.iter().map(|i| (i.name.clone(), i.ty.clone())).collect();
     if let Some(n) = f.take("pools") {
-        for (k, n) in cx.r.map(n, "pools").unwrap_or(&[]) {
+        for (k, n) in cx.r.names(n, "pools") {
             if cx.names.pools.contains(&k.name) {
                 let d = cx.r.warning("221", k.span, format!("`{}` hides the pool of that name", k.name));
                 d.field = format!("pools.{}", k.name);
@@ -369,8 +375,8 @@ pub(super) fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Vec<Given> {
         }
     }
     let members = |cx: &mut Cx<'_>, n: Option<&doc::Node>, key: &str| -> Vec<(String, doc::Node)> {
-        let members = n.and_then(|n| cx.r.map(n, key)).unwrap_or(&[]);
-        members.iter().map(|(k, n)| (k.name.clone(), n.clone())).collect()
+        let members = n.map(|n| cx.r.names(n, key)).unwrap_or_default();
+        members.into_iter().map(|(k, n)| (k.name.clone(), n.clone())).collect()
     };
     cx.top.validators = members(cx, f.take("validators"), "validators");
     cx.top.prompts = members(cx, f.take("prompts"), "prompts");

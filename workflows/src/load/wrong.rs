@@ -352,3 +352,28 @@ fn a_join_that_may_leave_its_node_out_is_no_end_of_a_path() {
     let branch = ["from: c, to: a, outcome: x", "from: c, to: b, outcome: y"];
     assert_eq!(told("strict", &[branch[0], branch[1], "from: [a, b], to: j", c]), [7]);
 }
+
+#[test]
+fn names_that_the_author_chooses_are_identifiers() {
+    let plain = with("type: generate", "type: generate");
+    for name in ["my-style", "Terse", "\"my var\"", "\"\"", "größe", "a.b"] {
+        for (before, value) in [
+            ("prompts", "Be brief."),
+            ("vars", "1"),
+            ("inputs", "{ type: int }"),
+            ("pools", "{ min_tier: 1 }"),
+            ("validators", "{ use: json }"),
+        ] {
+            let (_, p) = load_all(&[file(&format!("{before}: {{ {name}: {value} }}\n{plain}"))]);
+            let told = p.iter().find(|d| d.code == "WF104").map(|d| (d.line, d.column));
+            assert_eq!(told, Some((3, before.len() + 5)), "{before} {name}: {p:?}");
+        }
+        let set = format!(
+            "nodes:\n  - {{ id: s, type: set, values: {{ {name}: flag }} }}\n  - {{ id: no, type: fail, code: n, message: x, needs: s }}\n"
+        );
+        let (_, p) = load_all(&[file(&set)]);
+        assert!(p.iter().any(|d| d.code == "WF104" && d.column == 35), "{name}: {p:?}");
+    }
+    // What is no name in `messages` is what the user says.
+    check(&with("type: generate", "type: generate, messages: { append: my-style }"), &[]);
+}

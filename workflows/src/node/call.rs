@@ -7,7 +7,7 @@ use crate::load::{Cx, Data, Expr, Gives, bind, misgiven, unfit, workflow};
 use crate::outcome::Outcome;
 use crate::plan::Workflow;
 use crate::run::{At, End, Env, RowId, walk};
-use crate::value::{Ty, Value};
+use crate::value::{Ty, VERDICTS, Value};
 use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(crate) static TYPE: NodeType = NodeType {
         vec![
             Out::new("completion", Ty::Completion),
             Out::data("text", Type::Str.optional()),
-            Out::data("verdict", Type::Str.optional()),
+            Out::data("verdict", Type::Enum(VERDICTS).optional()),
         ]
     },
     labels: no_labels,
@@ -62,7 +62,7 @@ impl Call {
         let (mut inputs, mut places, mut values) = (Vec::new(), Vec::new(), Vec::new());
         if let Some(n) = f.take("inputs") {
             let at = f.at("inputs");
-            for (k, n) in cx.r.map(n, &at).unwrap_or(&[]) {
+            for (k, n) in cx.r.noted(n, &at) {
                 places.push((k.name.clone(), k.span));
                 let at = format!("{at}.{}", k.name);
                 let input = match &n.value {

@@ -12,6 +12,7 @@ use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
 use types::chat::{Message, ResponseFormat, Role};
+use types::diagnostic::suggestion;
 use types::doc::{self, Fields};
 use types::expr::Type;
 use types::provider::Edits;
@@ -24,21 +25,25 @@ pub(crate) static TYPE: NodeType = NodeType {
     sink: false,
     cacheable: true,
     retries: true,
-    outputs: |_| {
+    outputs: |n| {
         vec![
-            Out::data("label", Type::Str.optional()),
+            Out::data("label", Type::OneOf(own(n).into()).optional()),
             Out::data("confidence", Type::Float.optional()),
             Out::data("scores", Type::Any),
-            Out::data("method", Type::Str.optional()),
+            Out::data("method", Type::Enum(METHODS).optional()),
         ]
     },
-    labels: |n| {
-        let Some(doc::Value::List(list)) = n.get("labels").map(|n| &n.value) else { return Vec::new() };
-        list.iter().take(MAX_LABELS).filter_map(|n| n.as_str().map(Arc::from)).collect()
-    },
+    labels: own,
     lower: |cx, f| Box::new(Classify::lower(cx, f)),
 };
 
+/// The labels of a node as its text has them.
+fn own(n: &doc::Node) -> Vec<Arc<str>> {
+    let Some(doc::Value::List(list)) = n.get("labels").map(|n| &n.value) else { return Vec::new() };
+    list.iter().take(MAX_LABELS).filter_map(|n| n.as_str().map(Arc::from)).collect()
+}
+
+const METHODS: &[&str] = &["profile", "rules", "model"];
 /// Most labels of one node.
 const MAX_LABELS: usize = 32;
 
@@ -98,21 +103,21 @@ impl Classify {
     fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let labels =
             f.require(&mut cx.r, "labels").map(|n| labels(cx, n, &f.at("labels"))).unwrap_or_default();
+        let places: Vec<doc::Span> = f.take("labels").map(places).unwrap_or_default();
+        let default = f.take("default").and_then(|n| label(cx, n, &f.at("default"), &labels)).unwrap_or(0);
         let rules_node = f.take("rules");
         let rules: Vec<Rule> = rules_node.map(|n| rules(cx, n, &f.at("rules"), &labels)).unwrap_or_default();
         let route_node = f.take("route");
         let route = route_node.map(|n| Route::lower(cx, n, &f.at("route")));
         let prompt_node = f.take("prompt");
         let prompt = prompt_node.map(|n| Prompt::lower_or_name(cx, n, &f.at("prompt"), Role::System));
-        let said = f
-            .take("method")
-            .map(|n| (cx.r.one_of(n, &f.at("method"), &["profile", "rules", "model"]), n.span));
+        let said = f.take("method").map(|n| (cx.r.one_of(n, &f.at("method"), METHODS), n.span));
         let method = said.map_or(rules_node.map(|_| "rules"), |(method, _)| method);
         of_method(cx, (rules_node, f.at("rules")), "rules", method);
         of_method(cx, (route_node, f.at("route")), "model", method);
         of_method(cx, (prompt_node, f.at("prompt")), "model", method);
         let method = match said {
-            Some((Some("profile"), span)) => profile(cx, span, &labels),
+            Some((Some("profile"), span)) => profile(cx, span, &labels, (&places, default)),
             Some((Some("rules"), span)) if rules_node.is_none() => {
                 cx.r.error("102", span, "`rules` is missing");
                 None
@@ -129,7 +134,6 @@ impl Classify {
             .take("min_confidence")
             .and_then(|n| cx.r.number(n, &f.at("min_confidence"), 0.0, 1.0))
             .unwrap_or(0.0);
-        let default = f.take("default").and_then(|n| label(cx, n, &f.at("default"), &labels)).unwrap_or(0);
         Classify {
             labels,
             method: method.unwrap_or(Method::Rules(Vec::new())),
@@ -300,8 +304,19 @@ fn rules(cx: &mut Cx<'_>, n: &doc::Node, path: &str, labels: &[String]) -> Vec<R
     rules
 }
 
-/// The workload axis whose values the labels are.
-fn profile(cx: &mut Cx<'_>, span: doc::Span, labels: &[String]) -> Option<Method> {
+/// Where each label stands.
+fn places(n: &doc::Node) -> Vec<doc::Span> {
+    let doc::Value::List(list) = &n.value else { return Vec::new() };
+    list.iter().map(|n| n.span).collect()
+}
+
+/// The workload axis whose values the labels are; the default stands for its other values and need be none of them.
+fn profile(
+    cx: &mut Cx<'_>,
+    span: doc::Span,
+    labels: &[String],
+    (places, default): (&[doc::Span], usize),
+) -> Option<Method> {
     let fits = |t: &Type| match t {
         Type::Enum(values) => labels.iter().filter(|l| values.contains(&l.as_str())).count(),
         _ => 0,
@@ -317,6 +332,14 @@ fn profile(cx: &mut Cx<'_>, span: doc::Span, labels: &[String]) -> Option<Method
             Some("use values of one axis, such as those of workload.task_family, or `rules`".to_owned());
         return None;
     };
+    if let Some((_, Type::Enum(values))) = fields.iter().find(|(name, _)| name == axis) {
+        let strange = |(i, l): &(usize, &String)| *i != default && !values.contains(&l.as_str());
+        for (i, label) in labels.iter().enumerate().filter(strange) {
+            let message = format!("`{label}` is no value of workload.{axis}");
+            let d = cx.r.error("304", places.get(i).copied().unwrap_or(span), message);
+            d.hint = Some(suggestion(label, values.iter().copied()));
+        }
+    }
     let known = |name: &str| fields.iter().any(|(n, _)| n == name);
     let confidence = known("axis_confidence").then(|| format!("workload.axis_confidence.{axis}"));
     let axis = Box::new(cx.made(span, &format!("workload.{axis}"))?);
@@ -341,11 +364,8 @@ impl Spec for Classify {
 
     fn given(&self, outputs: &mut Map<String, Json>) -> Result<Outcome, String> {
         let said = outputs.get("label").and_then(Json::as_str);
-        let label = said.map_or(Some(self.default), |l| self.labels.iter().position(|own| own == l));
-        let Some(label) = label else {
-            return Err(format!("`label` as one of {}", self.labels.join(", ")));
-        };
-        if let (None, Some(word)) = (said, self.labels.get(label)) {
+        let label = said.and_then(|l| self.labels.iter().position(|own| own == l)).unwrap_or(self.default);
+        if let Some(word) = self.labels.get(label) {
             outputs.insert("label".to_owned(), json!(word));
         }
         Ok(Outcome::Label(u8::try_from(label).unwrap_or(0)))

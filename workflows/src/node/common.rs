@@ -89,9 +89,9 @@ impl Common {
         if !kind.words.is_empty()
             && let Some(n) = f.take("labels")
         {
-            let members = cx.r.map(n, &f.at("labels")).unwrap_or(&[]);
+            let members = cx.r.noted(n, &f.at("labels"));
             common.labels = members
-                .iter()
+                .into_iter()
                 .filter_map(|(k, v)| Some((k.name.clone(), cx.r.string(v, "labels")?)))
                 .collect();
         }
@@ -131,16 +131,17 @@ fn on_error(cx: &mut Cx<'_>, n: &doc::Node, path: &str, outputs: &[Out]) -> OnEr
         };
     }
     let Some(mut f) = cx.r.fields(n, path) else { return OnError::Fail };
-    let mut value = Map::new();
+    let (mut value, mut wrong) = (Map::new(), false);
     if let Some(n) = f.require(&mut cx.r, "value") {
         let at = f.at("value");
-        for (k, v) in cx.r.map(n, &at).unwrap_or(&[]) {
+        for (k, v) in cx.r.noted(n, &at) {
             if let Some(output) = outputs.iter().find(|o| o.name == k.name) {
                 let given = v.to_json();
                 if let Some(expected) = output.ty.refuses(&given) {
                     let d =
                         cx.r.error("104", v.span, format!("the output `{}` cannot be {}", k.name, v.kind()));
                     d.expected = Some(expected);
+                    wrong = true;
                     d.field = format!("{at}.{}", k.name);
                 }
                 value.insert(k.name.clone(), given);
@@ -153,6 +154,9 @@ fn on_error(cx: &mut Cx<'_>, n: &doc::Node, path: &str, outputs: &[Out]) -> OnEr
         }
     }
     f.finish(&mut cx.r);
+    if wrong {
+        return OnError::Fail;
+    }
     OnError::Value(Outcome::Ok, value)
 }
 

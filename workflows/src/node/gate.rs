@@ -12,6 +12,8 @@ use std::time::Duration;
 use types::doc::Fields;
 use types::expr::Type;
 
+/// What can be read of a decision.
+const DECISIONS: &[&str] = &["approved", "rejected", "expired"];
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 pub(crate) static TYPE: NodeType = NodeType {
@@ -22,7 +24,9 @@ pub(crate) static TYPE: NodeType = NodeType {
     sink: false,
     cacheable: false,
     retries: false,
-    outputs: |_| vec![Out::data("decision", Type::Str), Out::data("comment", Type::Str.optional())],
+    outputs: |_| {
+        vec![Out::data("decision", Type::Enum(DECISIONS)), Out::data("comment", Type::Str.optional())]
+    },
     labels: no_labels,
     lower: |cx, f| Box::new(Gate::lower(cx, f)),
 };

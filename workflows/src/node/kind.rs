@@ -1,6 +1,7 @@
 //! What can be known of a type of node before any node of it runs.
 
 use super::{Spec, TYPES};
+use crate::ending::RunFailure;
 use crate::load::Cx;
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::value::Ty;
@@ -60,17 +61,24 @@ impl NodeType {
     }
 
     /// The type of `nodes.<id>.outcome`.
-    fn outcome(&self) -> Type {
-        if self.words.is_empty() { Type::Str } else { Type::Enum(self.words) }
+    fn outcome(&self, labels: &[Arc<str>]) -> Type {
+        const OTHERS: [Outcome; 4] = [Outcome::Error, Outcome::Timeout, Outcome::Cancelled, Outcome::Skipped];
+        match self.words {
+            [] => {
+                let others = OTHERS.map(|o| Arc::from(o.as_str()));
+                Type::OneOf(labels.iter().cloned().chain(others).collect())
+            }
+            words => Type::Enum(words),
+        }
     }
 
-    /// What can be read of every node, whatever its type.
-    pub(crate) fn common(&self) -> [(&'static str, Type); 7] {
+    /// What can be read of every node, whatever its type; `labels`: the words of its own for outcomes.
+    pub(crate) fn common(&self, labels: &[Arc<str>]) -> [(&'static str, Type); 7] {
         const STATES: &[&str] = &["pending", "running", "resolved"];
         [
             ("status", Type::Enum(STATES)),
-            ("outcome", self.outcome().optional()),
-            ("error", Type::Any),
+            ("outcome", self.outcome(labels).optional()),
+            ("error", RunFailure::ty().optional()),
             ("started_ms", Type::Float.optional()),
             ("duration_ms", Type::Float.optional()),
             ("cost_usd", Type::Float),

@@ -91,7 +91,7 @@ fn carried_type(cx: &mut Cx<'_>, inits: &[Begins], nexts: &[Option<Expr>]) -> Ty
 /// A type of single values that never change their kind.
 fn scalar(t: &Type) -> Option<Type> {
     match t {
-        Type::Enum(_) | Type::Str => Some(Type::Str),
+        Type::Enum(_) | Type::OneOf(_) | Type::Str => Some(Type::Str),
         Type::Bool | Type::Int | Type::Float => Some(t.clone()),
         _ => None,
     }
@@ -120,7 +120,8 @@ fn carry_type(n: Option<&doc::Node>) -> Type {
         Some(doc::Value::Map(m)) => m.as_slice(),
         _ => &[],
     };
-    Type::Map(members.iter().map(|(k, _)| (k.name.clone(), Type::Any)).collect())
+    let named = members.iter().filter(|(k, _)| !k.is_note());
+    Type::Map(named.map(|(k, _)| (k.name.clone(), Type::Any)).collect())
 }
 
 impl Loop {
@@ -131,7 +132,7 @@ impl Loop {
         let at = f.at("carry");
         let mut inits = Vec::new();
         let mut nexts = Vec::new();
-        for (k, n) in carry_node.and_then(|n| cx.r.map(n, &at)).unwrap_or(&[]) {
+        for (k, n) in carry_node.map(|n| cx.r.names(n, &at)).unwrap_or_default() {
             let Some(mut c) = cx.r.fields(n, &format!("{at}.{}", k.name)) else { continue };
             let init = c.require(&mut cx.r, "init").and_then(|n| cx.expr(n, &c.at("init"), None, &[]));
             let next = c.require(&mut cx.r, "next").map(|n| (n, c.at("next")));

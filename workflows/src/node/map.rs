@@ -64,7 +64,8 @@ fn may_be_list(t: &Type) -> bool {
     match t {
         Type::Optional(of) => may_be_list(of),
         Type::List(_) | Type::Any => true,
-        Type::Bool | Type::Int | Type::Float | Type::Str | Type::Enum(_) | Type::Map(_) => false,
+        Type::Bool | Type::Int | Type::Float | Type::Map(_) => false,
+        Type::Str | Type::Enum(_) | Type::OneOf(_) => false,
     }
 }
 
@@ -83,7 +84,7 @@ fn kind(t: &Type) -> &'static str {
         Type::Optional(of) => kind(of),
         Type::Bool => "true or false",
         Type::Int | Type::Float => "a number",
-        Type::Str | Type::Enum(_) => "a text",
+        Type::Str | Type::Enum(_) | Type::OneOf(_) => "a text",
         Type::Map(_) => "a map",
         Type::List(_) | Type::Any => "a list",
     }

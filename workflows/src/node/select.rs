@@ -6,7 +6,7 @@ use crate::load::{Cx, Expr};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::reference::Ref;
 use crate::run::{At, Row, RowId};
-use crate::value::{Ty, Value};
+use crate::value::{Ty, VERDICTS, Value};
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 use std::cmp::Ordering;
@@ -34,7 +34,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("agreement", Type::Float.optional()),
             Out::data("considered", Type::Int),
             Out::data("reason", Type::Str.optional()),
-            Out::data("verdict", Type::Str.optional()),
+            Out::data("verdict", Type::Enum(VERDICTS).optional()),
         ]
     },
     labels: no_labels,

@@ -21,7 +21,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     retries: false,
     outputs: |n| {
         let Some(doc::Value::Map(members)) = n.get("values").map(|n| &n.value) else { return Vec::new() };
-        members.iter().map(|(k, _)| Out { name: k.name.clone().into(), ty: Ty::Data(Type::Any) }).collect()
+        let named = members.iter().filter(|(k, _)| !k.is_note());
+        named.map(|(k, _)| Out { name: k.name.clone().into(), ty: Ty::Data(Type::Any) }).collect()
     },
     labels: no_labels,
     lower: |cx, f| Box::new(Set::lower(cx, f)),
@@ -35,9 +36,12 @@ impl Set {
     fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let Some(n) = f.require(&mut cx.r, "values") else { return Set(Vec::new()) };
         let at = f.at("values");
-        let members = cx.r.map(n, &at).unwrap_or(&[]);
+        let members = cx.r.names(n, &at);
         let mut value = |name: &str, n: &doc::Node| cx.expr(n, &format!("{at}.{name}"), None, &[]);
-        Set(members.iter().filter_map(|(k, n)| Some((k.name.as_str().into(), value(&k.name, n)?))).collect())
+        Set(members
+            .into_iter()
+            .filter_map(|(k, n)| Some((k.name.as_str().into(), value(&k.name, n)?)))
+            .collect())
     }
 
     /// The types of its values, in their order, as far as they are known from what they read.

@@ -194,6 +194,18 @@ fn holds(text: &str, part: &str) -> bool {
     text.contains(part.trim()) || text.contains(&json.to_string())
 }
 
+/// Why an answer ended, in the words that expressions know; `None`: it was stopped. What vendors have words of their own for
+/// is an end like others.
+fn ended(c: &Completion, doomed: bool) -> Option<&'static str> {
+    match c.finish_reason() {
+        Some(FinishReason::Length) => Some("length"),
+        Some(FinishReason::ToolCalls | FinishReason::FunctionCall) => Some("tool_calls"),
+        Some(FinishReason::ContentFilter) => Some("content_filter"),
+        Some(FinishReason::Stop | FinishReason::Other(_)) => Some("stop"),
+        None => (!doomed).then_some("lost"),
+    }
+}
+
 /// Mean log-probability of the tokens of the first choice, where the vendor tells them.
 fn logprob_mean(c: &Completion) -> Option<f64> {
     let tokens = c.choices.first()?.logprobs.as_ref()?.get("content")?.as_array()?;
@@ -288,7 +300,7 @@ impl Table {
             "text": c.text(),
             "json": validators::fix::value(c.text()),
             "tool_calls": calls,
-            "finish_reason": c.finish_reason().map(FinishReason::as_str),
+            "finish_reason": ended(c, r.doomed),
             "provider": r.model.id.split('/').next().unwrap_or_default(),
             "model": &*r.model.id,
             "family": r.model.family,

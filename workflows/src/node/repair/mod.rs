@@ -39,7 +39,7 @@ pub(crate) static TYPE: NodeType = NodeType {
         vec![
             Out::new("completion", Ty::Completion),
             Out::data("attempts", Type::Int),
-            Out::data("strategy", Type::Str.optional()),
+            Out::data("strategy", Type::Enum(Strategy::NAMES).optional()),
             Out::data("findings", finding().list()),
             Out::data("history", tried().list()),
         ]
@@ -61,7 +61,7 @@ fn next_tier() -> Route {
 /// What expressions can read of one thing that was tried.
 fn tried() -> Type {
     Type::map([
-        ("strategy", Type::Str),
+        ("strategy", Type::Enum(Strategy::NAMES)),
         ("model", Type::Str.optional()),
         ("findings", finding().list()),
         ("cost_usd", Type::Float),

@@ -448,8 +448,9 @@ fn a_value_that_does_not_say_the_outcome_is_refused() {
     let gate = "type: gate, prompt: May it?";
     assert_eq!(told(gate, "comment: later"), ["WF104 `decision` as approved or rejected"]);
     assert_eq!(told(gate, "decision: expired"), ["WF104 `decision` as approved or rejected"]);
+    assert_eq!(told(gate, "decision: aproved"), ["WF104 one of approved, rejected, expired"]);
     let classify = "type: classify, labels: [easy, hard]";
-    assert_eq!(told(classify, "label: hrad"), ["WF104 `label` as one of easy, hard"]);
+    assert_eq!(told(classify, "label: hrad"), ["WF104 one of easy, hard"]);
     // What it may come to in this way leads on as well.
     let (_, p) = load_all(&[file(
         "nodes:\n  - { id: x, type: judge, input: request.messages, on_error: { value: { best_score: 0.9 } } }\n  \
