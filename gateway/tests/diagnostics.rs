@@ -70,3 +70,34 @@ fn names_that_are_nearly_right_are_suggested() {
         assert!(d.hint.as_deref().is_some_and(|h| h.contains("did you mean")), "{d}");
     }
 }
+
+#[test]
+fn other_places_of_a_problem_are_shown() {
+    for (code, line, said) in [
+        ("WF002", 2, "it stands here first"),
+        ("WF121", 4, "this node has it already"),
+        ("WF131", 8, "it is given here first"),
+        ("WF310", 8, "`ask` → `check`"),
+    ] {
+        let text = std::fs::read_to_string(folder().join(format!("{code}.yaml"))).unwrap();
+        let found = problems(&text);
+        let d = found.iter().find(|d| d.code == code).unwrap();
+        let head = text.lines().take_while(|l| l.starts_with("# WF")).count();
+        let places: Vec<(usize, &str)> = d.related.iter().map(|r| (r.line - head, &*r.message)).collect();
+        assert_eq!(places, [(line, said)], "{code}");
+        assert!(d.render(Some(&text), false).contains(said), "{code}");
+    }
+}
+
+/// Whoever meets a code finds it in the book.
+#[test]
+fn every_code_stands_in_the_book_with_what_it_means() {
+    let book = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/workflows.md")).unwrap();
+    let rows: Vec<(&str, &str)> = book
+        .lines()
+        .filter_map(|l| l.strip_prefix("| `WF")?.strip_suffix(" |")?.split_once("` | "))
+        .collect();
+    let table: Vec<(&str, &str)> =
+        engine::workflows::CODES.iter().map(|(c, m)| (c.trim_start_matches("WF"), *m)).collect();
+    assert_eq!(rows, table);
+}

@@ -15,6 +15,20 @@ pub enum Severity {
     Error,
 }
 
+/// Another place of the same file that has to do with a problem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Related {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// What stands there.
+    pub message: String,
+    /// Byte range in the file, for the excerpt.
+    #[serde(skip)]
+    pub range: std::ops::Range<usize>,
+}
+
 /// One problem: what, where, what was expected, what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
@@ -36,6 +50,9 @@ pub struct Diagnostic {
     pub expected: Option<String>,
     /// How to mend it.
     pub hint: Option<String>,
+    /// Other places of the file that have to do with it, such as the first of two keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub related: Vec<Related>,
     /// Byte range in the file, for the excerpt.
     #[serde(skip)]
     pub range: std::ops::Range<usize>,
@@ -55,6 +72,7 @@ impl Diagnostic {
             message: masked(&message.into()).into_owned(),
             expected: None,
             hint: None,
+            related: Vec::new(),
             range: span.start..span.end,
         }
     }
@@ -84,6 +102,13 @@ impl Diagnostic {
         self
     }
 
+    /// Adds another place of the file that has to do with it.
+    pub fn relate(&mut self, span: Span, message: impl Into<String>) {
+        let message = masked(&message.into()).into_owned();
+        let range = span.start..span.end;
+        self.related.push(Related { line: span.line, column: span.column, message, range });
+    }
+
     /// Adds the path of the field.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
@@ -91,7 +116,7 @@ impl Diagnostic {
         self
     }
 
-    /// For a terminal: code, place, excerpt with a caret, what was expected, hint. What looks like a credential is
+    /// For a terminal: code, place, excerpt with a caret, what was expected, other places, hint. What looks like a credential is
     /// masked in it.
     #[must_use]
     pub fn render(&self, source: Option<&str>, colour: bool) -> String {
@@ -129,6 +154,16 @@ impl Diagnostic {
                 }
             }
         };
+        let others: Vec<_> = self
+            .related
+            .iter()
+            .filter_map(|r| excerpt(text, &r.range).map(|(n, line, range)| (r, n, masked(line), range)))
+            .collect();
+        for (related, line_number, line, range) in &others {
+            let mark = AnnotationKind::Context.span(range.clone()).label(related.message.as_str());
+            let snippet = Snippet::source(&**line).line_start(*line_number).path(self.file.as_str());
+            group = group.element(snippet.annotation(mark));
+        }
         if !self.field.is_empty() {
             group = group.element(Level::NOTE.message(format!("field `{}`", self.field)));
         }
@@ -338,5 +373,12 @@ mod tests {
             "{shown}"
         );
         assert_eq!(d.to_string(), "f.yaml:2:6: TS103: `x` is no number; expected a number; write 3");
+        let mut twice = d;
+        twice.relate(Span { line: 1, column: 1, start: 0, end: 1 }, "this stands there");
+        let shown = twice.render(Some(text), false);
+        assert!(shown.contains("a: 1") && shown.contains("this stands there"), "{shown}");
+        let told = serde_json::to_value(&twice).unwrap();
+        let place = serde_json::json!([{"line": 1, "column": 1, "message": "this stands there"}]);
+        assert_eq!(told["related"], place);
     }
 }

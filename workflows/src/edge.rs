@@ -189,8 +189,10 @@ fn add(cx: &mut Cx<'_>, from: usize, to: usize, terms: &Terms<'_>, into: &mut Ve
         let (a, b) = (cx.id(from), cx.id(to));
         let message =
             format!("the edge from `{a}` to `{b}` is given twice; first at line {}", first.span.line);
-        cx.r.error("131", terms.span, message).hint =
-            Some("keep one of them: in `edges`, or as `needs`".to_owned());
+        let first = first.span;
+        let d = cx.r.error("131", terms.span, message);
+        d.hint = Some("keep one of them: in `edges`, or as `needs`".to_owned());
+        d.relate(first, "it is given here first");
         return;
     }
     into.push(Edge {

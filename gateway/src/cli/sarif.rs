@@ -8,7 +8,7 @@ pub(super) fn of(problems: &[&Diagnostic]) -> Value {
     let mut codes: Vec<&str> = problems.iter().map(|d| d.code.as_str()).collect();
     codes.sort_unstable();
     codes.dedup();
-    let rules: Vec<Value> = codes.iter().map(|code| json!({ "id": code })).collect();
+    let rules: Vec<Value> = codes.iter().map(|code| rule(code)).collect();
     json!({
         "version": "2.1.0",
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
@@ -21,21 +21,41 @@ pub(super) fn of(problems: &[&Diagnostic]) -> Value {
     })
 }
 
+/// A code, with what it means where that is in the table of codes.
+fn rule(code: &str) -> Value {
+    let meaning = engine::workflows::CODES.iter().find(|(c, _)| *c == code).map(|(_, meaning)| *meaning);
+    match meaning {
+        Some(meaning) => json!({"id": code, "shortDescription": {"text": meaning}}),
+        None => json!({ "id": code }),
+    }
+}
+
+fn place(d: &Diagnostic, line: usize, column: usize) -> Value {
+    json!({
+        "artifactLocation": {"uri": uri(&d.file)},
+        // A problem of a whole file stands at its beginning.
+        "region": {"startLine": line.max(1), "startColumn": column.max(1)},
+    })
+}
+
 fn result(d: &Diagnostic) -> Value {
     let expected = d.expected.iter().map(|e| format!("expected {e}"));
     let parts: Vec<String> =
         std::iter::once(d.message.clone()).chain(expected).chain(d.hint.clone()).collect();
-    let place = json!({
-        "artifactLocation": {"uri": uri(&d.file)},
-        // A problem of a whole file stands at its beginning.
-        "region": {"startLine": d.line.max(1), "startColumn": d.column.max(1)},
-    });
-    json!({
+    let related = d
+        .related
+        .iter()
+        .map(|r| json!({"physicalLocation": place(d, r.line, r.column), "message": {"text": r.message}}));
+    let mut made = json!({
         "ruleId": d.code,
         "level": if d.severity == Severity::Error { "error" } else { "warning" },
         "message": {"text": parts.join("; ")},
-        "locations": [{"physicalLocation": place}],
-    })
+        "locations": [{"physicalLocation": place(d, d.line, d.column)}],
+    });
+    if let (false, Some(m)) = (d.related.is_empty(), made.as_object_mut()) {
+        m.insert("relatedLocations".to_owned(), related.collect());
+    }
+    made
 }
 
 /// A path as a reference: relative to the folder in which the command runs, or of the whole file system.
@@ -65,14 +85,23 @@ mod tests {
         let span = Span { line: 3, column: 7, ..Span::default() };
         let mut d = Diagnostic::error("WF101", &file, span, "unknown key `x`");
         d.hint = Some("did you mean `y`?".to_owned());
+        d.relate(Span { line: 1, column: 1, ..Span::default() }, "beside this");
         let made = of(&[&d, &d]);
-        assert_eq!(made["runs"][0]["tool"]["driver"]["rules"], json!([{"id": "WF101"}]));
+        let rule = json!([{"id": "WF101", "shortDescription": {"text": "unknown key"}}]);
+        assert_eq!(made["runs"][0]["tool"]["driver"]["rules"], rule);
         let result = &made["runs"][0]["results"][1];
         assert_eq!((&result["ruleId"], &result["level"]), (&json!("WF101"), &json!("error")));
         assert_eq!(result["message"]["text"], "unknown key `x`; did you mean `y`?");
         let place = &result["locations"][0]["physicalLocation"];
         assert_eq!(place["artifactLocation"]["uri"], "workflows/a.yaml");
         assert_eq!(place["region"], json!({"startLine": 3, "startColumn": 7}));
+        let related = &result["relatedLocations"][0];
+        assert_eq!(related["physicalLocation"]["region"], json!({"startLine": 1, "startColumn": 1}));
+        assert_eq!(related["message"]["text"], "beside this");
+        let other = Diagnostic::error("PL301", &file, span, "unknown");
+        let made = of(&[&other]);
+        assert_eq!(made["runs"][0]["tool"]["driver"]["rules"], json!([{"id": "PL301"}]));
+        assert_eq!(made["runs"][0]["results"][0].get("relatedLocations"), None);
     }
 
     #[test]

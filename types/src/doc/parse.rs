@@ -277,7 +277,8 @@ impl<'a> Builder<'a> {
                 None => map.push((Key { name, span }, value)),
                 Some((first, _)) => {
                     let message = format!("key `{name}` stands twice; first at line {}", first.span.line);
-                    let twice = self.error("002", span, message);
+                    let mut twice = self.error("002", span, message);
+                    twice.relate(first.span, "it stands here first");
                     self.twice.push(*twice);
                 }
             }

@@ -137,15 +137,22 @@ fn cycles(r: &mut Reader<'_>, nodes: &[Node], edges: &[Edge], dag: &DiGraph<usiz
         let id = |i: &usize| nodes.get(*i).map_or("", |n| &*n.id);
         let names: Vec<&str> = path.iter().chain(path.first()).map(id).collect();
         // The edge that closes the circle, as far as a circle has an end: the last one in the file.
-        let place = path
+        let mut places: Vec<(Span, String)> = path
             .iter()
             .zip(path.iter().cycle().skip(1))
             .filter_map(|(a, b)| edges.iter().find(|e| e.from == *a && e.to == *b))
-            .map(|e| e.span)
-            .max_by_key(|s| (s.line, s.column))
-            .unwrap_or(Span::default());
-        r.error("310", place, format!("the edges run in a circle: {}", names.join(" → "))).hint =
-            Some("a `repair` node checks again by itself; use it instead of an edge back".to_owned());
+            .map(|e| (e.span, format!("`{}` → `{}`", id(&e.from), id(&e.to))))
+            .collect();
+        places.sort_by_key(|(s, _)| (s.line, s.column));
+        let (place, _) = places.pop().unwrap_or_default();
+        let d = r.error("310", place, format!("the edges run in a circle: {}", names.join(" → ")));
+        d.hint = Some(
+            "use a `repair` node, which checks again by itself, or a `loop`, instead of an edge back"
+                .to_owned(),
+        );
+        for (span, edge) in places {
+            d.relate(span, edge);
+        }
     }
 }
 

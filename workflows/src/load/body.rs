@@ -77,8 +77,11 @@ pub(super) fn names(cx: &mut Cx<'_>, list: &[doc::Node]) -> Vec<Named> {
         named.push(match id {
             None => Named::of("", None, n),
             Some((id, span)) => {
-                if named.iter().any(|n| n.id == id) {
-                    cx.r.error("121", span, format!("two nodes have the id `{id}`"));
+                let place = |n: &doc::Node| n.get("id").filter(|i| i.as_str() == Some(id)).map(|i| i.span);
+                let first = list.iter().find_map(place).filter(|first| *first != span);
+                if let Some(first) = first.filter(|_| named.iter().any(|n| n.id == id)) {
+                    let d = cx.r.error("121", span, format!("two nodes have the id `{id}`"));
+                    d.relate(first, "this node has it already");
                 }
                 let checks = n.get("validators").map(|n| super::Checks::labels(cx, n)).unwrap_or_default();
                 Named { checks, ..Named::of(id, kind, n) }
