@@ -269,6 +269,7 @@ mod tests {
             findings: vec![finding],
             note: Some("see ada@analytical.co.uk".into()),
             cached: None,
+            labels: BTreeMap::new(),
         };
         Run { steps: vec![step], ..Run::default() }
     }

@@ -351,6 +351,7 @@ impl Ledger {
                     findings: Vec::new(),
                     note: None,
                     cached: None,
+                    labels: std::collections::BTreeMap::new(),
                 }),
             }
         }

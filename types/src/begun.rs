@@ -131,6 +131,7 @@ fn run(of: &Beginning, calls: &[Begun]) -> Run {
         findings: Vec::new(),
         note: Some(WHY.to_owned()),
         cached: None,
+        labels: BTreeMap::new(),
     };
     Run { workflow: of.workflow.to_string(), steps: vec![step], ..Run::default() }
 }

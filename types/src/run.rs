@@ -253,6 +253,9 @@ pub struct Step {
     /// What it put out is what an earlier run had put out, which cost nothing this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cached: Option<Recall>,
+    /// The author's labels of the node.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Where a node's outputs come from that an earlier run had put out.

@@ -226,6 +226,8 @@ pub struct Workflow {
     pub plan_hash: String,
     /// Its title, if it has one.
     pub title: Option<String>,
+    /// Who answers for it, if the file says so.
+    pub owner: Option<String>,
     /// What it is for, if it says so.
     pub description: Option<String>,
     /// What its author calls this state of it.
@@ -273,6 +275,7 @@ impl Workflow {
             name: parts.head.name,
             plan_hash,
             title: parts.head.title,
+            owner: parts.head.owner,
             description: parts.head.description,
             revision: parts.head.revision,
             labels: parts.head.labels,

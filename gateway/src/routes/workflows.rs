@@ -57,6 +57,7 @@ fn usable(bundle: &Bundle, who: &Who) -> Vec<String> {
 fn row(w: &Workflow) -> Value {
     json!({
         "name": w.name, "object": "workflow", "title": w.title, "description": w.description,
+        "owner": w.owner,
         "labels": w.labels.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
         "revision": w.revision, "plan_hash": w.plan_hash, "durability": w.durability.as_str(), "serves": w.offers(),
         "inputs": w.inputs(), "limits": limits_json(w), "max_calls": w.max_calls().min(w.limits.calls),

@@ -117,6 +117,7 @@ fn run(usage: Usage) -> Run {
         findings: Vec::new(),
         note: None,
         cached: None,
+        labels: BTreeMap::new(),
     };
     Run {
         workflow: "default".to_owned(),

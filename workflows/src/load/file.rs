@@ -179,6 +179,7 @@ fn lower(cx: &mut Cx<'_>, root: &doc::Node) -> Option<Parts> {
 pub(crate) struct Head {
     pub(crate) name: String,
     pub(crate) title: Option<String>,
+    pub(crate) owner: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) revision: Option<String>,
     pub(crate) labels: Vec<(String, String)>,
@@ -217,9 +218,7 @@ fn head(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Head {
     }
     head.title = f.take("title").and_then(|n| cx.r.string(n, "title"));
     head.description = f.take("description").and_then(|n| cx.r.string(n, "description"));
-    if let Some(n) = f.take("owner") {
-        cx.r.string(n, "owner");
-    }
+    head.owner = f.take("owner").and_then(|n| cx.r.string(n, "owner"));
     if let Some(n) = f.take("labels") {
         let members = cx.r.noted(n, "labels");
         if members.len() > 8 {

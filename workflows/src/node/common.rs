@@ -6,6 +6,7 @@ use crate::load::Cx;
 use crate::retry::Retry;
 use crate::value::Value;
 use serde_json::{Map, Value as Json, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::diagnostic::suggestion;
 use types::doc::{self, Fields};
@@ -101,6 +102,11 @@ impl Common {
     /// Whether what the node puts out may come from an earlier run.
     pub(crate) fn caches(&self) -> bool {
         self.cache.as_ref().is_some_and(Cache::is_used)
+    }
+
+    /// Its labels, for the record of a run.
+    pub(crate) fn told(&self) -> BTreeMap<String, String> {
+        self.labels.iter().cloned().collect()
     }
 
     /// For the hash of the plan.

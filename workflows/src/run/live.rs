@@ -411,5 +411,6 @@ fn record_stop(at: &At<'_>, outcome: &str, note: String) {
         findings: Vec::new(),
         note: Some(note),
         cached: None,
+        labels: at.node.common.told(),
     });
 }

@@ -494,3 +494,21 @@ edges:
     let steps: Vec<_> = later.steps.iter().map(|s| format!("{}:{}", s.node, s.outcome)).collect();
     assert_eq!(steps, ["note:ok"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn labels_of_nodes_stand_in_the_record() {
+    let body = "\
+owner: the desk
+nodes:
+  - { id: ask, type: generate, labels: { team: blue, x-note: [not, one] } }
+  - { id: out, type: stream, from: nodes.ask.completion, needs: ask }
+";
+    let w = workflow(body);
+    assert_eq!(w.owner.as_deref(), Some("the desk"));
+    let i = input(prose(), None);
+    let trace = i.trace.clone();
+    run(&w, i, &script_of("ask", "x")).await;
+    let steps = trace.take().steps;
+    let labels: Vec<_> = steps.iter().map(|s| s.labels.clone().into_iter().collect::<Vec<_>>()).collect();
+    assert_eq!(labels, [vec![("team".to_owned(), "blue".to_owned())], vec![]]);
+}

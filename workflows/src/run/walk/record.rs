@@ -33,6 +33,7 @@ impl Drop for Walk<'_> {
                 findings: Vec::new(),
                 note: Some(note.to_owned()),
                 cached: None,
+                labels: node.common.told(),
             });
         }
     }
@@ -73,6 +74,7 @@ impl Walk<'_> {
             findings: resolved.findings.clone(),
             note: resolved.note.clone(),
             cached: resolved.cached.clone(),
+            labels: node.common.told(),
         });
     }
 }
