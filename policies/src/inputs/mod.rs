@@ -257,6 +257,9 @@ mod tests {
             Type::Float => assert!(value.is_f64(), "{path}"),
             Type::Str => assert!(value.is_string(), "{path}"),
             Type::Enum(values) => assert!(values.contains(&value.as_str().unwrap_or("?")), "{path}: {value}"),
+            Type::OneOf(values) => {
+                assert!(values.iter().any(|v| value.as_str() == Some(v)), "{path}: {value}");
+            }
             Type::List(of) => value.as_array().unwrap().iter().for_each(|v| fits(v, of, path)),
             Type::Any => {}
             Type::Map(fields) => {
