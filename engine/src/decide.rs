@@ -148,7 +148,7 @@ pub(crate) async fn consider(
     let shadow = tried.map(|s| Box::new(Note::new(s, view, about, who, around)));
     let asker = Asker::of(inner, view, who, &request);
     let governed = Governed::unchanged(request.clone(), profile.clone(), scope);
-    let governed = governed.under(inner, view, who, &directives, turn, ask);
+    let governed = governed.under(inner, view, who, &mut directives, turn, ask);
     let Governed { request, profile, scope, demands, agreed, approval, denial, refusal } = governed;
     directives.denials.extend(denial);
     directives.validators.extend(form_check(directives.further.as_deref()));

@@ -11,8 +11,9 @@ use crate::shown;
 use crate::who::Who;
 use crate::{Inner, View};
 use policies::Phase;
+use serde_json::Value;
 use std::sync::Arc;
-use types::directives::{Approval, Denial, Directives, Further, Set};
+use types::directives::{Approval, Denial, Directives, Further, Place, Set};
 use types::expr::Scope;
 use types::{ChatRequest, WorkloadProfile};
 
@@ -57,7 +58,7 @@ impl Governed {
         inner: &Inner,
         view: &View,
         who: &Who,
-        directives: &Directives,
+        directives: &mut Directives,
         turn: Option<Turn>,
         ask: Ask<'_>,
     ) -> Self {
@@ -86,8 +87,11 @@ impl Governed {
         }
         if let Some(further) = further {
             self.rewrite(further, &redaction);
+            if !self.is_refused() {
+                self.denial = mask_checks(&self.request, &mut directives.validators, &redaction).err();
+            }
         }
-        if self.denial.is_some() || self.refusal.is_some() {
+        if self.is_refused() {
             return self;
         }
         let demanded = further.map_or(&[] as &[_], |f| f.approvals.as_slice());
@@ -95,6 +99,10 @@ impl Governed {
             self.ask(inner, view, who, (demanded, ask));
         }
         self
+    }
+
+    const fn is_refused(&self) -> bool {
+        self.denial.is_some() || self.refusal.is_some()
     }
 
     /// Makes the request what policies want, as far as they let it through.
@@ -157,4 +165,18 @@ impl Governed {
             self.approval = Some(id.to_owned());
         }
     }
+}
+
+/// Masks the words of the checks that the request brings itself, as those of its messages. Its options stay as they came,
+/// for they stay here; but a repair tells models what a check looks for.
+fn mask_checks(request: &ChatRequest, checks: &mut [Set<Value>], redaction: &Redaction) -> Result<(), Denial> {
+    if !redaction.concerns(Place::Input) {
+        return Ok(());
+    }
+    let own = |rule: &str| request.options.asks.iter().any(|ask| ask.from == rule);
+    checks
+        .iter_mut()
+        .filter(|c| own(&c.rule))
+        .try_for_each(|c| redaction.check(&mut c.value))
+        .map_err(|value| redaction.denial(value, Place::Input))
 }

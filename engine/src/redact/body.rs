@@ -57,7 +57,7 @@ impl Redaction {
     }
 
     /// The names of members, apart from those that are words as the formats of vendors have them.
-    fn names(&self, members: &mut Map<String, Value>) -> Result<(), Blocked> {
+    pub(super) fn names(&self, members: &mut Map<String, Value>) -> Result<(), Blocked> {
         let mut renamed = Vec::new();
         for name in members.keys().filter(|name| !is_word(name)) {
             if let Cow::Owned(new) = self.text_with(name, Place::Input, RedactAction::Mask)? {

@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+mod checks;
 mod filter;
 
 pub(crate) use answer::Answers;

@@ -89,7 +89,11 @@ impl Facts {
                 members.remove("routing");
             }
             let mut found = BTreeSet::new();
-            texts::each(&body, &mut |text| found.extend(kinds(detector, text)));
+            let mut see = |text: &str| found.extend(kinds(detector, text));
+            texts::each(&body, &mut see);
+            // But a repair tells models what a check looks for.
+            let checks = self.request.options.asks.iter().filter(|ask| ask.verb == "validators");
+            checks.for_each(|ask| texts::each(&ask.argument, &mut see));
             found.into_iter().collect()
         })
     }

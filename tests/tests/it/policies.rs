@@ -151,6 +151,40 @@ async fn t11_a_vendor_never_sees_what_is_masked_and_the_client_gets_it_back() {
     }
 }
 
+/// What a check of the request looks for is told to the model that is asked again, as it was told everything else.
+#[tokio::test(flavor = "multi_thread")]
+async fn t11_a_repair_does_not_tell_a_vendor_what_is_masked() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
+        let messages = seen.body["messages"].as_array().unwrap();
+        let told = messages.last().unwrap()["content"].as_str().unwrap_or_default();
+        Reply::text(if told.contains("did not pass") {
+            "Write to [EMAIL_1] then."
+        } else {
+            "Write to somebody."
+        })
+    })
+    .await;
+    let house = start(&vendor, MASK).await;
+    let regex = EMAIL.replace('.', r"\.");
+    let checks = [
+        json!({"use": "keywords", "with": {"all": [EMAIL]}}),
+        json!({"use": "regex", "with": {"must": [format!("Write to {regex}")]}}),
+    ];
+    for (n, check) in (1..).zip(checks) {
+        let mut body = ask(&format!("To whom, if not to {EMAIL}, do I write?"));
+        body["routing"] = json!({"validators": [check]});
+        let (got, id) = text(&house, &body, false).await;
+        assert_eq!(got, format!("Write to {EMAIL} then."), "{check}");
+        let record = house.decision(&id).await;
+        assert_eq!(record["run"]["verdict"], "passed", "{record:#}");
+        assert_eq!(vendor.count(), 2 * n, "{record:#}");
+    }
+    for seen in vendor.seen() {
+        let bytes = String::from_utf8_lossy(&seen.bytes).into_owned();
+        assert!(!bytes.contains("analytical") && bytes.contains("[EMAIL_1]"), "{bytes}");
+    }
+}
+
 const NO_LEAKS: &str = "  - { id: no_leaks, phase: response, when: response.secrets, \
     actions: { deny: { reason: \"It holds a credential.\", code: leak }, tag: { leaked: it } } }\n";
 
