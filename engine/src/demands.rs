@@ -13,6 +13,7 @@ use types::ChatRequest;
 use types::chat::ResponseFormat;
 use types::decision::Decision;
 use types::directives::{Further, LogContent, Place, RuleId};
+use types::options;
 use types::outcome::Status;
 use types::privacy::Detector;
 use types::run::Run;
@@ -91,9 +92,11 @@ impl Demands {
                 decision.tags.clear();
                 decision.inputs.clear();
                 decision.options.clear();
+                asked(decision).for_each(|argument| *argument = Value::Null);
                 quotations(run, &mut |_| String::new());
             }
             Some(LogContent::Metadata) => {
+                asked(decision).for_each(|argument| *argument = Value::Null);
                 quotations(run, &mut |_| String::new());
                 if let Some(redaction) = recorded(self.redaction.with(&words.redact), content) {
                     words_of(decision, &redaction);
@@ -164,9 +167,15 @@ fn concealed(redaction: &Redaction, text: &str) -> String {
     redaction.text(text, Place::Logs).map(String::from).unwrap_or_default()
 }
 
-/// Takes out of a decision what its client said: labels, what rules read of the request, options.
+/// The arguments of what the request asked for itself, such as the words that its checks look for.
+fn asked(decision: &mut Decision) -> impl Iterator<Item = &mut Value> {
+    decision.actions.iter_mut().filter(|a| options::is_source(&a.rule)).map(|a| &mut a.argument)
+}
+
+/// Takes out of a decision what its client said: labels, what rules read of the request, options, what it asked for itself.
 fn words_of(decision: &mut Decision, redaction: &Redaction) {
     conceal(&mut decision.tags, redaction);
+    asked(decision).for_each(|v| each(v, redaction));
     decision.inputs.values_mut().chain(decision.options.values_mut()).for_each(|v| each(v, redaction));
 }
 
@@ -243,7 +252,7 @@ mod tests {
     use super::*;
     use crate::redact::tests::redaction;
     use serde_json::json;
-    use types::directives::{RedactAction, Set};
+    use types::directives::{ActionRecord, RedactAction, Set};
     use types::privacy::Entity;
     use types::run::{Finding, Severity, Step};
 
@@ -285,12 +294,22 @@ mod tests {
         let read = json!({"who": ["ada@analytical.co.uk"], "n": 1});
         decision.inputs.insert("request.metadata".into(), read);
         decision.options.insert("variant".to_owned(), "ada@analytical.co.uk".into());
+        let action = |rule: &str| ActionRecord {
+            rule: rule.into(),
+            verb: "validators".into(),
+            argument: json!([{"use": "keywords", "with": {"all": "ada@analytical.co.uk"}}]),
+            effect: "applied".to_owned(),
+        };
+        decision.actions = vec![action("routing.validators"), action("a_rule")];
         demands.apply(&mut decision, &mut run);
         let tag = decision.tags.get("who").map(String::as_str);
         let read = decision.inputs.get("request.metadata").map(|v| &v["who"][0]);
         assert_eq!(read.and_then(Value::as_str), tagged);
         assert_eq!(decision.options.get("variant").and_then(Value::as_str), tagged);
         assert_eq!(tag, tagged);
+        let argument = |i: usize| decision.actions[i].argument.pointer("/0/with/all").and_then(Value::as_str);
+        let quoted = log.is_none_or(|l| l > LogContent::Metadata);
+        assert_eq!((argument(0), argument(1)), (tagged.filter(|_| quoted), Some("ada@analytical.co.uk")));
         assert_eq!(run.steps[0].findings[0].message, want);
         assert_eq!(serde_json::to_string(&run).unwrap().contains("ada@"), want.contains("ada@"));
     }
@@ -328,7 +347,7 @@ mod tests {
         #[track_caller]
         fn check(verb: &str, argument: &Value, effect: &str, want: Option<&str>) {
             let mut decision = crate::explain::tests::decision();
-            decision.actions = vec![types::directives::ActionRecord {
+            decision.actions = vec![ActionRecord {
                 rule: "r".into(),
                 verb: verb.into(),
                 argument: argument.clone(),

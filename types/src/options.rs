@@ -178,6 +178,14 @@ impl Options {
     }
 }
 
+/// Whether what an action goes back to (the `rule` of its record) is a member or header of the request itself, the form of another
+/// gateway included, and not a rule.
+#[must_use]
+pub fn is_source(name: &str) -> bool {
+    ["routing.", "x-turnout-", "provider.", "metadata."].iter().any(|of| name.starts_with(of))
+        || matches!(name, "models" | "guardrails")
+}
+
 /// The option of that name.
 fn row(name: &str) -> Result<&'static Row, Problem> {
     ROWS.iter().find(|row| row.name == name).ok_or_else(|| {

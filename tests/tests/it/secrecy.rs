@@ -214,6 +214,8 @@ async fn what_is_masked_in_records_stands_in_no_file() {
     let mut body = ask(address(1));
     body["routing"] = json!({"tags": {"who": address(2)}});
     body["metadata"] = json!({"tags": [address(3)]});
+    body["routing"]["validators"] =
+        json!([{"use": "keywords", "with": {"all": [address(7)]}, "severity": "warn"}]);
     let answer = send(house.client(), &key, "/v1/chat/completions", &body).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let id = answer.header("x-turnout-decision").unwrap().to_owned();

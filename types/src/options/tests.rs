@@ -148,3 +148,18 @@ fn every_name_is_settable_by_header() {
         assert_ne!(o, Options::default(), "{name} had no effect");
     }
 }
+
+#[test]
+fn what_a_request_asks_is_told_from_rules() {
+    for (name, own) in [
+        ("routing.stream", true),
+        ("x-turnout-validators", true),
+        ("provider.order", true),
+        ("metadata.guardrails", true),
+        ("models", true),
+        ("cheap_when_red", false),
+        ("models_of_acme", false),
+    ] {
+        assert_eq!(super::is_source(name), own, "{name}");
+    }
+}
