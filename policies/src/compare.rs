@@ -76,8 +76,11 @@ pub struct Replay {
     pub cost: CostEffect,
     /// What changed, by rule.
     pub rules: BTreeMap<String, RuleDelta>,
-    /// Paths that the sets read and that were not recorded: their defaults were taken.
+    /// Paths that the sets read and that were not recorded: their defaults were taken, and of `time` what it was in UTC.
     pub assumed: BTreeSet<String>,
+    /// Rules of the phases `tool` and `response` that differ. They were not asked: what tools were called with and what
+    /// was answered is not recorded.
+    pub unasked: BTreeSet<String>,
 }
 
 impl PolicySet {
@@ -189,12 +192,12 @@ impl PolicySet {
     /// defaults for what was not.
     #[must_use]
     pub fn replay<'a>(&self, other: &PolicySet, decisions: impl Iterator<Item = &'a Decision>) -> Replay {
-        let mut replay = Replay::default();
+        let mut replay = Replay { unasked: self.later_changes(other), ..Replay::default() };
         let mut by_tenant: HashMap<String, BTreeSet<&str>> = HashMap::new();
         for decision in decisions {
             let tenant = &*decision.tenant;
             let reads = by_tenant.entry(tenant.to_owned()).or_insert_with(|| {
-                self.reads_for(tenant).into_iter().chain(other.reads_for(tenant)).collect()
+                self.reads_before(tenant).into_iter().chain(other.reads_before(tenant)).collect()
             });
             let given = recorded(decision);
             let known = |p: &&&str| is_given(&given, p) || is_within(decision, p);
@@ -210,6 +213,17 @@ impl PolicySet {
             }
         }
         replay
+    }
+
+    /// Rules and policies of the later phases that are in one of the sets alone, or differ.
+    fn later_changes(&self, other: &PolicySet) -> BTreeSet<String> {
+        let later = |set: &PolicySet| -> BTreeSet<String> {
+            let entries = set.entries.iter().filter(|e| e.phase != Phase::Request);
+            entries.map(|e| e.head.id.to_string()).collect()
+        };
+        let (a, b) = (self.outline(), other.outline());
+        let all = later(self).into_iter().chain(later(other));
+        all.filter(|id| a.get(id) != b.get(id)).collect()
     }
 }
 
@@ -288,9 +302,9 @@ fn recorded(decision: &Decision) -> Value {
     given
 }
 
-/// Whether a path has a value there; `time` follows from the moment.
+/// Whether a path has a value there.
 fn is_given(given: &Value, path: &str) -> bool {
-    path.starts_with("time.") || path.split('.').try_fold(given, |v, name| v.get(name)).is_some()
+    path.split('.').try_fold(given, |v, name| v.get(name)).is_some()
 }
 
 /// Whether a path leads into a map that was recorded whole: what is not there then was not there.

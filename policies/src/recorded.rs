@@ -82,7 +82,7 @@ fn recorded<'a>(paths: impl Iterator<Item = &'a str>) -> Arc<[Recorded]> {
     let elsewhere = |p: &str| {
         NOT_RECORDED.contains(&p)
             || axis(p)
-            || ["time.", "workload.axis_confidence.", "provider("].iter().any(|start| p.starts_with(start))
+            || ["workload.axis_confidence.", "provider("].iter().any(|start| p.starts_with(start))
     };
     // Of a map that is recorded whole no member is once more.
     let within = |p: &str| p.match_indices('.').any(|(at, _)| p.get(..at).is_some_and(|p| paths.contains(p)));

@@ -255,20 +255,17 @@ impl PolicySet {
     /// that is used whole stands by its name alone.
     #[must_use]
     pub fn reads(&self) -> BTreeSet<&str> {
-        self.reads_of(self.entries.iter())
-    }
-
-    /// As [`PolicySet::reads`], of what has a say in the requests of a tenant.
-    pub(crate) fn reads_for(&self, tenant: &str) -> BTreeSet<&str> {
-        self.reads_of(self.reach(tenant))
-    }
-
-    fn reads_of<'a>(&'a self, entries: impl Iterator<Item = &'a Entry>) -> BTreeSet<&'a str> {
         let mut all = BTreeSet::new();
-        all.extend(entries.flat_map(Entry::reads));
+        all.extend(self.entries.iter().flat_map(Entry::reads));
         all.extend(self.checks.values().flat_map(|script| script.reads()));
         all.extend(self.predicates().flat_map(Predicate::reads));
         all
+    }
+
+    /// As [`PolicySet::reads`], of what has a say in the requests of a tenant before they are routed.
+    pub(crate) fn reads_before(&self, tenant: &str) -> BTreeSet<&str> {
+        let entries = self.reach(tenant).filter(|e| e.phase == Phase::Request);
+        entries.flat_map(Entry::reads).chain(self.predicates().flat_map(Predicate::reads)).collect()
     }
 
     /// What rules set of the variables of workflows: the rule, its file, where it stands, and the variable.

@@ -168,3 +168,42 @@ async fn labels_metadata_and_options_are_recorded_for_the_comparison() {
     assert_eq!(newly, [Some(3), Some(3), Some(1), Some(3), Some(3)], "{over}");
     assert_eq!(over["assumed"], json!([]), "{over}");
 }
+
+/// A rule about the time is compared by the time that its tenant had; what cannot be compared is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn time_is_that_of_the_tenant_and_later_phases_are_named() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let rules = |hour: i64| {
+        format!(
+            "{}rules:\n  - {{ id: clock, when: time.hour == {hour}, actions: {{ tag: {{ a: b }} }} }}\n",
+            crate::NO_CHANCE
+        )
+    };
+    let mut house =
+        Plan::new().vendor("alpha", &vendor).model(&Model::new("alpha/one")).rules(&rules(0)).start().await;
+    let admin = Admin::of(&house);
+    admin.tenant(json!({"id": "far", "time_zone": "Asia/Tokyo"})).await;
+    let (_, key) = admin.key(json!({"tenant": "far"})).await;
+    let body = json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}]});
+    let answer = send(house.client(), &key, "/v1/chat/completions", &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let explained = house.cli(&["--json", "explain", &answer.request_id()]).await;
+    let record: Value = serde_json::from_slice(&explained.stdout).unwrap();
+    let hour = (record["decision"]["ts_ms"].as_i64().unwrap() / 3_600_000 + 9) % 24;
+    assert_eq!(record["decision"]["inputs"]["time.hour"], hour, "{record}");
+
+    let later = "  - { id: refused, phase: response, when: response.refused, actions: { deny: no } }\n";
+    for (folder, rules) in [("old", rules((hour + 1) % 24)), ("new", format!("{}{later}", rules(hour)))] {
+        let matrix = std::fs::read_to_string(house.folder().path().join("capability_matrix.yaml")).unwrap();
+        house.folder().write(&format!("{folder}/capability_matrix.yaml"), &matrix);
+        house.folder().write(&format!("{folder}/routing_rules.yaml"), &rules);
+    }
+    assert_eq!(house.stop().await, Some(0));
+    let over = &diff(&house, &["--over"]).await["over"];
+    assert_eq!((&over["requests"], &over["rules"]["clock"]["newly"]), (&json!(1), &json!(1)), "{over}");
+    assert_eq!((&over["assumed"], &over["unasked"]), (&json!([]), &json!(["refused"])), "{over}");
+    let path = |name: &str| house.folder().path().join(name).display().to_string();
+    let told = house.cli(&["policy", "diff", &path("old"), &path("new"), "--over"]).await;
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.contains("were not asked") && told.contains("refused"), "{told}");
+}

@@ -126,6 +126,13 @@ fn tell_replay(replay: &Replay, out: &Out) {
         let paths: Vec<&str> = replay.assumed.iter().map(String::as_str).collect();
         out.line(&format!("not recorded, and so taken at their defaults in both: {}", paths.join(", ")));
     }
+    if !replay.unasked.is_empty() {
+        let rules: Vec<&str> = replay.unasked.iter().map(String::as_str).collect();
+        out.line(&format!(
+            "rules of the phases tool and response were not asked, for calls and answers are not recorded: {}",
+            rules.join(", ")
+        ));
+    }
 }
 
 /// Recorded decisions, newest first.
