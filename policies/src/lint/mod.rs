@@ -125,9 +125,18 @@ impl Lint<'_> {
             }
             _ => {}
         }
-        if one.head.mode == Mode::Shadow && one.head.starts.is_some_and(|s| now.saturating_sub(s) > LONG_MS) {
-            self.warn("403", one, format!("the rule `{id}` has only been watched for over 30 days")).hint =
-                Some("enforce it, or remove it".to_owned());
+        if one.head.mode == Mode::Shadow {
+            let (message, hint) = match (one.head.starts, one.head.expires) {
+                (Some(starts), _) if now.saturating_sub(starts) > LONG_MS => {
+                    ("has only been watched for over 30 days", "enforce it, or remove it")
+                }
+                (None, None) => (
+                    "is only watched, and nothing says since when or how long",
+                    "say `starts: <today>`, and it is told when it has been watched for over 30 days; or `expires`",
+                ),
+                _ => return,
+            };
+            self.warn("403", one, format!("the rule `{id}` {message}")).hint = Some(hint.to_owned());
         }
     }
 

@@ -207,6 +207,10 @@ fn dates_owners_and_streams() {
         &format!("- {{ id: a, mode: shadow, starts: 2026-10-01, actions: {{ {tag} }} }}"),
         &[("PL403", "over 30 days")],
     );
+    let watched = |date: &str| format!("- {{ id: a, mode: shadow, {date}actions: {{ {tag} }} }}");
+    check(&watched(""), &[("PL403", "since when or how long say `starts: <today>`")]);
+    check(&watched("starts: 2026-11-20, "), &[]);
+    check(&watched("expires: 2027-03-31, "), &[]);
     check("- { id: a, actions: { cap_cost: 1 } }", &[("PL404", "has no owner")]);
     check(
         "- { id: a, phase: response, when: response.refused, actions: { header: { x-a: b } } }",
