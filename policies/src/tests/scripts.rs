@@ -250,6 +250,47 @@ fn runaways_end_with_the_right_fail_mode() {
     }
 }
 
+/// What a script may make: each at its limit, and one beyond.
+#[test]
+fn the_limits_of_scripts_are_those_that_are_documented() {
+    let vars = |n: usize| (0..n).map(|i| format!("let v{i} = {i}; ")).collect::<String>();
+    let text = |bytes: usize| {
+        format!("let s = \"0123456789abcdef\"; for i in 0..8 {{ s += s; }} s += \"{}\";", "x".repeat(bytes))
+    };
+    let list = |n: usize| format!("let a = []; for i in 0..{n} {{ a.push(i); }}");
+    let map = |n: usize| {
+        format!("let m = #{{}}; for i in 0..{n} {{ let one = #{{}}; one[`k${{i}}`] = i; m += one; }}")
+    };
+    for (within, beyond, told) in [
+        (text(0), text(1), "over its limit"),
+        (list(256), list(257), "over its limit"),
+        (map(256), map(257), "over its limit"),
+        (vars(126), vars(127), "too many variables"),
+    ] {
+        let run = |body: &str| run(&format!("{body} act.cap_cost(1.0);"));
+        let d = run(&within).unwrap_or_else(|e| panic!("{within}: {e}"));
+        assert!(d.cap_cost.is_some(), "{within}");
+        let error = run(&beyond).expect_err(&beyond).to_string();
+        assert!(error.contains(told), "{beyond}: {error}");
+    }
+    // Functions within each other, and in one file.
+    let nested = |deep: usize| {
+        let helpers: String = (1..deep).map(|i| format!("fn f{i}(n) {{ f{}(n) }}\n", i + 1)).collect();
+        let body = "fn on_request(ctx, act) { act.cap_cost(f1(1.0)); }";
+        set(&format!("{HEAD}{helpers}fn f{deep}(n) {{ n }}\n{body}"))
+            .evaluate_now(Phase::Request, &scope_of(&profile()))
+    };
+    assert!(nested(8).is_ok_and(|d| d.cap_cost.is_some()));
+    assert!(nested(9).expect_err("it is too deep").to_string().contains("too deep"));
+    let functions = |n: usize| {
+        let helpers: String = (2..n).map(|i| format!("fn h{i}() {{ {i} }}\n")).collect();
+        let text = format!("{HEAD}{helpers}fn on_request(ctx, act) {{ act.cap_cost(1.0); }}");
+        load_text("{}", &[("policies/p.rhai", text.as_str())]).1
+    };
+    assert_eq!(functions(64), []);
+    assert_eq!(functions(65).first().map(|d| d.code.as_str()), Some("PL300"));
+}
+
 #[test]
 fn soft_policies_fail_open_unless_they_say_otherwise() {
     let d = run("act.tag(#{ a: \"b\" }); throw 1;").unwrap();
