@@ -249,6 +249,25 @@ mod tests {
     use std::time::Duration;
     use types::limits::Window;
 
+    #[tokio::test(start_paused = true)]
+    async fn load_is_the_share_of_places_that_are_taken() {
+        let gate = Gate::new(10, (0, Duration::ZERO));
+        let enter = |n: usize| (0..n).map(|_| gate.enter(1.0).ok().unwrap()).collect::<Vec<_>>();
+        let check = |load: f64, brownout: Brownout| assert_eq!(system(&gate), System { brownout, load });
+        check(0.0, Brownout::None);
+        let mut held = enter(9);
+        check(0.9, Brownout::None);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        held.extend(enter(1));
+        check(1.0, Brownout::Heavy);
+        held.truncate(9);
+        check(0.9, Brownout::Light);
+        held.truncate(4);
+        check(0.4, Brownout::Light);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        check(0.4, Brownout::None);
+    }
+
     #[test]
     fn the_tightest_budget_and_the_first_to_end_count() {
         let standing = |holder: &str, used: f64, pace: Option<f64>| Standing {

@@ -94,3 +94,19 @@ impl Who {
         &self.key.labels
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_as_old_as_the_days_since_it_was_made() {
+        const DAY: i64 = 86_400_000;
+        let tenant = Arc::new(Tenant::new("acme"));
+        let key = Arc::new(Key { created_ms: 3 * DAY + 1, ..Key::named("k", "acme") });
+        let who = |now| Who::new(Arc::new(Principal::new(tenant.clone(), Some(key.clone()))), 540, now);
+        for (now, days) in [(0, 0), (3 * DAY + 1, 0), (4 * DAY, 0), (4 * DAY + 1, 1), (40 * DAY, 36)] {
+            assert_eq!((who(now).key.age_days, who(now).tenant.utc_offset_minutes), (days, 540), "{now}");
+        }
+    }
+}

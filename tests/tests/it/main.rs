@@ -82,6 +82,7 @@ mod tool_streams;
 mod tools;
 mod truth;
 mod usage;
+mod variables;
 mod vendor_faults;
 mod verbs;
 mod went_back;
