@@ -27,14 +27,8 @@ const MAX_PATTERNS: usize = 64;
 /// Gives the set of all rules that are sound and every problem of every file. A set that comes with an
 /// error (see [`Diagnostic::severity`]) must not be used: a rule that is left out might have restricted.
 ///
-/// Codes: `PL1xx` shape (101 unknown key or verb, 102 missing, 103 type, 104 range or value, 107 verb without
-/// meaning in the phase, 109 not supported yet, 111 duration without unit, 120 duplicate id, 121 statement
-/// outside of a function, 122 function missing, 123 `describe` or parameters, 124 a check of answers in a tenant's policy, 131 misuse of `ctx` or `act`),
-/// `PL2xx` names (201 model or provider, 202 pool, 203 selector matches nothing, 204 pool below its `min`
-/// (warning), 205 workflow, 206 validator, 207 group of approvers, 208 redaction, 209 pattern), `PL3xx` expressions (as in [`types::expr::Problem`]; 310 a predicate fails on a model; of rules 311 never
-/// true, 312 always true (warning), 313 hidden by its group, 314 contradiction (warning), 315 no candidate left
-/// (warning)), `PL4xx` warnings (401 expired, 402 expires soon, 403 watched for long, 404 without owner, 405 keeps
-/// streams back).
+/// Codes: `PL1xx` shape, `PL2xx` names, `PL3xx` expressions (as in [`types::expr::Problem`]) and what conditions come to,
+/// `PL4xx` what people should look at. `docs/policies.md` has each of them, which a test sees to.
 #[must_use]
 pub fn load(
     rules_file: &SourceFile,

@@ -365,6 +365,29 @@ fn every_metric_stands_in_its_document() {
     assert_eq!(rows.map(bare).collect::<BTreeSet<_>>(), registered);
 }
 
+/// Codes that other rooms give in the files of policies: the reader of files, and what joins policies with workflows.
+const CODES: [&str; 9] = ["001", "002", "004", "005", "006", "103", "111", "210", "220"];
+
+/// Three digits after `PL`, or alone between quotes: codes of problems in a source of `policies`.
+fn codes(text: &str) -> BTreeSet<String> {
+    let digits = |s: &str| s.get(..3).filter(|d| d.bytes().all(|b| b.is_ascii_digit())).map(str::to_owned);
+    let named = text.split("PL").skip(1).filter_map(digits);
+    named.chain(text.split('"').filter(|part| part.len() == 3).filter_map(digits)).collect()
+}
+
+#[test]
+fn every_code_of_a_problem_of_policies_is_explained() {
+    let files = tracked(".rs").into_iter();
+    let own = files.filter(|f| f.starts_with("policies/src/") && !f.starts_with("policies/src/tests/"));
+    let mut given: BTreeSet<String> = CODES.map(str::to_owned).into();
+    own.for_each(|path| given.extend(codes(&code(&path))));
+    let page = read("docs/policies.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `PL")?.get(..3));
+    let told: BTreeSet<String> = rows.map(str::to_owned).collect();
+    assert!(given.len() > 40, "{given:?}");
+    assert_eq!(told, given, "docs/policies.md, \"Codes of problems\"");
+}
+
 #[test]
 fn shipped_files_are_clean() {
     let empty = tests::folder::Folder::default();

@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod cases;
+mod documented;
 mod expressions;
 mod linting;
 mod loading;
