@@ -5,7 +5,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use types::chat::ChatRequest;
@@ -17,11 +17,14 @@ use types::provider::{Call, ChatProvider, Error, Quota, Reply};
 use types::store::{self, Observer, OutcomeStore, Record, Seq, Stored};
 use types::{Chunk, Completion, FinishReason, UnitInterval, Usage};
 
-/// A store in memory that observes at once.
-pub(crate) struct Shelf(Mutex<(HashMap<String, Stored>, Box<dyn Observer>)>);
+/// A store in memory that observes at once, until it is full.
+pub(crate) struct Shelf(Mutex<(HashMap<String, Stored>, Box<dyn Observer>)>, Arc<AtomicBool>);
 
 impl OutcomeStore for Shelf {
     fn append(&self, record: &Record) -> Result<Seq, store::Error> {
+        if self.1.load(Ordering::Relaxed) {
+            return Err(store::Error::Full("the shelf"));
+        }
         let mut guard = self.0.lock().unwrap();
         let (rows, observer) = &mut *guard;
         match record {
@@ -131,6 +134,8 @@ pub(crate) fn provider() -> Provider {
 pub(crate) struct House {
     pub(crate) engine: Engine,
     pub(crate) scripted: Arc<Scripted>,
+    /// Whether its store takes no more records.
+    pub(crate) full: Arc<AtomicBool>,
     ids: AtomicU64,
 }
 
@@ -166,17 +171,18 @@ pub(crate) fn house_of(
     let (learner, statistics) = engine::learner(engine::learn::Limits::default());
     let scripted =
         Arc::new(Scripted { script: Box::new(script), calls: Mutex::default(), quota: Mutex::default() });
+    let full = Arc::new(AtomicBool::new(false));
     let engine = Engine::new(Parts {
         bundle: bundle.into(),
         provider: scripted.clone(),
         availability: vec![Availability::Ready; n],
-        store: Arc::new(Shelf(Mutex::new((HashMap::new(), Box::new(learner))))),
+        store: Arc::new(Shelf(Mutex::new((HashMap::new(), Box::new(learner))), full.clone())),
         statistics,
         limits: None,
         finished: None,
         config: Config { seed: Some(7), ..Config::default() },
     });
-    House { engine, scripted, ids: AtomicU64::new(0) }
+    House { engine, scripted, full, ids: AtomicU64::new(0) }
 }
 
 impl House {

@@ -6,4 +6,5 @@ mod ceilings;
 mod choice;
 mod errands;
 mod house;
+mod records;
 mod streams;
