@@ -121,6 +121,7 @@ mod tests {
         let step = Step {
             node: "rate".into(),
             kind: "judge".into(),
+            labels: BTreeMap::new(),
             outcome: "ok".to_owned(),
             started_ms: 0.0,
             duration_ms: 0.0,

@@ -227,6 +227,7 @@ mod tests {
                 findings: Vec::new(),
                 provider_error: None,
                 retry_after: None,
+                no_time: false,
                 place: None,
             });
             assert_eq!(told.public_code(), want);

@@ -62,7 +62,7 @@ pub(super) async fn routed(global: &Global, args: &Args, path: &std::path::Path,
     let running = once::start(global, args.simulated).await?;
     let w = super::named(&running.engine().bundle(), &args.name)?;
     let dry = once::dry(&running, &Value::Object(body)).await?;
-    once::tell_dry(&dry, &way(&w, running.engine().usual_deadline(false)), None, out);
+    once::tell_dry(&dry, &way(&w, running.engine().usual_deadline(false, None)), None, out);
     Ok(GOOD)
 }
 

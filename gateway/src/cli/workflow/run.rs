@@ -64,7 +64,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         let stubbed =
             rehearse::stubbed(&bundle, &args.name, &request, inputs, &dry.bound).map_err(Problem)?;
         let w = super::named(&bundle, &args.name)?;
-        let way = plan::way(&w, running.engine().usual_deadline(false));
+        let way = plan::way(&w, running.engine().usual_deadline(false, None));
         tell_dry(&dry, &way, Some(&stubbed), out);
         return Ok(if stubbed.outcome == "delivered" { GOOD } else { FAILED });
     }
