@@ -197,7 +197,8 @@ async fn code_hosts_are_told_in_sarif() {
         let place = &result["locations"][0]["physicalLocation"];
         assert_eq!(place["region"], json!({"startLine": 3, "startColumn": 36}), "{text}");
         assert!(place["artifactLocation"]["uri"].as_str().unwrap().ends_with("workflows/bad.yaml"), "{text}");
-        assert!(run["tool"]["driver"]["rules"].as_array().unwrap().contains(&json!({"id": "WF101"})));
+        let rule = json!({"id": "WF101", "shortDescription": {"text": "unknown key"}});
+        assert!(run["tool"]["driver"]["rules"].as_array().unwrap().contains(&rule));
     }
 }
 
