@@ -77,10 +77,10 @@ struct State {
     keys: u32,
 }
 
-/// Leave to make one call; tell how it went, or drop it: a call that was cut off says nothing of the model,
+/// Permission to make one call; tell how it went, or drop it: a call that was cut off says nothing of the model,
 /// unless the model had been silent for longer than is patient.
 #[derive(Debug)]
-pub(crate) struct Leave<'a> {
+pub(crate) struct Permission<'a> {
     breaker: &'a Breaker,
     /// It is the one probe of a half-open breaker; only a probe closes it.
     probe: bool,
@@ -161,9 +161,9 @@ impl Breaker {
         if old { (0, 0) } else { (s.calls, s.failures) }
     }
 
-    /// Leave for one call, or `None` while the model is out. A call that is cut off after `patience` without
+    /// Permission for one call, or `None` while the model is out. A call that is cut off after `patience` without
     /// an answer counts as a failure.
-    pub(crate) fn leave(&self, now: Instant, patience: Duration) -> Option<Leave<'_>> {
+    pub(crate) fn permit(&self, now: Instant, patience: Duration) -> Option<Permission<'_>> {
         let (probe, keys) = self.change(|s| {
             s.wait_out(now);
             let probe = match s.open_until {
@@ -174,7 +174,7 @@ impl Breaker {
             s.probing |= probe;
             Some((probe, s.keys))
         })?;
-        Some(Leave { breaker: self, probe, keys, since: now, patience, told: false })
+        Some(Permission { breaker: self, probe, keys, since: now, patience, told: false })
     }
 
     /// Its model is called with other keys from now on: what a vendor said of the ones before keeps nobody out any more.
@@ -197,9 +197,9 @@ pub(crate) struct Answering {
 }
 
 impl Answering {
-    /// An answer to the call that `leave` was given for.
-    pub(crate) fn of(breaker: &Arc<Breaker>, leave: &Leave<'_>) -> Answering {
-        Answering { breaker: breaker.clone(), probe: leave.probe }
+    /// An answer to the call that the permission was given for.
+    pub(crate) fn of(breaker: &Arc<Breaker>, permission: &Permission<'_>) -> Answering {
+        Answering { breaker: breaker.clone(), probe: permission.probe }
     }
 
     /// It came to its end.
@@ -218,7 +218,7 @@ impl Answering {
     }
 }
 
-impl Leave<'_> {
+impl Permission<'_> {
     /// The call was answered.
     pub(crate) fn succeeded(mut self, now: Instant) {
         self.told = true;
@@ -254,7 +254,7 @@ impl Leave<'_> {
     }
 }
 
-impl Drop for Leave<'_> {
+impl Drop for Permission<'_> {
     fn drop(&mut self) {
         if self.told {
             return;
@@ -381,8 +381,8 @@ mod tests {
     }
 
     fn fail(b: &Breaker, now: Instant, kind: ErrorKind) {
-        if let Some(leave) = b.leave(now, PATIENT) {
-            leave.failed(&failure(kind, None), now, 0.0);
+        if let Some(permission) = b.permit(now, PATIENT) {
+            permission.failed(&failure(kind, None), now, 0.0);
         }
     }
 
@@ -395,15 +395,15 @@ mod tests {
             fail(&b, t, ErrorKind::Unavailable);
         }
         assert!(matches!(b.circuit(t), Circuit::Open(_)));
-        assert!(b.leave(t, PATIENT).is_none());
+        assert!(b.permit(t, PATIENT).is_none());
         let later = t + Duration::from_millis(1_001);
         assert_eq!(b.circuit(later), Circuit::HalfOpen);
-        let probe = b.leave(later, PATIENT).unwrap();
-        assert!(b.leave(later, PATIENT).is_none(), "a second probe");
+        let probe = b.permit(later, PATIENT).unwrap();
+        assert!(b.permit(later, PATIENT).is_none(), "a second probe");
         probe.failed(&failure(ErrorKind::Connect, None), later, 0.0);
         assert_eq!(wait(&b, later), Duration::from_secs(2), "the wait doubles");
         let later = later + Duration::from_secs(3);
-        b.leave(later, PATIENT).unwrap().succeeded(later);
+        b.permit(later, PATIENT).unwrap().succeeded(later);
         assert_eq!(b.circuit(later), Circuit::Closed);
     }
 
@@ -426,8 +426,8 @@ mod tests {
         for (kind, told) in [(ErrorKind::Auth, None), (ErrorKind::Quota, None), (ErrorKind::Quota, Some(90))]
         {
             let b = Breaker::new(config::Breaker::default());
-            let early = b.leave(t, PATIENT).unwrap();
-            b.leave(t, PATIENT).unwrap().failed(&failure(kind, told.map(Duration::from_secs)), t, 0.0);
+            let early = b.permit(t, PATIENT).unwrap();
+            b.permit(t, PATIENT).unwrap().failed(&failure(kind, told.map(Duration::from_secs)), t, 0.0);
             assert!(matches!(b.circuit(t), Circuit::Open(_)), "{kind:?}");
             b.rekeyed();
             assert_eq!((b.circuit(t), b.is_closed()), (Circuit::Closed, true), "{kind:?}");
@@ -449,14 +449,14 @@ mod tests {
         let b = Breaker::new(config::Breaker::default());
         let t = Instant::now();
         let told = |secs| failure(ErrorKind::RateLimited, Some(Duration::from_secs(secs)));
-        b.leave(t, PATIENT).unwrap().failed(&told(0), t, 0.0);
+        b.permit(t, PATIENT).unwrap().failed(&told(0), t, 0.0);
         assert_eq!((b.circuit(t), b.is_closed()), (Circuit::Closed, true), "no wait was told");
-        b.leave(t, PATIENT).unwrap().failed(&told(7), t, 0.0);
+        b.permit(t, PATIENT).unwrap().failed(&told(7), t, 0.0);
         assert_eq!((wait(&b, t), b.is_closed()), (Duration::from_secs(7), false));
         let later = t + Duration::from_secs(7);
-        assert!(b.leave(t + Duration::from_millis(6_999), PATIENT).is_none());
+        assert!(b.permit(t + Duration::from_millis(6_999), PATIENT).is_none());
         assert_eq!((b.circuit(later), b.is_closed()), (Circuit::Closed, true));
-        let beside = [b.leave(later, PATIENT), b.leave(later, PATIENT)];
+        let beside = [b.permit(later, PATIENT), b.permit(later, PATIENT)];
         assert!(beside.iter().all(Option::is_some), "no single probe: others need not wait for its answer");
     }
 
@@ -466,15 +466,15 @@ mod tests {
         let t = Instant::now();
         fail(&b, t, ErrorKind::Auth);
         let later = t + Duration::from_secs(31);
-        drop(b.leave(later, PATIENT).unwrap());
+        drop(b.permit(later, PATIENT).unwrap());
         assert_eq!(b.circuit(later), Circuit::HalfOpen);
     }
 
     /// A stream that begins: gives its end.
     fn begin(b: &Arc<Breaker>, now: Instant) -> Answering {
-        let leave = b.leave(now, PATIENT).unwrap();
-        let answering = Answering::of(b, &leave);
-        leave.began();
+        let permission = b.permit(now, PATIENT).unwrap();
+        let answering = Answering::of(b, &permission);
+        permission.began();
         answering
     }
 
@@ -510,31 +510,31 @@ mod tests {
     async fn a_call_from_before_it_opened_neither_closes_it_nor_frees_the_probes_place() {
         let b = Breaker::new(config::Breaker::default());
         let t = Instant::now();
-        let early: Vec<_> = (0..4).map(|_| b.leave(t, PATIENT).unwrap()).collect();
+        let early: Vec<_> = (0..4).map(|_| b.permit(t, PATIENT).unwrap()).collect();
         let told = failure(ErrorKind::Quota, Some(Duration::from_secs(7)));
-        b.leave(t, PATIENT).unwrap().failed(&told, t, 0.0);
+        b.permit(t, PATIENT).unwrap().failed(&told, t, 0.0);
         let mut early = early.into_iter();
         early.next().unwrap().succeeded(t);
         early.next().unwrap().failed(&failure(ErrorKind::BadRequest, None), t, 0.0);
         early.next().unwrap().failed(&failure(ErrorKind::Unavailable, None), t, 0.0);
         assert_eq!(wait(&b, t), Duration::from_secs(7));
         let later = t + Duration::from_secs(7);
-        let _probe = b.leave(later, PATIENT).unwrap();
+        let _probe = b.permit(later, PATIENT).unwrap();
         drop(early);
-        assert!(b.leave(later, PATIENT).is_none(), "a second probe");
+        assert!(b.permit(later, PATIENT).is_none(), "a second probe");
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_a_call_cut_off_after_long_silence_counts() {
         let b = Breaker::new(config::Breaker::default());
         for _ in 0..50 {
-            drop(b.leave(Instant::now(), PATIENT).unwrap());
+            drop(b.permit(Instant::now(), PATIENT).unwrap());
         }
         assert_eq!(b.circuit(Instant::now()), Circuit::Closed);
         for _ in 0..5 {
-            let leave = b.leave(Instant::now(), PATIENT).unwrap();
+            let permission = b.permit(Instant::now(), PATIENT).unwrap();
             tokio::time::advance(PATIENT).await;
-            drop(leave);
+            drop(permission);
         }
         assert!(matches!(b.circuit(Instant::now()), Circuit::Open(_)));
     }
@@ -547,7 +547,7 @@ mod tests {
         assert_eq!(b.circuit(t + Duration::from_secs(31)), Circuit::HalfOpen);
         let later = t + Duration::from_secs(61);
         assert_eq!(b.circuit(later), Circuit::Closed);
-        let _probe = b.leave(later, PATIENT).unwrap();
-        assert!(b.leave(later, PATIENT).is_none() && matches!(b.circuit(later), Circuit::Open(_)));
+        let _probe = b.permit(later, PATIENT).unwrap();
+        assert!(b.permit(later, PATIENT).is_none() && matches!(b.circuit(later), Circuit::Open(_)));
     }
 }

@@ -132,9 +132,9 @@ impl World for Calls {
 
 impl Calls {
     async fn generate_one(&self, ask: Ask) -> Result<Generated, Failure> {
-        let hedge = search::is_company(&ask).then(|| self.reach.extra.hedge(Instant::now()));
+        let hedge = search::is_hedge(&ask).then(|| self.reach.extra.hedge(Instant::now()));
         if matches!(hedge, Some(None)) {
-            return Err(Failure::nobody("too many calls have company already"));
+            return Err(Failure::nobody("too many calls are hedged already"));
         }
         Search::new(self, &ask, hedge.flatten()).run().await
     }

@@ -169,7 +169,11 @@ impl Governed {
 
 /// Masks the words of the checks that the request brings itself, as those of its messages. Its options stay as they came,
 /// for they stay here; but a repair tells models what a check looks for.
-fn mask_checks(request: &ChatRequest, checks: &mut [Set<Value>], redaction: &Redaction) -> Result<(), Denial> {
+fn mask_checks(
+    request: &ChatRequest,
+    checks: &mut [Set<Value>],
+    redaction: &Redaction,
+) -> Result<(), Denial> {
     if !redaction.concerns(Place::Input) {
         return Ok(());
     }

@@ -80,7 +80,7 @@ impl State {
 /// One of the calls that may be made: given back when it is dropped, unless the call was made.
 #[derive(Debug)]
 #[must_use = "a call that is dropped is given back"]
-pub struct Taken<'a>(Option<&'a Purse>);
+pub struct Taken<'a>(Option<&'a Budget>);
 
 impl Taken<'_> {
     /// The call is made: it stays taken.
@@ -91,8 +91,8 @@ impl Taken<'_> {
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        if let Some(purse) = self.0.take() {
-            purse.unmade();
+        if let Some(budget) = self.0.take() {
+            budget.unmade();
         }
     }
 }
@@ -100,17 +100,17 @@ impl Drop for Taken<'_> {
 /// What a run, a node or a call may use and has used. Whatever is taken from it is taken from those around
 /// it in the same step, or from none of them.
 #[derive(Debug, Default)]
-pub struct Purse {
+pub struct Budget {
     limit: Amounts,
     state: Mutex<State>,
-    above: Option<Arc<Purse>>,
+    above: Option<Arc<Budget>>,
 }
 
-impl Purse {
-    /// A purse with limits of its own within another.
+impl Budget {
+    /// A budget with limits of its own within another.
     #[must_use]
-    pub fn new(limit: Amounts, above: Option<Arc<Purse>>) -> Arc<Self> {
-        Arc::new(Purse { limit, state: Mutex::default(), above })
+    pub fn new(limit: Amounts, above: Option<Arc<Budget>>) -> Arc<Self> {
+        Arc::new(Budget { limit, state: Mutex::default(), above })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -137,9 +137,9 @@ impl Purse {
         true
     }
 
-    /// Sets tokens aside for an attempt of the call whose purse this is, in the place of those of the one before it:
+    /// Sets tokens aside for an attempt of the call whose budget this is, in the place of those of the one before it:
     /// what goes in, and of `output` as many as every limit leaves, no fewer than `least`; gives that many. They are free
-    /// again when the answer is counted, or when nobody has this purse any more.
+    /// again when the answer is counted, or when nobody has this budget any more.
     ///
     /// # Errors
     /// `tokens`: too few are left for an answer.
@@ -173,7 +173,7 @@ impl Purse {
         [own, above].into_iter().flatten().min()
     }
 
-    /// Gives back the tokens that were set aside for the call whose purse this is.
+    /// Gives back the tokens that were set aside for the call whose budget this is.
     fn free(&self) {
         let held = self.lock().held;
         self.replace(held, 0);
@@ -189,7 +189,7 @@ impl Purse {
         }
     }
 
-    /// Puts what an attempt of the call whose purse this is has cost, and the tokens that it has used, in the place of what
+    /// Puts what an attempt of the call whose budget this is has cost, and the tokens that it has used, in the place of what
     /// was set aside for it.
     pub fn settle(&self, reserved: Usd, cost: Usd, tokens: u64) {
         let held = self.lock().held;
@@ -282,7 +282,7 @@ impl Purse {
     /// Takes one call, for as long as it may still be made.
     ///
     /// # Errors
-    /// As [`Purse::call`].
+    /// As [`Budget::call`].
     pub fn take(&self) -> Result<Taken<'_>, &'static str> {
         self.call().map(|()| Taken(Some(self)))
     }
@@ -297,7 +297,7 @@ impl Purse {
     }
 }
 
-impl Drop for Purse {
+impl Drop for Budget {
     fn drop(&mut self) {
         self.free();
     }
@@ -313,8 +313,8 @@ mod tests {
 
     #[test]
     fn what_is_taken_is_taken_from_all_or_from_none() {
-        let run = Purse::new(Amounts { usd: Some(usd(1.0)), ..Amounts::default() }, None);
-        let node = Purse::new(Amounts { usd: Some(usd(0.4)), ..Amounts::default() }, Some(run.clone()));
+        let run = Budget::new(Amounts { usd: Some(usd(1.0)), ..Amounts::default() }, None);
+        let node = Budget::new(Amounts { usd: Some(usd(0.4)), ..Amounts::default() }, Some(run.clone()));
         assert!(node.reserve(usd(0.3)) && !node.reserve(usd(0.2)), "the node's own limit");
         assert_eq!((node.left(), run.left()), (Some(usd(0.1)), Some(usd(0.7))));
         assert!(run.reserve(usd(0.65)) && !node.reserve(usd(0.1)), "the run's limit");
@@ -325,8 +325,8 @@ mod tests {
 
     #[test]
     fn once_enough_is_spent_nothing_more_begins() {
-        let run = Purse::new(Amounts { enough: Some(usd(1.0)), ..Amounts::default() }, None);
-        let node = Purse::new(Amounts::default(), Some(run.clone()));
+        let run = Budget::new(Amounts { enough: Some(usd(1.0)), ..Amounts::default() }, None);
+        let node = Budget::new(Amounts::default(), Some(run.clone()));
         assert!(node.reserve(usd(7.0)) && run.reserve(usd(7.0)), "what may be spent is not held against it");
         node.settle(usd(7.0), usd(0.999), 0);
         assert!(node.reserve(usd(0.5)));
@@ -337,14 +337,14 @@ mod tests {
 
     #[test]
     fn where_nothing_may_be_spent_what_is_free_may_be_called() {
-        let run = Purse::new(Amounts { usd: Some(Usd::ZERO), ..Amounts::default() }, None);
+        let run = Budget::new(Amounts { usd: Some(Usd::ZERO), ..Amounts::default() }, None);
         assert_eq!((run.call(), run.reserve(Usd::ZERO), run.reserve(usd(0.001))), (Ok(()), true, false));
     }
 
     #[test]
     fn calls_and_tokens_end_too() {
-        let run = Purse::new(Amounts { calls: Some(2), tokens: Some(10), ..Amounts::default() }, None);
-        let node = Purse::new(Amounts { calls: Some(1), ..Amounts::default() }, Some(run.clone()));
+        let run = Budget::new(Amounts { calls: Some(2), tokens: Some(10), ..Amounts::default() }, None);
+        let node = Budget::new(Amounts { calls: Some(1), ..Amounts::default() }, Some(run.clone()));
         assert_eq!(
             (node.call(), node.call(), run.call(), run.call()),
             (Ok(()), Err("calls"), Ok(()), Err("calls"))
@@ -352,7 +352,7 @@ mod tests {
         let stated = Amounts { tokens: Some(10), ..Amounts::default() };
         let usual = Amounts { enough_tokens: Some(10), ..Amounts::default() };
         for limit in [stated, usual] {
-            let other = Purse::new(limit, None);
+            let other = Budget::new(limit, None);
             assert_eq!(other.call(), Ok(()));
             other.settle(Usd::ZERO, Usd::ZERO, 10);
             assert_eq!(other.call(), Err("tokens"));
@@ -361,8 +361,8 @@ mod tests {
 
     #[test]
     fn a_call_that_is_not_made_is_given_back_everywhere() {
-        let run = Purse::new(Amounts { calls: Some(2), ..Amounts::default() }, None);
-        let node = Purse::new(Amounts::default(), Some(run.clone()));
+        let run = Budget::new(Amounts { calls: Some(2), ..Amounts::default() }, None);
+        let node = Budget::new(Amounts::default(), Some(run.clone()));
         let first = node.take().unwrap();
         let second = node.take().unwrap();
         assert_eq!(node.take().err(), Some("calls"));
@@ -373,9 +373,9 @@ mod tests {
 
     #[test]
     fn calls_beside_each_other_share_the_tokens_that_there_are() {
-        let run = Purse::new(Amounts { tokens: Some(100), ..Amounts::default() }, None);
-        let node = Purse::new(Amounts { tokens: Some(80), ..Amounts::default() }, Some(run.clone()));
-        let call = || Purse::new(Amounts::default(), Some(node.clone()));
+        let run = Budget::new(Amounts { tokens: Some(100), ..Amounts::default() }, None);
+        let node = Budget::new(Amounts { tokens: Some(80), ..Amounts::default() }, Some(run.clone()));
+        let call = || Budget::new(Amounts::default(), Some(node.clone()));
         let (first, second, third) = (call(), call(), call());
         assert_eq!(first.hold(10, 40, 1), Ok(40));
         assert_eq!(second.hold(10, 40, 21), Err("tokens"), "too few");
@@ -386,7 +386,7 @@ mod tests {
         assert_eq!((node.used().tokens, node.tokens_left(), run.tokens_left()), (30, Some(35), Some(55)));
         drop(second);
         assert_eq!(node.tokens_left(), Some(50), "a call that nobody waits for any more");
-        let free = Purse::new(Amounts { enough_tokens: Some(10), ..Amounts::default() }, None);
+        let free = Budget::new(Amounts { enough_tokens: Some(10), ..Amounts::default() }, None);
         assert_eq!(
             (free.hold(10, 4_000, 1), free.tokens_left()),
             (Ok(4_000), None),

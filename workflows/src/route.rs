@@ -62,6 +62,8 @@ impl Strategy {
 pub struct Route {
     /// Only models of this pool.
     pub pool: Option<String>,
+    /// Nobody but the house names that pool: where none of it is a candidate, all are.
+    pub pool_is_usual: bool,
     /// Only this model, `provider/model`.
     pub model: Option<String>,
     /// Selectors of models that come first.
@@ -107,6 +109,7 @@ impl Route {
     pub fn is_open(&self) -> bool {
         let Route {
             pool,
+            pool_is_usual: _,
             model,
             prefer: _,
             require,
@@ -157,7 +160,10 @@ impl Route {
     pub(crate) fn of_pool(cx: &Cx<'_>, name: &str) -> Self {
         match cx.own_pool(name) {
             Some(own) => Route { strategy: own.strategy, within: Some(own), ..Route::default() },
-            None => Route { pool: cx.has_pool(name).then(|| name.to_owned()), ..Route::default() },
+            None => {
+                let pool = cx.has_pool(name).then(|| name.to_owned());
+                Route { pool_is_usual: pool.is_some(), pool, ..Route::default() }
+            }
         }
     }
 
@@ -178,7 +184,7 @@ impl Route {
     /// For the hash of the plan.
     pub(crate) fn canonical(&self) -> Value {
         json!({
-            "pool": self.pool, "model": self.model, "prefer": self.prefer, "require": self.require,
+            "pool": self.pool, "pool_is_usual": self.pool_is_usual, "model": self.model, "prefer": self.prefer, "require": self.require,
             "exclude": self.exclude, "strategy": self.strategy.as_str(),
             "not_first": self.not_first.map(Strategy::as_str), "min_tier": self.min_tier,
             "capabilities": self.capabilities,

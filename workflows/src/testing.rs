@@ -427,17 +427,17 @@ impl World for Script {
         let guard = Guard(self.dropped.clone(), Some(ask.node().to_string()));
         let cost =
             price.map(|p| p.cost(&completion("").usage)).filter(|_| self.reserves.load(Ordering::Relaxed));
-        let purse = ask.purse.clone();
+        let budget = ask.budget.clone();
         self.asked.lock().unwrap().push(ask);
         Box::pin(async move {
             let mut guard = guard;
             if let Some(cost) = cost {
-                if !purse.reserve(cost) {
+                if !budget.reserve(cost) {
                     return Err(Failure::Budget("usd"));
                 }
                 self.paid.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(1)).await;
-                purse.settle(cost, cost, completion("").usage.total());
+                budget.settle(cost, cost, completion("").usage.total());
             }
             let served = self.served.lock().unwrap().clone();
             let whole = |text: &str, by: &str| {

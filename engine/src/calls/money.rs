@@ -10,7 +10,7 @@ use types::directives::{CacheRule, LimitRule, RetryRule, Set};
 use types::matrix::{Model, ModelIx, ModelSet, Price, Provider, Tier};
 use types::provider::{Edits, ErrorKind};
 use types::{Usage, Usd};
-use workflows::{Ask, Purse};
+use workflows::{Ask, Budget};
 
 /// What policies allow at most in every call, whatever the request or a node of the workflow asks for.
 #[derive(Clone, Debug, Default)]
@@ -248,7 +248,7 @@ impl Calls {
 
     /// Money that nobody has set aside for a call; `None` = there is no limit.
     fn left(&self, ask: &Ask) -> Option<Usd> {
-        [self.ledger_of(ask).left(self.cap_of(ask)), ask.purse.left()].into_iter().flatten().min()
+        [self.ledger_of(ask).left(self.cap_of(ask)), ask.budget.left()].into_iter().flatten().min()
     }
 
     /// Of work after the response its own ledger knows the ceiling.
@@ -282,15 +282,15 @@ impl Calls {
     async fn set_aside(&self, amount: Usd, ask: &Ask) -> Result<(), Usd> {
         /// Calls beside this one may take what limits gave for it.
         const TRIES: usize = 4;
-        let (purse, ledger, cap) = (&*ask.purse, self.ledger_of(ask), self.cap_of(ask));
+        let (budget, ledger, cap) = (&*ask.budget, self.ledger_of(ask), self.cap_of(ask));
         if amount == Usd::ZERO {
             return Ok(());
         }
         for _ in 0..TRIES {
-            let by = match set_aside(purse, ledger, cap, amount) {
+            let by = match set_aside(budget, ledger, cap, amount) {
                 Ok(()) => return Ok(()),
                 Err(Short::Ceiling) => {
-                    let ceilings = [ledger.allowed(cap), purse.left()];
+                    let ceilings = [ledger.allowed(cap), budget.left()];
                     return Err(ceilings.into_iter().flatten().min().unwrap_or_default());
                 }
                 Err(Short::Given(by)) => by,
@@ -309,13 +309,13 @@ impl Calls {
 }
 
 /// Sets money aside with the node and with the request, or with neither.
-fn set_aside(purse: &Purse, ledger: &Ledger, cap: Option<Usd>, amount: Usd) -> Result<(), Short> {
-    if !purse.reserve(amount) {
+fn set_aside(budget: &Budget, ledger: &Ledger, cap: Option<Usd>, amount: Usd) -> Result<(), Short> {
+    if !budget.reserve(amount) {
         return Err(Short::Ceiling);
     }
     let all = ledger.reserve(amount, cap);
     if all.is_err() {
-        purse.give_back(amount);
+        budget.give_back(amount);
     }
     all
 }

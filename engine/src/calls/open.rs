@@ -14,14 +14,14 @@ use types::matrix::Model;
 use types::provider::{Error, ErrorKind};
 use types::run::{AtMost, CallError, CallRecord};
 use types::{Usage, Usd};
-use workflows::Purse;
+use workflows::Budget;
 
 /// One call under way: goes into the ledger exactly once, as cancelled when it is dropped.
 pub(super) struct Open {
     pub(super) ledger: Ledger,
     pub(super) log: Option<CallLog>,
     /// What the node may use, within what the run may.
-    pub(super) purse: Arc<Purse>,
+    pub(super) budget: Arc<Budget>,
     pub(super) node: Arc<str>,
     pub(super) model: Arc<Model>,
     pub(super) free: bool,
@@ -95,7 +95,7 @@ impl Open {
         };
         self.ledger.await_ends(now);
         // A run counts what its record tells; only limits count the most that the vendor may.
-        self.purse.settle(self.reserved, record.cost_usd.unwrap_or_default(), record.usage.total());
+        self.budget.settle(self.reserved, record.cost_usd.unwrap_or_default(), record.usage.total());
         if let Some(log) = &self.log {
             log.push(record.clone());
         }

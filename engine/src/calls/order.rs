@@ -34,7 +34,7 @@ impl Calls {
         }
         if !order.is_empty() {
             let skip = usize::try_from(ask.skip).unwrap_or(0);
-            // Company of the same model is no help unless it was asked for.
+            // A hedge by the same model is no help unless it was asked for.
             if ask.purpose == "hedge" && skip >= order.len() {
                 return Vec::new();
             }

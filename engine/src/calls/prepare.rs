@@ -13,7 +13,7 @@ use types::adjustment::Adjustment;
 use types::chat::{ChatRequest, Message, ResponseFormat, Role, ToolChoice};
 use types::matrix::{Model, ModelIx, Provider, Tier};
 use types::provider::{Call, Edits, Enforce};
-use workflows::{Ask, Purse};
+use workflows::{Ask, Budget};
 
 impl Calls {
     /// The call for one candidate with its money, and its place in the tree, reserved.
@@ -45,7 +45,7 @@ impl Calls {
                 .saturating_mul(n),
             is_said: edits.max_tokens.or(self.request.params.max_tokens).is_some(),
         };
-        let each = hold_tokens(&ask.purse, est.input, length)? / n;
+        let each = hold_tokens(&ask.budget, est.input, length)? / n;
         if each < longest {
             edits.max_tokens = Some(each.max(1));
         }
@@ -82,7 +82,7 @@ impl Calls {
         let open = Open {
             ledger: ledger.clone(),
             log: self.log.clone(),
-            purse: ask.purse.clone(),
+            budget: ask.budget.clone(),
             node: ask.node().clone(),
             model: model.clone(),
             free,
@@ -127,18 +127,18 @@ pub(super) fn is_fixed(asked: &Edits, request: &ChatRequest) -> bool {
     said && (tools || !matches!(form, ResponseFormat::Text))
 }
 
-/// Sets tokens aside in the purse of a call; gives those that its answer may have.
+/// Sets tokens aside in the budget of a call; gives those that its answer may have.
 ///
 /// # Errors
 /// `tokens`: too few are left for an answer.
-fn hold_tokens(purse: &Purse, input: u32, length: Length) -> Result<u32, &'static str> {
+fn hold_tokens(budget: &Budget, input: u32, length: Length) -> Result<u32, &'static str> {
     let Length { mut wished, least, is_said } = length;
-    if let Some(left) = purse.tokens_left().filter(|_| !is_said) {
+    if let Some(left) = budget.tokens_left().filter(|_| !is_said) {
         // What nobody said the length of leaves as much to the calls beside it and after it.
         let half = left.saturating_sub(u64::from(input)) / 2;
         wished = wished.min(u32::try_from(half).unwrap_or(u32::MAX).max(USUAL));
     }
-    purse.hold(input, wished, least)
+    budget.hold(input, wished, least)
 }
 
 /// A place in the tree that is given back unless the call is made: nobody need wait for the money of a call.

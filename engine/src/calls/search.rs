@@ -5,7 +5,7 @@ use super::Calls;
 use super::again::Next;
 use super::asked::Before;
 use super::extra::Counted;
-use crate::breaker::{Answering, Breaker, Leave};
+use crate::breaker::{Answering, Breaker, Permission};
 use crate::room::UnderWay;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -78,11 +78,11 @@ enum Stop {
     Ended(Failure),
 }
 
-/// What one call needs: a place among those under way, leave of its model's breaker, and to be one of the calls that may
+/// What one call needs: a place among those under way, permission of its model's breaker, and to be one of the calls that may
 /// be made. Whatever of it is dropped before the call is made is given back.
 struct Permit<'a> {
     under_way: Option<UnderWay>,
-    leave: Option<Leave<'a>>,
+    permission: Option<Permission<'a>>,
     counted: Counted<'a>,
     /// One of the calls of the node and the run; `None` = the first, which the node has taken.
     taken: Option<Taken<'a>>,
@@ -128,8 +128,8 @@ impl<'a> Search<'a> {
                 Err(Stop::Another) => {}
             }
         }
-        // Nobody else could do it. What only keeps a slow call company waits for nobody.
-        if let Some(ix) = self.full.filter(|_| !is_company(self.ask)) {
+        // Nobody else could do it. What only hedges a slow call waits for nobody.
+        if let Some(ix) = self.full.filter(|_| !is_hedge(self.ask)) {
             match self.candidate(ix, false, Full::Wait).await {
                 Ok(generated) => return Ok(generated),
                 Err(Stop::Ended(failure)) => return Err(failure),
@@ -202,8 +202,8 @@ impl<'a> Search<'a> {
         };
         let now = Instant::now();
         let impatient = std::mem::take(&mut self.impatient);
-        let leave = c.breaker.and_then(|breaker| breaker.leave(now, c.patience()));
-        if leave.is_none() && c.breaker.is_some() && !impatient {
+        let permission = c.breaker.and_then(|breaker| breaker.permit(now, c.patience()));
+        if permission.is_none() && c.breaker.is_some() && !impatient {
             return Err(Stop::Another);
         }
         let counted = self.count(c.model, now).ok_or(Stop::Another)?;
@@ -212,16 +212,16 @@ impl<'a> Search<'a> {
         }
         let taken = match self.attempts {
             0 => None,
-            _ => Some(self.ask.purse.take().map_err(|used_up| self.ended(Failure::Budget(used_up)))?),
+            _ => Some(self.ask.budget.take().map_err(|used_up| self.ended(Failure::Budget(used_up)))?),
         };
-        Ok(Permit { under_way, leave, counted, taken })
+        Ok(Permit { under_way, permission, counted, taken })
     }
 
     /// Room for one more call of a model, unless there is none and it is not waited for, or came too late.
     async fn room(&mut self, c: &Candidate<'_>, breaker: &Breaker) -> Result<UnderWay, Stop> {
         let room = breaker.room();
-        // Company for a slow call is the last thing that a vendor in trouble needs.
-        if is_company(self.ask) && (room.is_limited() || !breaker.is_closed()) {
+        // A hedge of a slow call is the last thing that a vendor in trouble needs.
+        if is_hedge(self.ask) && (room.is_limited() || !breaker.is_closed()) {
             return Err(Stop::Another);
         }
         if let Some(under_way) = room.enter(Instant::now()) {
@@ -256,7 +256,7 @@ impl<'a> Search<'a> {
         c: &Candidate<'_>,
         permit: Permit<'a>,
     ) -> Result<Result<Generated, Error>, Stop> {
-        let Permit { under_way, leave, mut counted, taken } = permit;
+        let Permit { under_way, permission, mut counted, taken } = permit;
         let calls = self.calls;
         let own = if c.whole && c.more { self.share(c.ix, Instant::now()) } else { self.deadline };
         let attempt = self.attempts.saturating_add(1);
@@ -275,7 +275,7 @@ impl<'a> Search<'a> {
         if let Some(taken) = taken {
             taken.made();
         }
-        let answering = c.breaker.zip(leave.as_ref()).map(|(b, l)| Answering::of(b, l));
+        let answering = c.breaker.zip(permission.as_ref()).map(|(b, l)| Answering::of(b, l));
         let made = calls.attempt(call, open, answering, own).await;
         if matches!(&made, Err(e) if e.kind == ErrorKind::FreeTier) {
             // Its vendor was not asked.
@@ -285,15 +285,15 @@ impl<'a> Search<'a> {
             self.asked.push(c.model.provider);
         }
         let now = Instant::now();
-        match (&made, leave) {
+        match (&made, permission) {
             (_, None) => {}
-            (Ok(Generated::Stream { .. }), Some(leave)) => leave.began(),
-            (Ok(Generated::Whole { .. }), Some(leave)) => leave.succeeded(now),
+            (Ok(Generated::Stream { .. }), Some(permission)) => permission.began(),
+            (Ok(Generated::Whole { .. }), Some(permission)) => permission.succeeded(now),
             // A call that our own deadline cut off tells what any dropped call does.
             (Err(e), Some(_)) if e.kind == ErrorKind::TotalTimeout && now >= self.deadline => {}
             // A probe is left to the next call.
             (Err(e), Some(_)) if e.kind == ErrorKind::FreeTier => {}
-            (Err(e), Some(leave)) => leave.failed(e, now, self.rng.random()),
+            (Err(e), Some(permission)) => permission.failed(e, now, self.rng.random()),
         }
         Ok(made)
     }
@@ -362,7 +362,7 @@ impl Candidate<'_> {
     }
 }
 
-/// A call that only keeps a slow one company.
-pub(super) fn is_company(ask: &Ask) -> bool {
+/// A call that only hedges a slow one.
+pub(super) fn is_hedge(ask: &Ask) -> bool {
     ask.purpose == "hedge"
 }

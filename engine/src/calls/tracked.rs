@@ -116,7 +116,7 @@ impl Stream for Tracked {
 impl Drop for Tracked {
     fn drop(&mut self) {
         let unread = self.was_unread();
-        if !self.open.closed && self.open.purse.is_stopped() {
+        if !self.open.closed && self.open.budget.is_stopped() {
             // What was reported so far is of its beginning; all of it is estimated.
             self.usage = None;
             self.end(None, true);

@@ -310,7 +310,7 @@ impl World for Stage {
                 let Some(wait) = wait.filter(in_time).filter(|_| self.place(&frame).is_some()) else {
                     return Err(failure);
                 };
-                ask.purse.take().map_err(Failure::Budget)?.made();
+                ask.budget.take().map_err(Failure::Budget)?.made();
                 match self.next(&frame) {
                     Some(next) => call = next,
                     None => return Err(failure),

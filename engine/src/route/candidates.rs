@@ -235,6 +235,8 @@ pub(super) struct Fitting<'a> {
     route: &'a Route,
     /// Left to other nodes.
     left: Vec<ModelIx>,
+    /// Its pool does not count: it is only the usual one, and nobody of it is a candidate.
+    any_pool: bool,
     pools: &'a Pools,
     matrix: &'a Matrix,
 }
@@ -248,21 +250,34 @@ impl<'a> Fitting<'a> {
         matrix: &'a Matrix,
     ) -> Self {
         let left = route.not_firsts().filter_map(|by| first(by, eligible.iter()).map(|e| e.ix)).collect();
-        Fitting { route, left, pools, matrix }
+        let usual = route.pool.as_ref().filter(|_| route.pool_is_usual);
+        let members = |name: &String| eligible.iter().any(|e| is_in(name, e.ix, pools));
+        let any_pool = usual.is_some_and(|name| !members(name));
+        Fitting { route, left, any_pool, pools, matrix }
     }
 
     /// Whether the route may take a candidate.
     pub(super) fn takes(&self, e: &Estimated) -> bool {
-        !self.left.contains(&e.ix) && fits(self.route, e.known(), self.pools, self.matrix)
+        let in_pool = |name: &String| self.any_pool || is_in(name, e.ix, self.pools);
+        !self.left.contains(&e.ix)
+            && self.route.pool.as_ref().is_none_or(in_pool)
+            && fits_but_for_pool(self.route, e.known(), self.pools, self.matrix)
     }
 }
 
 /// Whether a model, by its place in the matrix and its tier, is what a route asks for, whoever else is a candidate.
-fn fits(route: &Route, (ix, tier): (ModelIx, u8), pools: &Pools, matrix: &Matrix) -> bool {
+fn fits(route: &Route, known: (ModelIx, u8), pools: &Pools, matrix: &Matrix) -> bool {
+    route.pool.as_ref().is_none_or(|name| is_in(name, known.0, pools))
+        && fits_but_for_pool(route, known, pools, matrix)
+}
+
+fn is_in(pool: &str, ix: ModelIx, pools: &Pools) -> bool {
+    pools.get(pool).is_some_and(|p| p.contains(ix))
+}
+
+fn fits_but_for_pool(route: &Route, (ix, tier): (ModelIx, u8), pools: &Pools, matrix: &Matrix) -> bool {
     let Some(model) = matrix.model(ix) else { return false };
-    let in_pool = |name: &String| pools.get(name).is_some_and(|p| p.contains(ix));
-    route.pool.as_ref().is_none_or(in_pool)
-        && route.model.as_ref().is_none_or(|m| matrix.find(m) == Some(ix))
+    route.model.as_ref().is_none_or(|m| matrix.find(m) == Some(ix))
         && route.min_tier.is_none_or(|t| tier >= t)
         && route.capabilities.iter().all(|c| model.abilities.has(c))
         && (route.require.is_empty() || matches_any(&route.require, ix, pools, matrix))
@@ -277,4 +292,35 @@ pub(crate) fn matches_any(selectors: &[String], ix: ModelIx, pools: &Pools, matr
         Some(pool) => pools.get(pool).is_some_and(|p| p.contains(ix)),
         None => matrix.find(s) == Some(ix) || matrix.model(ix).is_some_and(|m| types::matrix::glob(s, &m.id)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::matrix::{Dialect, Model, Provider};
+
+    /// The pool that a node has because it names none is no reason for nobody to answer; one that it names is.
+    #[test]
+    fn a_usual_pool_holds_where_one_of_it_is_a_candidate() {
+        let models = ["a", "b"].map(|name| Model::new(format!("p/{name}"), 0, (100_000, 4_000)));
+        let matrix = Matrix::new(vec![Provider::new("p", Dialect::Recorded)], models.into());
+        let ix = |id: &str| matrix.find(id).unwrap();
+        let mut judges = ModelSet::default();
+        judges.insert(ix("p/b"));
+        let pools = Arc::new(Pools::from([("judge".to_owned(), judges)]));
+        let all = Candidates::of_all(&matrix, pools, &Usage::default());
+        let mut others = ModelSet::default();
+        others.insert(ix("p/a"));
+        let without = all.only(&others).unwrap();
+        let judge =
+            |pool_is_usual| Route { pool: Some("judge".to_owned()), pool_is_usual, ..Route::default() };
+        for (usual, candidates, want) in [
+            (true, &all, vec![ix("p/b")]),
+            (false, &all, vec![ix("p/b")]),
+            (true, &without, vec![ix("p/a")]),
+            (false, &without, Vec::new()),
+        ] {
+            assert_eq!(resolve(&judge(usual), candidates, &matrix, 0), want, "{usual}");
+        }
+    }
 }

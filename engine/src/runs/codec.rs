@@ -32,9 +32,9 @@ enum Outcome<T, E> {
 struct Call {
     #[serde(flatten)]
     outcome: Outcome<Answer, CallFailure>,
-    /// Nano-dollars that were taken from the purse of the question.
+    /// Nano-dollars that were taken from the budget of the question.
     #[serde(default)]
-    purse: i64,
+    budget: i64,
     #[serde(default)]
     calls: Vec<CallRecord>,
 }
@@ -79,19 +79,19 @@ enum CallFailure {
 /// What a model answered, as it is served again.
 pub(super) struct Served {
     pub(super) result: Result<Generated, Failure>,
-    /// Nano-dollars that the purse of the question has to bear.
-    pub(super) purse: i64,
+    /// Nano-dollars that the budget of the question has to bear.
+    pub(super) budget: i64,
     pub(super) calls: Vec<CallRecord>,
 }
 
 /// Names of budgets; a failure borrows them.
 const BUDGETS: [&str; 6] = ["usd", "tokens", "calls", "node_runs", "tenant", "wall"];
 
-/// Writes down what a model answered, the calls it took, and what its purse bore. A stream is put together by
+/// Writes down what a model answered, the calls it took, and what its budget bore. A stream is put together by
 /// who calls this.
 pub(super) fn write_call(
     result: Result<(&Completion, &Model, &workflows::Served), &Failure>,
-    purse: i64,
+    budget: i64,
     calls: Vec<CallRecord>,
 ) -> Value {
     let outcome = match result {
@@ -112,7 +112,7 @@ pub(super) fn write_call(
         Err(Failure::Budget(name)) => Outcome::Error(CallFailure::Budget((*name).to_owned())),
         Err(Failure::Deadline) => Outcome::Error(CallFailure::Deadline),
     };
-    to_json(&Call { outcome, purse, calls })
+    to_json(&Call { outcome, budget, calls })
 }
 
 /// Reads what [`write_call`] wrote.
@@ -120,7 +120,7 @@ pub(super) fn write_call(
 /// # Errors
 /// It is something else, or the model is gone.
 pub(super) fn read_call(value: Value, models: &Models) -> Result<Served, Unreadable> {
-    let Call { outcome, purse, calls } = read(value)?;
+    let Call { outcome, budget, calls } = read(value)?;
     let result = match outcome {
         Outcome::Ok(Answer { completion, model, served }) => {
             let model =
@@ -129,7 +129,7 @@ pub(super) fn read_call(value: Value, models: &Models) -> Result<Served, Unreada
         }
         Outcome::Error(e) => Err(failure(e)),
     };
-    Ok(Served { result, purse, calls })
+    Ok(Served { result, budget, calls })
 }
 
 fn failure(e: CallFailure) -> Failure {
@@ -333,7 +333,7 @@ mod tests {
         for failure in others.into_iter().chain(budgets) {
             let written = write_call(Err(&failure), 7, Vec::new());
             let served = read_call(written, &|_| None).unwrap();
-            assert_eq!((served.result.unwrap_err(), served.purse), (failure, 7));
+            assert_eq!((served.result.unwrap_err(), served.budget), (failure, 7));
         }
         assert!(read_call(json!({"ok": {"completion": {}, "model": "p/gone"}}), &|_| None).is_err());
         assert!(read_call(json!({"else": 1}), &|_| None).is_err());

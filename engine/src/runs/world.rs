@@ -17,8 +17,8 @@ use types::run::CallRecord;
 use types::runs::SideEffect;
 use types::{Report, Usd};
 use workflows::{
-    Ask, CacheAsk, Cached, CheckAsk, ClientAsk, EffectId, Failure, GateAsk, GateReply, Generated, Moment,
-    Purse, Recalled, Served, ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
+    Ask, Budget, CacheAsk, Cached, CheckAsk, ClientAsk, EffectId, Failure, GateAsk, GateReply, Generated,
+    Moment, Recalled, Served, ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
 };
 
 /// What lies outside, without a record: the world of a request that is not durable.
@@ -55,7 +55,7 @@ pub(super) struct Recorder {
 }
 
 /// The calls that are made for an effect, and who pays for them.
-type Paid = (CallLog, Option<Arc<Purse>>);
+type Paid = (CallLog, Option<Arc<Budget>>);
 
 /// Lets go of an effect when the walk does.
 struct Guard<'a> {
@@ -63,7 +63,7 @@ struct Guard<'a> {
     key: &'a str,
     log: CallLog,
     /// Who pays for its calls.
-    purse: Option<Arc<Purse>>,
+    budget: Option<Arc<Budget>>,
 }
 
 impl Drop for Guard<'_> {
@@ -71,9 +71,9 @@ impl Drop for Guard<'_> {
         let again = self.shared.let_go(self.key, &answered(Value::Null, &self.log, true));
         // As when it was dropped the first time: what its calls had cost by then is spent.
         let calls = again.as_ref().map(paid_calls).unwrap_or_default();
-        if let (Some(purse), false) = (&self.purse, calls.is_empty()) {
+        if let (Some(budget), false) = (&self.budget, calls.is_empty()) {
             let cost = calls.iter().filter_map(|c| c.cost_usd).fold(Usd::ZERO, Usd::plus);
-            purse.settle(Usd::ZERO, cost, tokens(&calls));
+            budget.settle(Usd::ZERO, cost, tokens(&calls));
         }
     }
 }
@@ -107,12 +107,12 @@ struct Came {
 
 impl Recorder {
     /// Passes one effect: from the record, or out and into it. `None` where nothing is recorded any more.
-    async fn pass<F>(&self, asked: Asked, (log, purse): Paid, out: impl FnOnce() -> F) -> Option<Came>
+    async fn pass<F>(&self, asked: Asked, (log, budget): Paid, out: impl FnOnce() -> F) -> Option<Came>
     where
         F: Future<Output = Value>,
     {
         let key = self.shared.ask(asked)?;
-        let _guard = Guard { shared: &self.shared, key: &key, log: log.clone(), purse };
+        let _guard = Guard { shared: &self.shared, key: &key, log: log.clone(), budget };
         if let Start::Served(value) = poll_fn(|cx| self.shared.poll_start(&key, cx)).await {
             return Some(Came { value, served: true });
         }
@@ -129,7 +129,7 @@ impl Recorder {
     }
 
     async fn generate_one(&self, ask: Ask) -> Result<Generated, Failure> {
-        let (id, purse, log) = (ask.id.clone(), ask.purse.clone(), CallLog::default());
+        let (id, budget, log) = (ask.id.clone(), ask.budget.clone(), CallLog::default());
         let asked = Asked {
             id: id.clone(),
             purpose: ask.purpose.to_string(),
@@ -143,26 +143,26 @@ impl Recorder {
         let again = ask.clone();
         let out = || {
             let asking = self.outside.generate(ask, log.clone());
-            let purse = purse.clone();
+            let budget = budget.clone();
             async move {
                 let result = whole(asking.await).await;
                 let seen = result.as_ref().map(|(c, m, s)| (c, &**m, s));
-                codec::write_call(seen, purse.used().usd.nanos(), Vec::new())
+                codec::write_call(seen, budget.used().usd.nanos(), Vec::new())
             }
         };
-        let Some(Came { value, served }) = self.pass(asked, (log.clone(), Some(purse.clone())), out).await
+        let Some(Came { value, served }) = self.pass(asked, (log.clone(), Some(budget.clone())), out).await
         else {
             return self.outside.generate(again, CallLog::default()).await;
         };
         match codec::read_call(value, &*self.models) {
             Ok(call) => {
                 if served {
-                    if call.purse > 0 || !call.calls.is_empty() {
-                        purse.settle(Usd::ZERO, Usd::from_nanos(call.purse), tokens(&call.calls));
+                    if call.budget > 0 || !call.calls.is_empty() {
+                        budget.settle(Usd::ZERO, Usd::from_nanos(call.budget), tokens(&call.calls));
                     }
                     // As when it was made: every attempt is a call.
                     for _ in call.calls.iter().skip(1) {
-                        let _ = purse.call();
+                        let _ = budget.call();
                     }
                     self.outside.made_before(&again, &call.calls);
                 }

@@ -165,7 +165,7 @@ async fn a_quick_answer_and_a_quick_failure_have_no_company() {
 /// A tool that must not be called twice is offered once, whatever rules say of hedges.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_offers_an_unsafe_tool_has_no_company() {
-    // Who may not send waits for company in vain unless it comes.
+    // Who may not send waits for a hedge in vain unless it comes.
     let slow =
         Vendor::scripted(Dialect::OpenAi, |seen| match seen.body["tools"].to_string().contains("send") {
             true => Reply::text("at last").slow(Duration::from_millis(600)),
@@ -218,12 +218,12 @@ async fn a_call_that_offers_an_unsafe_tool_has_no_company() {
 async fn two_hundred_hedged_at_once_spend_no_more_than_the_budget_allows() {
     let slow = Vendor::start(Dialect::OpenAi).await;
     let quick = Vendor::start(Dialect::OpenAi).await;
-    // Much longer than the wait for company and the company's answer, also where the machine is busy.
+    // Much longer than the wait for the hedge and its answer, also where the machine is busy.
     metered(&slow, Duration::from_secs(5), |_| "hello");
     metered(&quick, Duration::from_millis(300), |_| "hello");
     let house = start(&slow, &quick, "40ms").await;
     let bodies = (0..200).map(|i| ask(i % 3 == 0)).collect();
-    // Few enough at once that there is money for company: nobody has any set aside for it.
+    // Few enough at once that there is money for hedges: nobody has any set aside for it.
     let limits = json!([
         {"metric": "usd", "amount": 0.0202, "per": "month"}, {"metric": "concurrency", "amount": 8}
     ]);

@@ -121,7 +121,7 @@ async fn no_run_takes_more_calls_than_its_plan_says() {
     let (made, plan) = all.run("judged", |_| Reply::text("neither")).await;
     assert_eq!((made, asks(&plan)), (4 + 6 * 2 * 2, 4 + 6 * 2 * 2), "{plan}");
 
-    // The model that keeps a slow one company is in the plan, by name.
+    // The model that hedges a slow one is in the plan, by name.
     let (made, plan) = all.run("hedged", |_| Reply::text("late").slow(Duration::from_secs(3))).await;
     assert_eq!((made, asks(&plan)), (2, 2), "{plan}");
     assert_eq!(plan["most"]["calling"][0]["models"], json!(["alpha/a", "beta/b"]), "{plan}");

@@ -1,7 +1,7 @@
 //! `call`: runs another workflow in the place of a node.
 
 use super::{Begun, Fault, NodeResult, NodeType, Out, Resolved, Spec, no_labels};
-use crate::budget::{Amounts, Purse};
+use crate::budget::{Amounts, Budget};
 use crate::ending::RunFailure;
 use crate::load::{Cx, Data, Expr, Gives, bind, misgiven, unfit, workflow};
 use crate::outcome::Outcome;
@@ -121,8 +121,8 @@ impl Call {
         let env = Env { vars: callee.vars.clone(), inputs };
         // What it may use is what its own file allows, within what is left here.
         let amounts = Amounts { wall: callee.limits.wall, ..callee.limits.amounts() };
-        let purse = Purse::new(amounts, Some(at.purse.clone()));
-        let frame = at.callee(&callee.root, &env, purse);
+        let budget = Budget::new(amounts, Some(at.budget.clone()));
+        let frame = at.callee(&callee.root, &env, budget);
         let failure = match walk(at.host, &frame).await {
             Some(End::Delivered(id)) => return Ok(answered(&at, id)),
             Some(End::Suspended(s)) => return Err(Fault::Suspended(s)),

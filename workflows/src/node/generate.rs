@@ -73,8 +73,6 @@ pub(crate) enum OnLoss {
 #[derive(Clone, Debug)]
 pub(crate) struct Generate {
     pub(crate) route: Arc<Route>,
-    /// The route is nobody's word but that of the operator's pool for nodes that name none.
-    usual: bool,
     /// `primary` as written; after loading: whether it gets the candidate the router chose.
     pub(crate) primary: Option<bool>,
     pub(crate) samples: u32,
@@ -106,7 +104,6 @@ impl Generate {
             (None, Some(_)) => Route::default(),
             (None, None) => Route::of_pool(cx, "default"),
         };
-        let usual = route_node.is_none() && route.pool.is_some();
         if let Some(n) = model_node {
             if route_node.is_some_and(|r| r.get("model").is_some()) {
                 let d = cx.r.error("104", n.span, "`model` stands beside `route.model`");
@@ -141,7 +138,7 @@ impl Generate {
         edits.response_format = form.wire();
         let offer = Offer::lower(cx, f);
         if let (Some(n), Some(tool)) = (hedge_at, offer.harmful()) {
-            let message = format!("a call that offers the `unsafe` tool `{tool}` has no company");
+            let message = format!("a call that offers the `unsafe` tool `{tool}` is not hedged");
             let d = cx.r.error("104", n.span, message);
             d.hint = Some("leave out `hedge`, or the tool".to_owned());
             d.field = f.at("hedge");
@@ -157,7 +154,6 @@ impl Generate {
         let prefill = f.take("prefill").and_then(|n| Template::lower(cx, n, &f.at("prefill")));
         Generate {
             route: Arc::new(route),
-            usual,
             primary,
             samples,
             distinct,
@@ -196,7 +192,7 @@ impl Generate {
         say.cap_fanout.map_or(asked, |cap| asked.min(cap))
     }
 
-    /// When its calls get company: as the file says, unless policies do. A call that offers an `unsafe` tool never does.
+    /// When its calls are hedged: as the file says, unless policies do. A call that offers an `unsafe` tool never is.
     pub(crate) fn race_by<'a>(&'a self, at: &At<'a>) -> Option<&'a Hedge> {
         self.said_to_race(at).filter(|_| self.offer.harmful().is_none())
     }
@@ -393,7 +389,7 @@ fn give(graph: &mut Graph, open: &mut bool) {
             let free = enabled && g.primary.is_none() && g.route.strategy == Strategy::Utility;
             g.primary = Some(g.is_primary() || free && std::mem::take(open));
             // Who answers here the router has chosen: rules say from whom, and a client may have named the model.
-            if g.is_primary() && std::mem::take(&mut g.usual) {
+            if g.is_primary() && g.route.pool_is_usual {
                 g.route = Arc::default();
             }
         }

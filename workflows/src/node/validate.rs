@@ -14,14 +14,14 @@ use types::doc::Fields;
 use types::expr::Type;
 use validators::{Checked, OnFail};
 
-mod doom;
+mod early_abort;
 mod outside;
 mod suite;
 #[cfg(test)]
 mod tests;
 mod timed;
 
-pub(crate) use doom::{lets_failed_on, mends, watch};
+pub(crate) use early_abort::{lets_failed_on, mends, watch};
 pub(crate) use suite::Suite;
 
 pub(crate) static TYPE: NodeType = NodeType {

@@ -1,7 +1,7 @@
 //! A node at work: where it stands, what it reads, and its way to the world outside.
 
-use super::{Answer, Doom, Env, Frame, Host, Origin, Progress, RowId};
-use crate::budget::{Amounts, Purse};
+use super::{Answer, EarlyAbort, Env, Frame, Host, Origin, Progress, RowId};
+use crate::budget::{Amounts, Budget};
 use crate::event::Event;
 use crate::graph::Graph;
 use crate::load::Expr;
@@ -41,19 +41,19 @@ pub(crate) struct At<'a> {
     /// Its path, such as `work[2]/act[0]/run`.
     pub(crate) path: Arc<str>,
     /// What it may use.
-    pub(crate) purse: Arc<Purse>,
+    pub(crate) budget: Arc<Budget>,
 }
 
 impl<'a> At<'a> {
     pub(crate) fn new(host: &'a Host, frame: &'a Frame<'a>, position: usize) -> Option<Self> {
         let node = frame.graph.nodes.get(position)?;
-        let purse = match node.common.budget {
+        let budget = match node.common.budget {
             // A node that runs graphs counts what they use.
-            None if node.spec.holds_graphs() => Purse::new(Amounts::default(), Some(frame.purse.clone())),
-            None => frame.purse.clone(),
-            Some(own) => Purse::new(own, Some(frame.purse.clone())),
+            None if node.spec.holds_graphs() => Budget::new(Amounts::default(), Some(frame.budget.clone())),
+            None => frame.budget.clone(),
+            Some(own) => Budget::new(own, Some(frame.budget.clone())),
         };
-        Some(At { host, frame, node, position, path: frame.path(node), purse })
+        Some(At { host, frame, node, position, path: frame.path(node), budget })
     }
 
     /// The value of a reference.
@@ -84,12 +84,12 @@ impl<'a> At<'a> {
     {
         let prefix = index.map_or_else(|| format!("{}/", self.path), |i| format!("{}[{i}]/", self.path));
         let frame: &'b Frame<'b> = self.frame;
-        frame.child(graph, &prefix, self.purse.clone(), locals)
+        frame.child(graph, &prefix, self.budget.clone(), locals)
     }
 
     /// A workflow that this node calls: it sees nothing of what is around it.
-    pub(crate) fn callee<'b>(&self, graph: &'b Graph, env: &'b Env, purse: Arc<Purse>) -> Frame<'b> {
-        Frame::callee(graph, &format!("{}/", self.path), env, purse)
+    pub(crate) fn callee<'b>(&self, graph: &'b Graph, env: &'b Env, budget: Arc<Budget>) -> Frame<'b> {
+        Frame::callee(graph, &format!("{}/", self.path), env, budget)
     }
 
     /// The time, in milliseconds since the run started.
@@ -183,7 +183,7 @@ impl<'a> At<'a> {
             timeout: Some(self.node.timeout),
             deadline: self.host.deadline(),
             retry: self.node.common.retry.clone().map(Arc::new),
-            purse: self.purse_of_call(),
+            budget: self.budget_of_call(),
             late: self.host.late,
             avoid: Vec::new(),
             avoid_families: Vec::new(),
@@ -193,8 +193,8 @@ impl<'a> At<'a> {
     }
 
     /// What one call is paid from: each by itself, all within what the node may use.
-    pub(crate) fn purse_of_call(&self) -> Arc<Purse> {
-        Purse::new(Amounts::default(), Some(self.purse.clone()))
+    pub(crate) fn budget_of_call(&self) -> Arc<Budget> {
+        Budget::new(Amounts::default(), Some(self.budget.clone()))
     }
 
     /// The models that gave the completions of references.
@@ -209,13 +209,13 @@ impl<'a> At<'a> {
 
     /// Asks for one call, within the limits of the run and of the node.
     pub(crate) async fn ask(&self, ask: Ask) -> Result<Generated, Failure> {
-        self.purse.call().map_err(Failure::Budget)?;
+        self.budget.call().map_err(Failure::Budget)?;
         self.frame.with(self.position, |c| c.calls = c.calls.saturating_add(1));
         let id = ask.id.clone();
         self.host.tell(|| Event::Intent { id: id.clone(), purpose: ask.purpose.to_string() });
         let result = self.host.world.generate(ask).await;
         if matches!(result, Err(Failure::NoCandidate { .. } | Failure::Budget(_))) {
-            self.purse.unmade();
+            self.budget.unmade();
             self.frame.with(self.position, |c| c.calls = c.calls.saturating_sub(1));
         }
         self.host.tell(|| {
@@ -239,7 +239,7 @@ impl<'a> At<'a> {
     /// An answer as soon as it begins, or is whole where it is not asked for as a stream.
     pub(crate) async fn open(&self, ask: Ask) -> Result<Opened<'_>, Failure> {
         let (index, attempt) = (ask.id.index, ask.id.attempt);
-        let bill = Bill { at: self, purse: ask.purse.clone(), open: true };
+        let bill = Bill { at: self, budget: ask.budget.clone(), open: true };
         let asked = Arc::new(ask.edits.clone());
         let started = self.host.ms(&Moment { frame: &self.path, what: "ask", index, attempt });
         let generated = self.ask(ask).await?;
@@ -252,17 +252,17 @@ impl<'a> At<'a> {
     }
 
     /// An answer that is watched while it grows. A stream that is lost is asked for once more.
-    pub(crate) async fn watched(&self, ask: Ask, doom: Option<Doom<'_>>) -> Result<Answer, Failure> {
-        let Some(doom) = doom else { return self.call(ask).await };
+    pub(crate) async fn watched(&self, ask: Ask, abort: Option<EarlyAbort<'_>>) -> Result<Answer, Failure> {
+        let Some(abort) = abort else { return self.call(ask).await };
         let first = Ask { stream: true, ..ask };
         let opened = self.open(first.clone()).await?;
-        match self.read(opened, Some(doom.again())).await {
+        match self.read(opened, Some(abort.again())).await {
             Err(e) if e.is_lost() => {
                 let mut again = first;
                 again.id.attempt = again.id.attempt.saturating_add(LOST);
-                again.purse = self.purse_of_call();
+                again.budget = self.budget_of_call();
                 let opened = self.open(again).await?;
-                self.read(opened, Some(doom)).await
+                self.read(opened, Some(abort)).await
             }
             other => other,
         }
@@ -272,7 +272,7 @@ impl<'a> At<'a> {
     pub(crate) async fn read(
         &self,
         opened: Opened<'_>,
-        mut doom: Option<Doom<'_>>,
+        mut abort: Option<EarlyAbort<'_>>,
     ) -> Result<Answer, Failure> {
         let Opened { generated, mut bill, started, index, attempt, asked } = opened;
         let mut stopped = None;
@@ -287,9 +287,9 @@ impl<'a> At<'a> {
                         self.host.told(&moment, e)
                     })?;
                     all.push(&chunk);
-                    stopped = doom.as_mut().and_then(|d| d.push(&chunk));
+                    stopped = abort.as_mut().and_then(|d| d.push(&chunk));
                     if stopped.is_some() {
-                        bill.purse.stop();
+                        bill.budget.stop();
                         break;
                     }
                 }
@@ -303,24 +303,24 @@ impl<'a> At<'a> {
             answer.stop(Box::new(found));
         }
         bill.open = false;
-        self.charge(&answer, &bill.purse);
+        self.charge(&answer, &bill.budget);
         Ok(answer)
     }
 
     /// Counts what an answer used and cost. That is the world's to say; where it says nothing, the answer and the
     /// model's price do.
-    pub(crate) fn charge(&self, answer: &Answer, purse: &Purse) {
-        if !purse.is_told() {
+    pub(crate) fn charge(&self, answer: &Answer, budget: &Budget) {
+        if !budget.is_told() {
             let used = &answer.completion.usage;
             let cost = answer.model.price.map_or(types::Usd::ZERO, |price| price.cost(used));
-            purse.settle(types::Usd::ZERO, cost, used.total());
+            budget.settle(types::Usd::ZERO, cost, used.total());
         }
-        self.spend(purse);
+        self.spend(budget);
     }
 
     /// Counts what a call has cost.
-    pub(crate) fn spend(&self, purse: &Purse) {
-        let cost = purse.used().usd.dollars();
+    pub(crate) fn spend(&self, budget: &Budget) {
+        let cost = budget.used().usd.dollars();
         if cost > 0.0 {
             self.frame.with(self.position, |c| c.cost_usd += cost);
         }
@@ -411,25 +411,25 @@ pub(crate) struct Opened<'a> {
 }
 
 impl Opened<'_> {
-    /// The answer itself and the purse that it is paid from, for who charges it by themselves.
-    pub(crate) fn split(self) -> (Generated, Arc<Purse>) {
+    /// The answer itself and the budget that it is paid from, for who charges it by themselves.
+    pub(crate) fn split(self) -> (Generated, Arc<Budget>) {
         let Opened { generated, mut bill, .. } = self;
         bill.open = false;
-        (generated, bill.purse.clone())
+        (generated, bill.budget.clone())
     }
 }
 
 /// What a call has cost that failed or was dropped.
 struct Bill<'a> {
     at: &'a At<'a>,
-    purse: Arc<Purse>,
+    budget: Arc<Budget>,
     open: bool,
 }
 
 impl Drop for Bill<'_> {
     fn drop(&mut self) {
         if self.open {
-            self.at.spend(&self.purse);
+            self.at.spend(&self.budget);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::walk::Line;
 use super::{Host, RowId};
-use crate::budget::Purse;
+use crate::budget::Budget;
 use crate::graph::Graph;
 use crate::load::{Expr, Reads};
 use crate::node::Node;
@@ -62,14 +62,14 @@ pub(crate) struct Frame<'a> {
     /// It is of a workflow that another one called.
     called: bool,
     /// What its nodes may use.
-    pub(crate) purse: Arc<Purse>,
+    pub(crate) budget: Arc<Budget>,
     locals: Locals,
     cells: Mutex<Vec<Cell>>,
 }
 
 impl<'a> Frame<'a> {
     /// A graph by itself: the root of a run.
-    pub(crate) fn root(graph: &'a Graph, prefix: &str, env: &'a Env, purse: Arc<Purse>) -> Self {
+    pub(crate) fn root(graph: &'a Graph, prefix: &str, env: &'a Env, budget: Arc<Budget>) -> Self {
         let cells = Mutex::new(vec![Cell::default(); graph.nodes.len()]);
         Frame {
             graph,
@@ -77,20 +77,20 @@ impl<'a> Frame<'a> {
             parent: None,
             env,
             called: false,
-            purse,
+            budget,
             locals: Vec::new(),
             cells,
         }
     }
 
     /// The graph of a workflow that is called.
-    pub(super) fn callee(graph: &'a Graph, prefix: &str, env: &'a Env, purse: Arc<Purse>) -> Self {
-        Frame { called: true, ..Frame::root(graph, prefix, env, purse) }
+    pub(super) fn callee(graph: &'a Graph, prefix: &str, env: &'a Env, budget: Arc<Budget>) -> Self {
+        Frame { called: true, ..Frame::root(graph, prefix, env, budget) }
     }
 
     /// The same graph again, as far as it had come.
-    pub(super) fn resumed(graph: &'a Graph, env: &'a Env, purse: Arc<Purse>, cells: Vec<Cell>) -> Self {
-        Frame { cells: Mutex::new(cells), ..Frame::root(graph, "", env, purse) }
+    pub(super) fn resumed(graph: &'a Graph, env: &'a Env, budget: Arc<Budget>, cells: Vec<Cell>) -> Self {
+        Frame { cells: Mutex::new(cells), ..Frame::root(graph, "", env, budget) }
     }
 
     /// What its nodes have come to.
@@ -103,10 +103,10 @@ impl<'a> Frame<'a> {
         &'a self,
         graph: &'a Graph,
         prefix: &str,
-        purse: Arc<Purse>,
+        budget: Arc<Budget>,
         locals: Locals,
     ) -> Frame<'a> {
-        let root = Frame::root(graph, prefix, self.env, purse);
+        let root = Frame::root(graph, prefix, self.env, budget);
         Frame { parent: Some(self), called: self.called, locals, ..root }
     }
 

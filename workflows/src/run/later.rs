@@ -1,7 +1,7 @@
 //! What a run does after its response: the nodes that are `async`.
 
 use super::{Cell, Env, Frame, Host, walk};
-use crate::budget::{Amounts, Purse, Used};
+use crate::budget::{Amounts, Budget, Used};
 use crate::ending::Ending;
 use crate::node::Node;
 use crate::plan::Limits;
@@ -54,7 +54,7 @@ impl Later {
         // The record of the answer is closed; this is another one.
         host.input.trace = Trace::new();
         host.late = true;
-        host.purse = Purse::new(rest(&host.limits, host.purse.used()), None);
+        host.budget = Budget::new(rest(&host.limits, host.budget.used()), None);
         Some(Later { host, env, cells })
     }
 
@@ -62,7 +62,7 @@ impl Later {
     /// of it, with what judges say of the answer. What the run did before its response is not in it.
     pub async fn run(self) -> Run {
         let Later { host, env, cells } = self;
-        let frame = Frame::resumed(&host.workflow.root, &env, host.purse.clone(), cells);
+        let frame = Frame::resumed(&host.workflow.root, &env, host.budget.clone(), cells);
         host.input.trace.with(|run| {
             run.workflow.clone_from(&host.workflow.name);
             run.plan_hash.clone_from(&host.workflow.plan_hash);

@@ -1,11 +1,11 @@
 //! An answer that flows to the client while its nodes still run: whether it may, and how.
 
-use super::doom::Doom;
+use super::early_abort::EarlyAbort;
 use super::onward;
 use super::pump::{Pump, Stop};
 use super::walk::{record_chain, record_sink, too_late};
 use super::{Answer, At, Frame, Host};
-use crate::budget::Purse;
+use crate::budget::Budget;
 use crate::ending::{Ending, RunFailure};
 use crate::graph::chain::{self, Chain, Standing};
 use crate::node::generate::{self, Generate, OnLoss, Race};
@@ -229,7 +229,7 @@ pub(crate) async fn run<'a>(host: &'a Host, frame: &'a Frame<'a>, flow: &Flow) -
             result = race.winner() => result,
             fault = up(&at, id) => return Live::Instead(Err(fault)),
         };
-        let (generated, purse) = match opened {
+        let (generated, budget) = match opened {
             Err(f) => return Live::Instead(Err(Fault::Call(f))),
             Ok((_, opened)) => opened.split(),
         };
@@ -241,24 +241,24 @@ pub(crate) async fn run<'a>(host: &'a Host, frame: &'a Frame<'a>, flow: &Flow) -
                 let ms = at.ms("answer") - started;
                 let asked = Some(asked);
                 let answer = Answer { ms, served, asked, ..Answer::new(completion, model) };
-                return instead(&at, answer, &purse);
+                return instead(&at, answer, &budget);
             }
             Generated::Stream { model, served, head, rest } => (model, served, head, rest),
         };
         host.input.trace.with(|run| run.served_by = Some(model.id.clone()));
         let hold = (!flow.hold.is_empty())
-            .then(|| Doom::new(flow.hold.clone(), &host.input.request, validate::mends(&at)));
-        let watch = Doom::open(flow.watch.clone(), &host.input.request, false);
+            .then(|| EarlyAbort::new(flow.hold.clone(), &host.input.request, validate::mends(&at)));
+        let watch = EarlyAbort::open(flow.watch.clone(), &host.input.request, false);
         let mut pump = Pump::new(host, sink, hold, watch, flow.late, model)
             .in_pieces(flow.window, flow.burst)
             .holding_calls(!flow.calls.is_empty())
             .asked(asked.clone());
-        let stop = pump.pass(head, rest, &purse).await;
+        let stop = pump.pass(head, rest, &budget).await;
         match stop {
             // Nobody has seen anything of it: another call may do better.
             Some(Stop::Upstream(e)) if !pump.released() => {
                 let failure = Failure::Provider(e);
-                at.spend(&purse);
+                at.spend(&budget);
                 if spec.on_loss != OnLoss::Fail && failure.is_lost() && lost == 0 {
                     lost = 1;
                     continue;
@@ -266,17 +266,17 @@ pub(crate) async fn run<'a>(host: &'a Host, frame: &'a Frame<'a>, flow: &Flow) -
                 return Live::Instead(Err(Fault::Call(failure)));
             }
             Some(Stop::OutOfTime) if !pump.released() => {
-                at.spend(&purse);
+                at.spend(&budget);
                 return Live::Instead(Err(Fault::Call(Failure::Deadline)));
             }
             stop => {
-                let (stop, purse) = match spec.on_loss {
-                    OnLoss::Continue => onward::go_on(&at, &first, &mut pump, stop, purse).await,
-                    _ => (stop, purse),
+                let (stop, budget) = match spec.on_loss {
+                    OnLoss::Continue => onward::go_on(&at, &first, &mut pump, stop, budget).await,
+                    _ => (stop, budget),
                 };
                 let (completion, model) = (pump.take(), pump.model().clone());
                 let answer = Answer { served, asked: Some(asked), ..Answer::new(completion, model) };
-                return ended(&at, flow, pump, stop, &purse, (started, answer)).await;
+                return ended(&at, flow, pump, stop, &budget, (started, answer)).await;
             }
         }
     }
@@ -294,8 +294,8 @@ async fn up(at: &At<'_>, id: EffectId) -> Fault {
 }
 
 /// The answer goes through its nodes in the usual way.
-fn instead(at: &At<'_>, answer: Answer, purse: &Purse) -> Live {
-    at.charge(&answer, purse);
+fn instead(at: &At<'_>, answer: Answer, budget: &Budget) -> Live {
+    at.charge(&answer, budget);
     Live::Instead(Ok(generate::finish(vec![(0, answer)], at)))
 }
 
@@ -304,7 +304,7 @@ async fn ended(
     flow: &Flow,
     pump: Pump<'_>,
     stop: Option<Stop>,
-    purse: &Purse,
+    budget: &Budget,
     (started, answer): (f64, Answer),
 ) -> Live {
     let host = at.host;
@@ -312,38 +312,38 @@ async fn ended(
     let ending = match stop {
         Some(Stop::Doomed(finding)) if !pump.released() => {
             answer.stop(finding);
-            return instead(at, answer, purse);
+            return instead(at, answer, budget);
         }
-        None if !pump.released() => return instead(at, answer, purse),
+        None if !pump.released() => return instead(at, answer, budget),
         Some(Stop::Doomed(finding)) => {
             answer.stop(finding.clone());
-            at.charge(&answer, purse);
+            at.charge(&answer, budget);
             record_stop(at, "rejected", finding.message.clone());
             failed(host, too_late(vec![*finding]))
         }
         Some(Stop::Unverified) => {
-            at.charge(&answer, purse);
+            at.charge(&answer, budget);
             record_stop(at, "rejected", "a check could not decide on the rest".to_owned());
             Ending::Failed(undecided())
         }
         Some(Stop::Upstream(error)) => {
-            at.charge(&answer, purse);
+            at.charge(&answer, budget);
             record_stop(at, "error", format!("{error}; {}", pump.out()));
             Ending::Broken { error, model: answer.model, partial: answer.completion }
         }
         Some(Stop::OutOfTime) => {
-            at.charge(&answer, purse);
+            at.charge(&answer, budget);
             host.exhausted(&Failure::Deadline);
             let failure = RunFailure::of(Failure::Deadline);
             record_stop(at, "timeout", format!("{}; {}", failure.message, pump.out()));
             Ending::Failed(failure)
         }
         Some(Stop::ClientGone) => {
-            at.charge(&answer, purse);
+            at.charge(&answer, budget);
             left(at)
         }
         None => {
-            at.charge(&answer, purse);
+            at.charge(&answer, budget);
             whole(at, flow, pump, answer).await
         }
     };

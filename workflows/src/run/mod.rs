@@ -1,6 +1,6 @@
 //! A run: one request through one workflow.
 
-use crate::budget::{Amounts, Purse};
+use crate::budget::{Amounts, Budget};
 use crate::ending::{Ending, Finished, Input, Mode, RunFailure, Suspension};
 use crate::event::Event;
 use crate::load::{Expr, bind, of_directive};
@@ -24,7 +24,7 @@ use validators::{Check, Checked};
 
 mod aside;
 mod at;
-mod doom;
+mod early_abort;
 mod frame;
 mod later;
 mod live;
@@ -40,7 +40,7 @@ mod walk;
 
 pub(crate) use aside::{aside, of_answer, of_value};
 pub(crate) use at::{At, Opened};
-pub(crate) use doom::Doom;
+pub(crate) use early_abort::EarlyAbort;
 pub(crate) use frame::{Cell, Env, Frame, Progress};
 pub use later::Later;
 pub(crate) use live::way;
@@ -134,7 +134,7 @@ pub async fn run(workflow: Arc<Workflow>, input: Input, world: Arc<dyn World>) -
         run.labels = host.workflow.labels.iter().cloned().collect();
         run.stream_mode = format!("buffered: {why}");
     });
-    let root = Frame::root(&host.workflow.root, "", &env, host.purse.clone());
+    let root = Frame::root(&host.workflow.root, "", &env, host.budget.clone());
     let mut walk = walk::Walk::of_root(&host, &root, flows);
     let mut after = None;
     let end = loop {
@@ -216,7 +216,7 @@ pub(crate) struct Host {
     pub(crate) hedge: Option<Hedge>,
     pub(crate) world: Arc<dyn World>,
     /// What the run may use.
-    pub(crate) purse: Arc<Purse>,
+    pub(crate) budget: Arc<Budget>,
     /// Nodes started so far.
     node_runs: AtomicU32,
     /// Nodes resolved so far.
@@ -258,7 +258,7 @@ impl Host {
             extras,
             hedge,
             world,
-            purse: Purse::new(amounts, None),
+            budget: Budget::new(amounts, None),
             node_runs: AtomicU32::new(0),
             resolved: AtomicU32::new(0),
             looks: AtomicU32::new(0),
@@ -349,11 +349,11 @@ impl Host {
 
     /// What the run knows of itself: `limits`, `spent`, `remaining`, `run`.
     pub(crate) fn fact(&self, name: &str) -> Json {
-        let limit = self.purse.limit();
+        let limit = self.budget.limit();
         let usd = [limit.usd, limit.enough].into_iter().flatten().min();
         let tokens = limit.tokens.or(limit.enough_tokens);
         let wall = self.wall().map(|w| w.as_millis() as u64);
-        let used = self.purse.used();
+        let used = self.budget.used();
         let elapsed = || {
             // Each look at the clock has a name of its own.
             let n = self.looks.fetch_add(1, Ordering::Relaxed);
@@ -365,7 +365,7 @@ impl Host {
             "spent" => json!({"usd": used.usd.dollars(), "wall_ms": elapsed(), "tokens": used.tokens,
                 "calls": used.calls}),
             "remaining" => json!({
-                "usd": usd.map(|most| self.purse.left().unwrap_or(most).min(most.minus(used.usd)).dollars()),
+                "usd": usd.map(|most| self.budget.left().unwrap_or(most).min(most.minus(used.usd)).dollars()),
                 "wall_ms": wall.map(|w| w.saturating_sub(elapsed())),
                 "tokens": tokens.map(|t| u64::from(t).saturating_sub(used.tokens)),
                 "calls": limit.calls.map(|c| c.saturating_sub(used.calls)),

@@ -2,7 +2,7 @@
 
 use super::At;
 use super::pump::{Pump, Stop};
-use crate::budget::Purse;
+use crate::budget::Budget;
 use crate::world::{Ask, Failure, Generated};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ struct Next {
     model: Arc<Model>,
     head: Vec<Chunk>,
     rest: BoxStream<'static, Result<Chunk, provider::Error>>,
-    purse: Arc<Purse>,
+    budget: Arc<Budget>,
 }
 
 /// Has others go on with an answer for as long as it is lost. Gives why the last of them stopped, and from what it
@@ -34,8 +34,8 @@ pub(super) async fn go_on(
     first: &Ask,
     pump: &mut Pump<'_>,
     mut stop: Option<Stop>,
-    mut purse: Arc<Purse>,
-) -> (Option<Stop>, Arc<Purse>) {
+    mut budget: Arc<Budget>,
+) -> (Option<Stop>, Arc<Budget>) {
     let mut avoid = vec![pump.model().id.clone()];
     for n in 0..MOST {
         match &stop {
@@ -43,14 +43,14 @@ pub(super) async fn go_on(
             _ => break,
         }
         let Some(next) = open(at, question(at, first, pump.so_far(), &avoid, n)).await else { break };
-        at.spend(&purse);
+        at.spend(&budget);
         at.host.input.trace.with(|run| run.continued = Some(next.model.id.clone()));
         avoid.push(next.model.id.clone());
         pump.go_on();
-        stop = pump.pass(next.head, next.rest, &next.purse).await;
-        purse = next.purse;
+        stop = pump.pass(next.head, next.rest, &next.budget).await;
+        budget = next.budget;
     }
-    (stop, purse)
+    (stop, budget)
 }
 
 /// The question to the next model; `None` where nobody could go on: what was lost is no plain text, or was whole.
@@ -62,7 +62,7 @@ fn question(at: &At<'_>, first: &Ask, partial: &Completion, avoid: &[Arc<str>], 
     let mut ask = first.clone();
     ask.id.attempt = ATTEMPT.saturating_add(n);
     ask.purpose = "continue".into();
-    ask.purse = at.purse_of_call();
+    ask.budget = at.budget_of_call();
     ask.avoid.extend_from_slice(avoid);
     let asked = ask.edits.messages.take();
     let mut messages = asked.unwrap_or_else(|| at.host.input.request.messages.clone());
@@ -77,9 +77,9 @@ fn question(at: &At<'_>, first: &Ask, partial: &Completion, avoid: &[Arc<str>], 
 }
 
 async fn open(at: &At<'_>, ask: Option<Ask>) -> Option<Next> {
-    let (generated, purse) = at.open(ask?).await.ok()?.split();
+    let (generated, budget) = at.open(ask?).await.ok()?.split();
     Some(match generated {
-        Generated::Stream { model, head, rest, .. } => Next { model, head, rest, purse },
+        Generated::Stream { model, head, rest, .. } => Next { model, head, rest, budget },
         Generated::Whole { completion, model, .. } => {
             let usage = Some(completion.usage);
             let delta = |c: types::completion::Choice| Delta {
@@ -90,7 +90,7 @@ async fn open(at: &At<'_>, ask: Option<Ask>) -> Option<Next> {
             };
             let choices = completion.choices.into_iter().map(delta).collect();
             let head = vec![Chunk { choices, usage, ..Chunk::default() }];
-            Next { model, head, rest: stream::empty().boxed(), purse }
+            Next { model, head, rest: stream::empty().boxed(), budget }
         }
     })
 }

@@ -1,9 +1,9 @@
 //! Chunks on their way from a provider to the client: what is held back, what is let go, what stops them.
 
 use super::Host;
-use super::doom::Doom;
+use super::early_abort::EarlyAbort;
 use super::stranger;
-use crate::budget::Purse;
+use crate::budget::Budget;
 use crate::node::stream::{Late, Window};
 use crate::world::{EffectId, EffectKind, Failure, Moment};
 use futures_util::StreamExt;
@@ -86,8 +86,8 @@ pub(super) struct Pump<'a> {
     host: &'a Host,
     sink: &'a Sender<Chunk>,
     all: Accumulator,
-    hold: Option<Doom<'a>>,
-    watch: Option<Doom<'a>>,
+    hold: Option<EarlyAbort<'a>>,
+    watch: Option<EarlyAbort<'a>>,
     late: Option<Late>,
     model: Arc<Model>,
     deadline: Option<Instant>,
@@ -116,8 +116,8 @@ impl<'a> Pump<'a> {
     pub(super) fn new(
         host: &'a Host,
         sink: &'a Sender<Chunk>,
-        hold: Option<Doom<'a>>,
-        watch: Option<Doom<'a>>,
+        hold: Option<EarlyAbort<'a>>,
+        watch: Option<EarlyAbort<'a>>,
         late: Option<Late>,
         model: Arc<Model>,
     ) -> Self {
@@ -226,10 +226,10 @@ impl<'a> Pump<'a> {
         &mut self,
         head: Vec<Chunk>,
         rest: BoxStream<'static, Result<Chunk, provider::Error>>,
-        purse: &Purse,
+        budget: &Budget,
     ) -> Option<Stop> {
         let (deadline, world) = (self.deadline, self.host.world.clone());
-        let flow = self.flow(head, rest, purse);
+        let flow = self.flow(head, rest, budget);
         let Some(deadline) = deadline else { return flow.await };
         let id = EffectId::new(&Arc::from(""), EffectKind::Wait, 0, 1);
         tokio::select! {
@@ -243,10 +243,10 @@ impl<'a> Pump<'a> {
         &mut self,
         head: Vec<Chunk>,
         mut rest: BoxStream<'static, Result<Chunk, provider::Error>>,
-        purse: &Purse,
+        budget: &Budget,
     ) -> Option<Stop> {
         for chunk in head {
-            if let Some(stop) = self.take_in(chunk, purse).await {
+            if let Some(stop) = self.take_in(chunk, budget).await {
                 return Some(stop);
             }
         }
@@ -257,7 +257,7 @@ impl<'a> Pump<'a> {
                 Ok(chunk) => chunk,
                 Err(e) => return Some(self.broken(e)),
             };
-            if let Some(stop) = self.take_in(chunk, purse).await {
+            if let Some(stop) = self.take_in(chunk, budget).await {
                 return Some(stop);
             }
         }
@@ -271,7 +271,7 @@ impl<'a> Pump<'a> {
         }
     }
 
-    async fn take_in(&mut self, mut chunk: Chunk, purse: &Purse) -> Option<Stop> {
+    async fn take_in(&mut self, mut chunk: Chunk, budget: &Budget) -> Option<Stop> {
         if self.onward {
             // To the client it is the same answer: one id, one role, and nothing as another vendor wrote it.
             (chunk.raw, chunk.id) = (None, String::new());
@@ -280,11 +280,11 @@ impl<'a> Pump<'a> {
         self.all.push(&chunk);
         if let Some(found) = self.rejected(&chunk) {
             // Enough has been seen: the call is stopped on purpose, and counts as answered.
-            purse.stop();
+            budget.stop();
             return Some(Stop::Doomed(Box::new(found)));
         }
         self.called |= self.holds_calls && chunk.choices.iter().any(|d| !d.tool_calls.is_empty());
-        let text = Reach::Text(self.hold.as_ref().map_or(0, Doom::len));
+        let text = Reach::Text(self.hold.as_ref().map_or(0, EarlyAbort::len));
         let reach = if self.called { Reach::Whole } else { text };
         self.closing |= self.late.is_some() && chunk.choices.iter().any(|d| d.finish_reason.is_some());
         self.held.push_back((reach, chunk));

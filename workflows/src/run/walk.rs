@@ -3,7 +3,7 @@
 use super::at::demanded;
 use super::live::Flow;
 use super::{At, End, Env, Frame, Host, Progress};
-use crate::budget::Purse;
+use crate::budget::Budget;
 use crate::ending::{RunFailure, Suspension};
 use crate::node::tool::Tool;
 use crate::node::{Begun, Fault, Node, NodeResult, Resolved};
@@ -110,8 +110,8 @@ async fn fall_back(host: &Host, failure: RunFailure) -> End {
         return End::Broken(failure);
     };
     let env = Env { vars: other.vars.clone(), inputs };
-    let purse = Purse::new(other.limits.amounts(), Some(host.purse.clone()));
-    let frame = Frame::root(&other.root, "fallback/", &env, purse);
+    let budget = Budget::new(other.limits.amounts(), Some(host.budget.clone()));
+    let frame = Frame::root(&other.root, "fallback/", &env, budget);
     match Box::pin(walk(host, &frame)).await {
         None | Some(End::Broken(_)) => End::Broken(failure),
         Some(end) => end,

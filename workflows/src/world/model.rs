@@ -1,7 +1,7 @@
 //! Questions to models, and their answers.
 
 use super::{EffectId, digest};
-use crate::budget::Purse;
+use crate::budget::Budget;
 use crate::retry::Retry;
 use crate::route::Route;
 use futures_util::stream::BoxStream;
@@ -36,7 +36,7 @@ pub struct Ask {
     /// How a failed call is tried again; `None`: as is usual.
     pub retry: Option<Arc<Retry>>,
     /// What the call may cost: money is set aside here before it is spent, and settled after.
-    pub purse: Arc<Purse>,
+    pub budget: Arc<Budget>,
     /// The response is out: the call belongs to what is done after it, and not to its record.
     pub late: bool,
     /// `provider/model` that are to be used only when there is no other.

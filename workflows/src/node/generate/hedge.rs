@@ -27,7 +27,7 @@ enum To {
     Route(Arc<Route>),
 }
 
-/// When a call gets company.
+/// When a call is hedged.
 #[derive(Clone, Debug)]
 pub(crate) struct Hedge {
     after: HedgeAfter,
@@ -141,7 +141,7 @@ impl<'a> Race<'a> {
         let mut pause = self.pause();
         let mut failure: Option<Failure> = None;
         loop {
-            let company = async {
+            let hedge = async {
                 match &mut pause {
                     Some(p) => p.await,
                     None => pending().await,
@@ -152,7 +152,7 @@ impl<'a> Race<'a> {
                 Some((attempt, result)) = racing.next() => match result {
                     Ok(opened) => return Ok((attempt, opened)),
                     Err(e) => {
-                        // What stood against the first call tells more than why it had no company.
+                        // What stood against the first call tells more than why it was not hedged.
                         if attempt == 1 || failure.is_none() {
                             failure = Some(e);
                         }
@@ -161,7 +161,7 @@ impl<'a> Race<'a> {
                         }
                     }
                 },
-                () = company => {
+                () = hedge => {
                     pause = None;
                     if self.more() {
                         self.hedged = true;
@@ -181,7 +181,7 @@ impl<'a> Race<'a> {
         ask.stream |= self.hedge.is_some_and(|h| h.first_content);
         if !first {
             // Each is paid for by itself, from the same budget.
-            ask.purse = self.at.purse_of_call();
+            ask.budget = self.at.budget_of_call();
             ask.id.attempt = self.made;
             ask.purpose = purpose.into();
             match self.hedge.map(|h| &h.to) {

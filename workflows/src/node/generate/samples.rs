@@ -4,7 +4,7 @@ use super::{Generate, OnLoss, Opening, Race};
 use crate::ending::RunFailure;
 use crate::node::{Fault, NodeResult, Resolved, validate};
 use crate::outcome::Outcome;
-use crate::run::{Answer, At, Doom, Origin, RowId, Table, Together};
+use crate::run::{Answer, At, EarlyAbort, Origin, RowId, Table, Together};
 use crate::value::{Ty, Value};
 use crate::world::Failure;
 use std::sync::Arc;
@@ -94,7 +94,7 @@ impl Generate {
             };
             // What is watched is read as a stream, which may be lost where a whole answer is asked for again.
             let may = race.more() || watch.is_some() && attempt == 1;
-            match at.read(opened, watch.as_ref().map(Doom::again)).await {
+            match at.read(opened, watch.as_ref().map(EarlyAbort::again)).await {
                 Err(e) if self.on_loss != OnLoss::Fail && e.is_lost() && may => {}
                 result => break result.map(|answer| (answer, attempt)),
             }

@@ -5,7 +5,7 @@ use super::{Repair, Rung, Strategy};
 use crate::load::Prompt;
 use crate::node::validate::Suite;
 use crate::route::Route;
-use crate::run::{Answer, At, Doom, Origin, Row, RowId};
+use crate::run::{Answer, At, EarlyAbort, Origin, Row, RowId};
 use crate::world::{Ask, EffectId, EffectKind, Failure};
 use std::sync::Arc;
 use types::chat::Message;
@@ -308,17 +308,17 @@ impl Machine<'_> {
             (None, _) => Arc::new(Route::only(&self.model.id)),
         };
         let ask = self.ask(rung, first, 1);
-        let purse = ask.purse.clone();
+        let budget = ask.budget.clone();
         match self.answer(ask).await {
             // No stronger model may serve it: any other one is better than giving up.
             Err(Failure::NoCandidate { .. })
                 if rung.strategy == Strategy::Escalate && rung.route.is_none() =>
             {
                 let ask = self.ask(rung, Arc::default(), 2);
-                let purse = ask.purse.clone();
-                (self.answer(ask).await, purse.used().usd)
+                let budget = ask.budget.clone();
+                (self.answer(ask).await, budget.used().usd)
             }
-            other => (other, purse.used().usd),
+            other => (other, budget.used().usd),
         }
     }
 
@@ -326,7 +326,7 @@ impl Machine<'_> {
     async fn answer(&self, ask: Ask) -> Result<Answer, Failure> {
         // Where the best of what fails is delivered in the end, all of it has to be there.
         let request = &self.at.host.input.request;
-        let checks = || Doom::open(self.checks.list.clone(), request, self.fixes());
+        let checks = || EarlyAbort::open(self.checks.list.clone(), request, self.fixes());
         let watched = if self.spec.stops_early() { checks() } else { None };
         self.at.watched(ask, watched).await
     }

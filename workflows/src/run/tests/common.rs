@@ -3,7 +3,7 @@
 use super::{json_wanted, prose};
 use crate::budget::Amounts;
 use crate::testing::*;
-use crate::{Ending, Failure, Purse};
+use crate::{Budget, Ending, Failure};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -375,7 +375,7 @@ edges:
 
 #[test]
 fn purses_are_nested_for_whoever_makes_calls() {
-    let top = Purse::new(Amounts { usd: Some(Usd::from_dollars(1.0)), ..Amounts::default() }, None);
+    let top = Budget::new(Amounts { usd: Some(Usd::from_dollars(1.0)), ..Amounts::default() }, None);
     assert!(top.reserve(Usd::from_dollars(1.0)) && !top.reserve(Usd::from_dollars(0.01)));
     assert_eq!(top.left(), Some(Usd::ZERO));
 }

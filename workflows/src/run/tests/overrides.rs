@@ -1,4 +1,4 @@
-//! What policies say in the place of what nodes do: how many samples, whose company, how much repair.
+//! What policies say in the place of what nodes do: how many samples, who hedges, how much repair.
 
 use super::prose;
 use crate::testing::*;
@@ -90,11 +90,11 @@ async fn a_policy_begins_a_hedge_or_keeps_it_from_beginning() {
         let say = Overrides { hedge, ..Overrides::default() };
         assert_eq!(asked(&one(keys), say, vec![("ask", slow)]).await, want, "{keys} {hedge:?}");
     };
-    let (alone, company): (&[&str], &[&str]) = (&["primary"], &["primary", "hedge"]);
+    let (alone, hedged): (&[&str], &[&str]) = (&["primary"], &["primary", "hedge"]);
     check("", None, alone).await;
-    check("", begin(50), company).await;
+    check("", begin(50), hedged).await;
     check("", begin(200), alone).await;
-    check(", hedge: { after: 50ms }", None, company).await;
+    check(", hedge: { after: 50ms }", None, hedged).await;
     check(", hedge: { after: 50ms }", Some(HedgeRule::None), alone).await;
     check(", hedge: { after: 50ms }", begin(200), alone).await;
     check(", primary: false", begin(50), &["generate"]).await;

@@ -1,7 +1,7 @@
 //! The conformance scenarios of the workflow format (§22) that are about running graphs.
 
 use super::prose;
-use crate::budget::{Amounts, Purse};
+use crate::budget::{Amounts, Budget};
 use crate::testing::*;
 use futures_util::future::join_all;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -225,12 +225,12 @@ edges:
 /// 9: many runs against one budget never use more than it holds.
 #[tokio::test(start_paused = true)]
 async fn scenario_09_a_budget_race() {
-    let tenant = Purse::new(Amounts { usd: Some(Usd::from_dollars(1.0)), ..Amounts::default() }, None);
+    let tenant = Budget::new(Amounts { usd: Some(Usd::from_dollars(1.0)), ..Amounts::default() }, None);
     let refused = AtomicU32::new(0);
     let runs = (0..50_u64).map(|i| {
         let (tenant, refused) = (tenant.clone(), &refused);
         async move {
-            let run = Purse::new(Amounts::default(), Some(tenant.clone()));
+            let run = Budget::new(Amounts::default(), Some(tenant.clone()));
             for step in 0..3_u64 {
                 let amount = Usd::from_dollars(0.04);
                 if !run.reserve(amount) {

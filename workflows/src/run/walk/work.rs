@@ -38,7 +38,7 @@ async fn within(at: At<'_>, work: BoxFuture<'_, NodeResult>) -> NodeResult {
     };
     if !leaf {
         // What it used is what its graphs used.
-        let used = at.purse.used();
+        let used = at.budget.used();
         at.frame.with(at.position, |c| (c.calls, c.cost_usd) = (used.calls, used.usd.dollars()));
     }
     result

@@ -8,7 +8,7 @@ use crate::node::judge::Judge;
 use crate::node::repair::Repair;
 use crate::node::select::Select;
 use crate::outcome::Outcome;
-use crate::run::{At, Doom};
+use crate::run::{At, EarlyAbort};
 
 /// The one `validate` node that what this node generates goes to, with its position.
 fn reader<'a>(at: &At<'a>) -> Option<(usize, &'a Validate)> {
@@ -72,7 +72,7 @@ pub(crate) fn lets_failed_on(graph: &Graph, validate: usize) -> bool {
 
 /// A watch over what this node generates: by the checks behind it, those that policies demand among them.
 /// `None` where nothing is certain to check it, or nothing can be told before the end.
-pub(crate) fn watch<'a>(at: &At<'a>) -> Option<Doom<'a>> {
+pub(crate) fn watch<'a>(at: &At<'a>) -> Option<EarlyAbort<'a>> {
     // An answer that the author's own expression may pass is never hopeless.
     let (i, v) = reader(at).filter(|(_, v)| v.early_abort && v.pass_when.is_none())?;
     let certain = |to: usize| {
@@ -90,5 +90,5 @@ pub(crate) fn watch<'a>(at: &At<'a>) -> Option<Doom<'a>> {
     }
     let extras = if v.last { at.host.extras.as_slice() } else { &[] };
     let checks = v.checks.list.iter().chain(extras).cloned().collect();
-    Doom::open(checks, &at.host.input.request, repaired(at, i))
+    EarlyAbort::open(checks, &at.host.input.request, repaired(at, i))
 }

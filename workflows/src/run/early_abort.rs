@@ -11,7 +11,7 @@ use validators::{Check, Watch, fix};
 const GRACE: usize = 256;
 
 /// Several checks over one growing answer.
-pub(crate) struct Doom<'a> {
+pub(crate) struct EarlyAbort<'a> {
     checks: Vec<Arc<dyn Check>>,
     request: &'a ChatRequest,
     /// A local repair follows, which may mend what is rejected here.
@@ -25,7 +25,7 @@ pub(crate) struct Doom<'a> {
     doubt: Option<(Finding, usize)>,
 }
 
-impl<'a> Doom<'a> {
+impl<'a> EarlyAbort<'a> {
     /// `None` where no check can tell anything before the end.
     pub(crate) fn open(checks: Vec<Arc<dyn Check>>, request: &'a ChatRequest, mends: bool) -> Option<Self> {
         let early = |c: &Arc<dyn Check>| {
@@ -35,18 +35,18 @@ impl<'a> Doom<'a> {
         if request.params.n > 1 || !checks.iter().any(early) {
             return None;
         }
-        Some(Doom::new(checks, request, mends))
+        Some(EarlyAbort::new(checks, request, mends))
     }
 
     /// The same whatever the checks can tell.
     pub(crate) fn new(checks: Vec<Arc<dyn Check>>, request: &'a ChatRequest, mends: bool) -> Self {
         let watch = Some(Watch::open(&checks, request));
-        Doom { checks, request, mends, watch, text: String::new(), safe: 0, doubt: None }
+        EarlyAbort { checks, request, mends, watch, text: String::new(), safe: 0, doubt: None }
     }
 
     /// For another answer to the same.
     pub(crate) fn again(&self) -> Self {
-        Doom::new(self.checks.clone(), self.request, self.mends)
+        EarlyAbort::new(self.checks.clone(), self.request, self.mends)
     }
 
     /// Takes what has come. Gives what makes the answer wrong whatever comes, here and after any local repair.
