@@ -231,7 +231,8 @@ fn typical(matrix: &Matrix, workflow: &Workflow, candidates: &Candidates, caught
             Some(Estimate { cost_usd: cost(e), ..e.estimate })
         };
         let first = workflow.primary_route().and_then(|r| candidates.primary_by(r, matrix).first().copied());
-        let of_route = |r: &Route| resolve(r, candidates, matrix, 0).first().and_then(|ix| one(*ix));
+        let of_route =
+            |r: &Route| resolve(r, candidates, matrix, 0, |_| true).first().and_then(|ix| one(*ix));
         workflow.forecaster(caught, &of_route).of(first.and_then(one).unwrap_or_default())
     };
     let money = expected(&|e| e.estimate.cost_usd);
@@ -262,7 +263,7 @@ pub(crate) fn sure(matrix: &Matrix, workflow: &Workflow, candidates: &Candidates
     let first = |s: &Sure| {
         let asked = match s.primary && !candidates.primary.is_empty() {
             true => candidates.primary_by(&s.route, matrix),
-            false => resolve(&s.route, candidates, matrix, 0),
+            false => resolve(&s.route, candidates, matrix, 0, |_| true),
         };
         Some((*asked.first()?, s.calls))
     };
@@ -280,7 +281,7 @@ fn models(caller: &Caller<'_>, candidates: &Candidates, matrix: &Matrix) -> Vec<
     let mut all: Vec<ModelIx> = Vec::new();
     for ix in caller.routes.iter().enumerate().flat_map(|(i, route)| match chosen && i == 0 {
         true => candidates.primary_by(route, matrix),
-        false => resolve(route, candidates, matrix, 0),
+        false => resolve(route, candidates, matrix, 0, |_| true),
     }) {
         if !all.contains(&ix) {
             all.push(ix);

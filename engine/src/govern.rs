@@ -86,10 +86,7 @@ impl Governed {
             return self;
         }
         if let Some(further) = further {
-            self.rewrite(further, &redaction);
-            if !self.is_refused() {
-                self.denial = mask_checks(&self.request, &mut directives.validators, &redaction).err();
-            }
+            self.rewrite(further, &mut directives.validators, &redaction);
         }
         if self.is_refused() {
             return self;
@@ -105,13 +102,16 @@ impl Governed {
         self.denial.is_some() || self.refusal.is_some()
     }
 
-    /// Makes the request what policies want, as far as they let it through.
-    pub(crate) fn rewrite(&mut self, further: &Further, redaction: &Redaction) {
+    /// Makes the request what policies want, and the checks that it brings, as far as they let it through.
+    pub(crate) fn rewrite(&mut self, further: &Further, checks: &mut [Set<Value>], redaction: &Redaction) {
         match rewrite(&self.request, further, redaction) {
             Ok(None) => {}
             Ok(Some(changed)) => self.replace(changed),
             Err(Refused::Denied(denial)) => self.denial = Some(denial),
             Err(Refused::Unfit(error)) => self.refusal = Some(error),
+        }
+        if !self.is_refused() {
+            self.denial = mask_checks(&self.request, checks, redaction).err();
         }
     }
 

@@ -94,6 +94,19 @@ pub(crate) fn conversation(who: &Who, request: &ChatRequest) -> [u8; 16] {
     short(&opening)
 }
 
+/// The messages up to the last answer among them, `None` = there is none; and all of them.
+pub(crate) fn turns(messages: &[Message]) -> (Option<[u8; 16]>, [u8; 16]) {
+    let last = messages.iter().rposition(|m| m.role == Role::Assistant);
+    let (mut before, mut all) = (None, blake3::Hasher::new());
+    for (i, message) in messages.iter().enumerate() {
+        if Some(i) == last {
+            before = Some(short(&all));
+        }
+        add(&mut all, message);
+    }
+    (before, short(&all))
+}
+
 fn add(to: &mut blake3::Hasher, message: &Message) {
     to.update(message.role.as_str().as_bytes());
     message.content.texts().for_each(|t| {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use types::axis::{DeterminismNeeds, SafetyPosture};
+use types::chat::ToolCall;
 use types::directives::Caching;
 use types::options::CacheMode;
 use workflows::{CacheAsk, Cached, Recalled};
@@ -74,10 +75,21 @@ fn size(cached: &Cached) -> usize {
     const FRAME: usize = 512;
     let texts = cached.completions.iter().flat_map(|(c, ..)| &c.choices);
     let texts = texts.map(|c| {
-        let calls: usize = c.tool_calls.iter().map(|t| t.arguments.len().saturating_add(t.name.len())).sum();
+        let of_call = |t: &ToolCall| {
+            let beside = t.extra_content.as_ref().map_or(0, written);
+            t.arguments.len().saturating_add(t.name.len()).saturating_add(beside)
+        };
+        let calls: usize = c.tool_calls.iter().map(of_call).sum();
         c.text.len().saturating_add(c.reasoning.len()).saturating_add(calls)
     });
-    texts.sum::<usize>().saturating_add(cached.outputs.to_string().len()).saturating_add(FRAME)
+    let extra = cached.completions.iter().filter_map(|(c, ..)| c.extra.as_ref()).map(written);
+    let texts = texts.sum::<usize>().saturating_add(extra.sum());
+    texts.saturating_add(written(&cached.outputs)).saturating_add(FRAME)
+}
+
+/// Bytes of a value as text.
+fn written(value: &impl serde::Serialize) -> usize {
+    serde_json::to_string(value).map_or(0, |text| text.len())
 }
 
 /// What is kept, as one request reaches it.

@@ -1,6 +1,6 @@
 //! Tries another configuration on live traffic: for a share of requests, what it would have chosen, after the answer.
 //!
-//! Nothing is called, nothing is remembered, and no request waits: a request leaves a note when it ends, and one task
+//! Nothing is called, nothing is remembered but conversations that its rules ask about, and no request waits: a request leaves a note when it ends, and one task
 //! decides it twice, under the configuration that served it and under the other, with the same numbers and the same
 //! draw, and to rules of both things stand as they did when the request came. Whatever differs, differs because of the
 //! configuration.

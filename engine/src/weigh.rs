@@ -57,7 +57,7 @@ pub(crate) async fn weigh(on: &Ground<'_>, about: Question<'_>, around: &policie
         let (tenant, body) = (&about.who.principal.tenant.id, about.request.body().clone());
         // What stands for a value goes nowhere, so that any key will do.
         let redaction = Redaction::of(&further.redact, detector.clone(), &[0; 32], tenant, body);
-        governed.rewrite(further, &redaction);
+        governed.rewrite(further, &mut directives.validators, &redaction);
     }
     let Governed { request, profile, scope, denial, refusal, .. } = governed;
     let asked = further.and_then(|f| f.approvals.first()).map(unapproved);

@@ -47,10 +47,18 @@ pub(crate) fn least(text: &str) -> u32 {
     let is_blank = |b: u8| matches!(b, b' ' | b'\n' | b'\r' | b'\t');
     let words = count(first, |b| !is_blank(b)) + pairs(bytes, rest, |a, b| is_blank(a) & !is_blank(b));
     let ascii = first.len() + pairs(bytes, rest, |a, b| (b < 0x80) & (a != b) & !is_blank(b));
-    let two = count(bytes, |b| (0xC0..0xE0).contains(&b));
-    let wide = count(bytes, |b| b >= 0xE0).saturating_mul(LETTERS_PER_WIDE);
-    let letters = ascii.saturating_add(two).saturating_add(wide);
+    let letters = ascii.saturating_add(if text.is_ascii() { 0 } else { letters_beyond_ascii(text) });
     u32::try_from(words.max(letters / LONGEST)).unwrap_or(u32::MAX)
+}
+
+fn letters_beyond_ascii(text: &str) -> usize {
+    let each = |(a, b): (char, char)| match b.len_utf8() {
+        _ if a == b => 0,
+        1 => 0,
+        2 => 1,
+        _ => LETTERS_PER_WIDE,
+    };
+    std::iter::once('\0').chain(text.chars()).zip(text.chars()).map(each).sum()
 }
 
 /// The frame of a message or a tool call at most, whatever the vendor's template.
@@ -137,6 +145,7 @@ mod tests {
         }
         check(&" ".repeat(8_000), 100);
         check(&"=".repeat(8_000), 125);
+        check(&"─".repeat(8_000), 125);
         // But they are not many fewer.
         assert_eq!(least(&" several words".repeat(1_000)), 2_000);
         assert_eq!(least(&"The lake lay still under a grey sky.\n".repeat(1_000)), 8_000);

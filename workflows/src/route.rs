@@ -62,8 +62,9 @@ impl Strategy {
 pub struct Route {
     /// Only models of this pool.
     pub pool: Option<String>,
-    /// Nobody but the house names that pool: where none of it is a candidate, all are.
-    pub pool_is_usual: bool,
+    /// Nobody wrote it: it is the usual one of its kind of node, a pool. Where that is the operator's, and none of it may be
+    /// asked, everybody may.
+    pub is_usual: bool,
     /// Only this model, `provider/model`.
     pub model: Option<String>,
     /// Selectors of models that come first.
@@ -109,7 +110,7 @@ impl Route {
     pub fn is_open(&self) -> bool {
         let Route {
             pool,
-            pool_is_usual: _,
+            is_usual: _,
             model,
             prefer: _,
             require,
@@ -159,12 +160,20 @@ impl Route {
     /// The usual pool of a kind of node, if there is one of that name; else every candidate.
     pub(crate) fn of_pool(cx: &Cx<'_>, name: &str) -> Self {
         match cx.own_pool(name) {
-            Some(own) => Route { strategy: own.strategy, within: Some(own), ..Route::default() },
+            Some(own) => {
+                Route { strategy: own.strategy, within: Some(own), is_usual: true, ..Route::default() }
+            }
             None => {
                 let pool = cx.has_pool(name).then(|| name.to_owned());
-                Route { pool_is_usual: pool.is_some(), pool, ..Route::default() }
+                Route { pool, is_usual: true, ..Route::default() }
             }
         }
+    }
+
+    /// The same without the operator's pool, where it is the usual one; `None` = there is none.
+    #[must_use]
+    pub fn beyond_usual(&self) -> Option<Route> {
+        (self.is_usual && self.pool.is_some()).then(|| Route { pool: None, ..self.clone() })
     }
 
     /// What a node says under `route`, else the usual pool of its kind.
@@ -184,7 +193,7 @@ impl Route {
     /// For the hash of the plan.
     pub(crate) fn canonical(&self) -> Value {
         json!({
-            "pool": self.pool, "pool_is_usual": self.pool_is_usual, "model": self.model, "prefer": self.prefer, "require": self.require,
+            "pool": self.pool, "is_usual": self.is_usual, "model": self.model, "prefer": self.prefer, "require": self.require,
             "exclude": self.exclude, "strategy": self.strategy.as_str(),
             "not_first": self.not_first.map(Strategy::as_str), "min_tier": self.min_tier,
             "capabilities": self.capabilities,

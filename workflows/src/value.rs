@@ -110,6 +110,7 @@ impl Ty {
             Ty::Data(t) => (!has_type(v, t)).then(|| match self.known() {
                 Type::Enum(words) => format!("one of {}", words.join(", ")),
                 Type::OneOf(words) => format!("one of {}", words.join(", ")),
+                Type::List(of) if v.is_array() => format!("a list whose items are each {}", kind(&of)),
                 _ => kind(t).to_owned(),
             }),
         }

@@ -18,10 +18,10 @@ impl Calls {
         let mut order = if ask.primary && !self.candidates.primary.is_empty() {
             self.candidates.primary_by(&ask.route, &self.reach.matrix)
         } else {
-            resolve(&ask.route, &self.candidates, &self.reach.matrix, self.seed)
+            resolve(&ask.route, &self.candidates, &self.reach.matrix, self.seed, |ix| self.can(ask, ix))
         };
         if let Some(set) = self.ceilings.escalate.as_ref().filter(|_| ask.purpose.contains("escalate")) {
-            let all = resolve(&strongest(), &self.candidates, &self.reach.matrix, self.seed);
+            let all = resolve(&strongest(), &self.candidates, &self.reach.matrix, self.seed, |_| true);
             let stronger: Vec<ModelIx> = all.into_iter().filter(|ix| set.contains(*ix)).collect();
             if !stronger.is_empty() {
                 order = stronger;
@@ -62,7 +62,9 @@ impl Calls {
     /// are only kept out for a while.
     pub(super) fn nobody(&self, ask: &Ask) -> Failure {
         let node = ask.node();
-        let away = self.candidates.away(&ask.route, &self.reach.matrix).filter(|ix| self.can(ask, *ix));
+        let route = ask.route.beyond_usual();
+        let route = route.as_ref().unwrap_or(&ask.route);
+        let away = self.candidates.away(route, &self.reach.matrix).filter(|ix| self.can(ask, *ix));
         let waits: Vec<Duration> = away.map(|ix| self.wait(ix)).collect();
         if let Some(wait) = waits.iter().min().copied() {
             let (n, why) = (waits.len(), filter::kept_out(wait));

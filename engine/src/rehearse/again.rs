@@ -8,6 +8,9 @@ use workflows::Ask;
 /// Failures that may pass by themselves, in the words of `retry.codes`.
 const PASSING: [&str; 5] = ["rate_limited", "unavailable", "timeout", "stream_lost", "malformed"];
 
+/// How often one model is asked where no number is said: `retry.max_attempts` of the settings, as it is by default.
+const USUAL: u32 = 2;
+
 /// The pause before another attempt, where the node asks for one after that failure: none where another model is asked,
 /// else the whole of what its `backoff` allows. `models`: how many may be asked.
 pub(super) fn again(reply: &Reply, ask: &Ask, tries: u32, models: usize) -> Option<Duration> {
@@ -18,8 +21,14 @@ pub(super) fn again(reply: &Reply, ask: &Ask, tries: u32, models: usize) -> Opti
         _ => return None,
     };
     let elsewhere = retry.reroute && usize::try_from(tries).is_ok_and(|tries| tries < models);
+    let same = tries.saturating_sub(if retry.reroute {
+        u32::try_from(models).unwrap_or(u32::MAX).saturating_sub(1)
+    } else {
+        0
+    });
+    let more = retry.max_attempts.map_or(elsewhere || same < USUAL, |most| tries < most);
     let allowed = match PASSING.contains(&kind) {
-        true => retry.covers(kind) && retry.max_attempts.is_none_or(|most| tries < most),
+        true => retry.covers(kind) && more,
         false => elsewhere && error_kind(kind).another_may_do(),
     };
     allowed.then(|| if elsewhere { Duration::ZERO } else { retry.pause(tries, 1.0) })

@@ -307,10 +307,16 @@ impl World for Stage {
                 };
                 let wait = again(&call.reply, &ask, tries, models.len());
                 let in_time = |wait: &Duration| until.is_none_or(|until| self.clock.now() + *wait < until);
+                let ends_before =
+                    |end: tokio::time::Instant| wait.is_some_and(|wait| self.clock.now() + wait >= end);
+                if ask.deadline.is_some_and(ends_before) {
+                    return Err(failure.without_time());
+                }
                 let Some(wait) = wait.filter(in_time).filter(|_| self.place(&frame).is_some()) else {
                     return Err(failure);
                 };
-                ask.budget.take().map_err(Failure::Budget)?.made();
+                let Ok(taken) = ask.budget.take() else { return Err(failure) };
+                taken.made();
                 match self.next(&frame) {
                     Some(next) => call = next,
                     None => return Err(failure),

@@ -173,10 +173,31 @@ fn by_model(list: &[Estimated]) -> Vec<Option<&Estimated>> {
     by_model
 }
 
-/// The models of a route, best first by its strategy.
-pub(crate) fn resolve(route: &Route, c: &Candidates, matrix: &Matrix, seed: u64) -> Vec<ModelIx> {
+/// The models of a route that `may` be asked, best first by its strategy. Where the operator's pool for nodes that name
+/// none leaves nobody, it does not count.
+pub(crate) fn resolve(
+    route: &Route,
+    c: &Candidates,
+    matrix: &Matrix,
+    seed: u64,
+    may: impl Fn(ModelIx) -> bool + Copy,
+) -> Vec<ModelIx> {
+    let list = strictly(route, c, matrix, seed, may);
+    match route.beyond_usual().filter(|_| list.is_empty()) {
+        Some(beyond) => strictly(&beyond, c, matrix, seed, may),
+        None => list,
+    }
+}
+
+fn strictly(
+    route: &Route,
+    c: &Candidates,
+    matrix: &Matrix,
+    seed: u64,
+    may: impl Fn(ModelIx) -> bool,
+) -> Vec<ModelIx> {
     let fitting = Fitting::new(route, &c.eligible, &c.pools, matrix);
-    let mut list: Vec<&Estimated> = c.eligible.iter().filter(|e| fitting.takes(e)).collect();
+    let mut list: Vec<&Estimated> = c.eligible.iter().filter(|e| fitting.takes(e) && may(e.ix)).collect();
     order(route, &mut list, seed);
     let mut ids: Vec<ModelIx> = list.into_iter().map(|e| e.ix).collect();
     if !route.prefer.is_empty() {
@@ -235,8 +256,6 @@ pub(super) struct Fitting<'a> {
     route: &'a Route,
     /// Left to other nodes.
     left: Vec<ModelIx>,
-    /// Its pool does not count: it is only the usual one, and nobody of it is a candidate.
-    any_pool: bool,
     pools: &'a Pools,
     matrix: &'a Matrix,
 }
@@ -250,34 +269,21 @@ impl<'a> Fitting<'a> {
         matrix: &'a Matrix,
     ) -> Self {
         let left = route.not_firsts().filter_map(|by| first(by, eligible.iter()).map(|e| e.ix)).collect();
-        let usual = route.pool.as_ref().filter(|_| route.pool_is_usual);
-        let members = |name: &String| eligible.iter().any(|e| is_in(name, e.ix, pools));
-        let any_pool = usual.is_some_and(|name| !members(name));
-        Fitting { route, left, any_pool, pools, matrix }
+        Fitting { route, left, pools, matrix }
     }
 
     /// Whether the route may take a candidate.
     pub(super) fn takes(&self, e: &Estimated) -> bool {
-        let in_pool = |name: &String| self.any_pool || is_in(name, e.ix, self.pools);
-        !self.left.contains(&e.ix)
-            && self.route.pool.as_ref().is_none_or(in_pool)
-            && fits_but_for_pool(self.route, e.known(), self.pools, self.matrix)
+        !self.left.contains(&e.ix) && fits(self.route, e.known(), self.pools, self.matrix)
     }
 }
 
 /// Whether a model, by its place in the matrix and its tier, is what a route asks for, whoever else is a candidate.
-fn fits(route: &Route, known: (ModelIx, u8), pools: &Pools, matrix: &Matrix) -> bool {
-    route.pool.as_ref().is_none_or(|name| is_in(name, known.0, pools))
-        && fits_but_for_pool(route, known, pools, matrix)
-}
-
-fn is_in(pool: &str, ix: ModelIx, pools: &Pools) -> bool {
-    pools.get(pool).is_some_and(|p| p.contains(ix))
-}
-
-fn fits_but_for_pool(route: &Route, (ix, tier): (ModelIx, u8), pools: &Pools, matrix: &Matrix) -> bool {
+fn fits(route: &Route, (ix, tier): (ModelIx, u8), pools: &Pools, matrix: &Matrix) -> bool {
     let Some(model) = matrix.model(ix) else { return false };
-    route.model.as_ref().is_none_or(|m| matrix.find(m) == Some(ix))
+    let in_pool = |name: &String| pools.get(name).is_some_and(|p| p.contains(ix));
+    route.pool.as_ref().is_none_or(in_pool)
+        && route.model.as_ref().is_none_or(|m| matrix.find(m) == Some(ix))
         && route.min_tier.is_none_or(|t| tier >= t)
         && route.capabilities.iter().all(|c| model.abilities.has(c))
         && (route.require.is_empty() || matches_any(&route.require, ix, pools, matrix))
@@ -301,7 +307,7 @@ mod tests {
 
     /// The pool that a node has because it names none is no reason for nobody to answer; one that it names is.
     #[test]
-    fn a_usual_pool_holds_where_one_of_it_is_a_candidate() {
+    fn a_usual_pool_holds_where_one_of_it_may_be_asked() {
         let models = ["a", "b"].map(|name| Model::new(format!("p/{name}"), 0, (100_000, 4_000)));
         let matrix = Matrix::new(vec![Provider::new("p", Dialect::Recorded)], models.into());
         let ix = |id: &str| matrix.find(id).unwrap();
@@ -309,18 +315,17 @@ mod tests {
         judges.insert(ix("p/b"));
         let pools = Arc::new(Pools::from([("judge".to_owned(), judges)]));
         let all = Candidates::of_all(&matrix, pools, &Usage::default());
-        let mut others = ModelSet::default();
-        others.insert(ix("p/a"));
-        let without = all.only(&others).unwrap();
-        let judge =
-            |pool_is_usual| Route { pool: Some("judge".to_owned()), pool_is_usual, ..Route::default() };
-        for (usual, candidates, want) in [
-            (true, &all, vec![ix("p/b")]),
-            (false, &all, vec![ix("p/b")]),
-            (true, &without, vec![ix("p/a")]),
-            (false, &without, Vec::new()),
+        let judge = |is_usual| Route { pool: Some("judge".to_owned()), is_usual, ..Route::default() };
+        let (a, b) = (ix("p/a"), ix("p/b"));
+        for (usual, may, want) in [
+            (true, [true, true], vec![b]),
+            (false, [true, true], vec![b]),
+            (true, [true, false], vec![a]),
+            (false, [true, false], Vec::new()),
+            (true, [false, false], Vec::new()),
         ] {
-            assert_eq!(resolve(&judge(usual), candidates, &matrix, 0), want, "{usual}");
+            let may = |ix: ModelIx| if ix == a { may[0] } else { may[1] };
+            assert_eq!(resolve(&judge(usual), &all, &matrix, 0, may), want, "{usual}");
         }
     }
 }

@@ -452,6 +452,8 @@ pub(super) const CAP_TOKENS: &str = "cap_tokens";
 /// The request is longer than the model takes.
 pub(super) const WINDOW: &str = "context_window";
 
+/// The most answers to one request that Google's documentation names.
+const MOST_CANDIDATES: u32 = 8;
 /// Reason of exclusions: too many calls of it have failed of late.
 pub(crate) const BREAKER: &str = "breaker";
 
@@ -473,7 +475,7 @@ struct Needs {
     /// The answer is to be spoken, or drawn.
     modalities: bool,
     logprobs: bool,
-    many: bool,
+    choices: u32,
 }
 
 /// Whether a message holds sound, by whatever name, so that a model must take it: vendors go by the media type of a file.
@@ -561,7 +563,7 @@ impl Needs {
             audio: hears(r),
             modalities: beyond_text(r),
             logprobs: r.params.logprobs,
-            many: r.params.n > 1,
+            choices: r.params.n,
         }
     }
 
@@ -569,7 +571,11 @@ impl Needs {
     fn lacking(&self, m: &Model, p: &Provider) -> Option<&'static str> {
         let a = m.abilities;
         let openai = matches!(p.dialect, Dialect::OpenaiChat | Dialect::Simulated);
-        let single = matches!(p.dialect, Dialect::AnthropicMessages | Dialect::Recorded);
+        let most = match p.dialect {
+            Dialect::AnthropicMessages | Dialect::Recorded => 1,
+            Dialect::Gemini => MOST_CANDIDATES,
+            Dialect::OpenaiChat | Dialect::Simulated => u32::MAX,
+        };
         [
             (self.tools && !a.tools, TOOLS),
             (self.tool_types && !openai, TOOL_TYPES),
@@ -578,7 +584,7 @@ impl Needs {
             // What else than text a model gives is not told; those that speak hear as well.
             (self.modalities && !(openai && a.audio), MODALITIES),
             (self.logprobs && !a.logprobs, LOGPROBS),
-            (self.many && single, MANY),
+            (self.choices > most, MANY),
         ]
         .into_iter()
         .find_map(|(lacks, reason)| lacks.then_some(reason))
@@ -632,7 +638,7 @@ mod tests {
             audio: false,
             modalities: false,
             logprobs: false,
-            many: true,
+            choices: 2,
         };
         let check = |dialect: Dialect, want: Option<&str>| {
             let model = Model::new("p/m", 0, (1_000, 100));

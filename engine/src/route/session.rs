@@ -4,7 +4,7 @@ use crate::history;
 use crate::recent::Recent;
 use crate::who::Who;
 use std::sync::Arc;
-use types::chat::{ChatRequest, Role};
+use types::chat::ChatRequest;
 use types::decision::Decision;
 use types::matrix::Price;
 
@@ -20,6 +20,8 @@ pub(crate) struct Warm {
     /// Input tokens of its last turn.
     tokens: u32,
     ts_ms: i64,
+    /// All messages of that turn.
+    messages: [u8; 16],
 }
 
 impl Warm {
@@ -34,15 +36,24 @@ impl Warm {
 pub(crate) struct Talk {
     key: [u8; 16],
     named: bool,
-    /// Something has been answered in it.
-    goes_on: bool,
+    /// The messages of the turn before, which are those up to the last answer; `None` = nothing has been answered.
+    before: Option<[u8; 16]>,
+    /// All of its messages.
+    messages: [u8; 16],
 }
 
 impl Talk {
     pub(crate) fn of(who: &Who, request: &ChatRequest) -> Self {
+        let key = history::conversation(who, request);
         let named = request.options.session.is_some();
-        let answered = || request.messages.iter().any(|m| m.role == Role::Assistant);
-        Talk { key: history::conversation(who, request), named, goes_on: named || answered() }
+        let (before, messages) = if named { (None, key) } else { history::turns(&request.messages) };
+        Talk { key, named, before, messages }
+    }
+
+    /// Whether it comes after the turn that was noted, or is that turn once more. Requests that only begin alike, with
+    /// the same examples for one, are none of each other's.
+    fn follows(&self, warm: &Warm) -> bool {
+        self.named || self.before.is_some_and(|before| [before, self.messages].contains(&warm.messages))
     }
 }
 
@@ -64,13 +75,15 @@ impl Sessions {
     /// What a session was given last, if that is not long ago. Nothing where a conversation only begins: others that
     /// begin alike are others.
     pub(crate) fn warm(&self, talk: Talk, ts_ms: i64) -> Option<Warm> {
-        let warm = talk.goes_on.then(|| self.of(talk).get(&talk.key)).flatten();
-        warm.filter(|w| ts_ms.saturating_sub(w.ts_ms) < WARM_MS)
+        let goes_on = talk.named || talk.before.is_some();
+        let warm = goes_on.then(|| self.of(talk).get(&talk.key)).flatten();
+        warm.filter(|w| ts_ms.saturating_sub(w.ts_ms) < WARM_MS && talk.follows(w))
     }
 
     /// Notes which model answered a turn of a session: it is the one that has read it.
     pub(crate) fn note(&self, talk: Talk, decision: &Decision, served: &Arc<str>) {
-        let warm = Warm { model: served.clone(), tokens: decision.est_input_tokens, ts_ms: decision.ts_ms };
+        let (tokens, ts_ms) = (decision.est_input_tokens, decision.ts_ms);
+        let warm = Warm { model: served.clone(), tokens, ts_ms, messages: talk.messages };
         self.of(talk).put(talk.key, warm);
     }
 
@@ -82,10 +95,39 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    /// A request of these messages, by turns of the user's and the model's.
+    fn talk(texts: &[&str]) -> Talk {
+        let message = |(i, t): (usize, &&str)| json!({"role": if i % 2 == 0 { "user" } else { "assistant" }, "content": t});
+        let messages: Vec<_> = texts.iter().enumerate().map(message).collect();
+        let body = json!({"model": "auto", "messages": messages});
+        Talk::of(&Who::gone("acme", "k"), &ChatRequest::from_value(&body).unwrap())
+    }
+
+    #[test]
+    fn a_turn_follows_the_one_before_it_and_not_what_only_begins_alike() {
+        let noted = |texts: &[&str]| Warm {
+            model: "p/a".into(),
+            tokens: 10,
+            ts_ms: 0,
+            messages: talk(texts).messages,
+        };
+        let follows = |texts: &[&str], before: &[&str]| talk(texts).follows(&noted(before));
+        assert!(follows(&["hi", "hello", "how are you"], &["hi"]));
+        assert!(follows(&["hi", "hello", "how", "so", "well"], &["hi", "hello", "how"]));
+        // The same once more.
+        assert!(follows(&["hi", "hello", "how"], &["hi", "hello", "how"]));
+        // Two questions behind the same example.
+        assert!(!follows(&["2+2", "4", "3+3"], &["2+2", "4", "5+5"]));
+        assert!(!follows(&["hi"], &["hi"]), "it only begins");
+        let example = |question| talk(&["2+2", "4", question]).key;
+        assert_eq!(example("3+3"), example("5+5"), "they begin alike");
+    }
 
     #[test]
     fn a_warm_cache_saves_what_was_read_before() {
-        let warm = Warm { model: "p/a".into(), tokens: 10_000, ts_ms: 0 };
+        let warm = Warm { model: "p/a".into(), tokens: 10_000, ts_ms: 0, messages: [0; 16] };
         let price = Price { cached_input: 0.3, ..Price::new(3.0, 15.0) };
         assert!((warm.saving(Some(price), 12_000) - 0.027).abs() < 1e-12);
         assert!((warm.saving(Some(price), 1_000) - 0.0027).abs() < 1e-12);

@@ -97,7 +97,12 @@ impl Consent {
         let hash = blake3::Hash::from_bytes(about.binding).to_hex();
         let key = format!("approval:{hash}");
         // The newest: others may have been asked beside those of the first.
-        let question = match self.asked.iter().rfind(|q| text(q, "content_hash") == hash.as_str()) {
+        let before = self.asked.iter().rfind(|q| text(q, "content_hash") == hash.as_str());
+        // Silence is an answer, whoever else is to be asked by then.
+        if before.is_some_and(|before| self.has_lapsed(before, &key)) {
+            return Err(approvals::unanswered());
+        }
+        let question = match before {
             Some(before) => self.widened(before, &key, demanded),
             None => json!({
                 "for": "decision", "phase": about.phase, "frame": about.phase, "key": key_for(&key, &groups(demanded)),
@@ -113,13 +118,19 @@ impl Consent {
         if words.iter().all(Option::is_some) {
             return Ok(());
         }
-        if question.get("expires_ms").and_then(Value::as_i64).is_some_and(|at| at <= self.now_ms) {
+        if self.has_lapsed(&question, &key) {
             return Err(approvals::unanswered());
         }
         let awaited = approvals::awaited(&asked.iter().map(String::as_str).collect::<Vec<_>>());
         // The first one stands: a request is looked at once.
         self.question.get_or_init(|| question);
         Err(awaited)
+    }
+
+    /// Whether somebody whom a question is put to has not answered in its time.
+    fn has_lapsed(&self, question: &Value, key: &str) -> bool {
+        question.get("expires_ms").and_then(Value::as_i64).is_some_and(|at| at <= self.now_ms)
+            && approvers(question).iter().any(|group| self.said_to(&key_of(key, group)).is_none())
     }
 
     /// A question that was put before, put to those as well whom rules have come to name since: nobody's word counts for

@@ -12,8 +12,9 @@ use types::store::{self, OutcomeStore, RequestRecord, Stored};
 
 /// How many of the newest requests are looked at, first and at most: of more, what was set aside counts.
 const LOOKS: [usize; 2] = [512, 16_384];
-/// Requests are recorded about in the order in which they ended, to so many milliseconds.
-const DISORDER_MS: i64 = 10_000;
+/// Requests are recorded about in the order in which they ended, and what is done after a response is settled so many
+/// milliseconds later at most.
+const DISORDER_MS: i64 = 5 * 60_000 + 10_000;
 
 /// Money that somebody spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -245,15 +246,16 @@ mod tests {
             counters: Vec::new(),
             late: false,
         };
-        for (late, want) in [
-            (vec![], (1, Some(2))),
-            (vec![call(None)], (8, Some(17))),
-            (vec![call(Some(most)), call(None)], (68, Some(107))),
+        for (paid, want) in [
+            (vec![], None),
+            (vec![call(None)], Some((7, Some(15)))),
+            (vec![call(Some(most)), call(None)], Some((67, Some(105)))),
         ] {
             let mut record = unsettled(std::slice::from_ref(&begun)).unwrap();
-            record.outcome.account.as_mut().unwrap().late = late;
-            let spent = spend(&record, false);
-            assert_eq!((spent.usd, spent.tokens), want);
+            record.outcome.account.as_mut().unwrap().late = paid;
+            assert_eq!(late(&record).map(|spent| (spent.usd, spent.tokens)), want);
+            let before = spend(&record, false);
+            assert_eq!((before.usd, before.tokens), (1, Some(2)));
         }
     }
 

@@ -91,9 +91,11 @@ impl Context {
         Context { secrets, ..self }
     }
 
-    /// Whether the request has a member of that name, so that its client knows what an answer says under it.
+    /// Whether the request has a member of that name, so that its client knows what an answer says under it: but for what
+    /// vendors repeat with every event.
     fn asked_for(&self, member: &str) -> bool {
-        self.request.raw(member).is_some_and(|raw| raw != "null")
+        !matches!(member, "service_tier" | "system_fingerprint")
+            && self.request.raw(member).is_some_and(|raw| raw != "null")
     }
 
     pub(crate) fn error(&self, kind: ErrorKind, detail: impl Into<String>) -> Error {

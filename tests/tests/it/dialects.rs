@@ -366,7 +366,8 @@ async fn what_a_request_asks_for_beside_the_answer_is_given() {
             object(json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]})),
             object(json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})),
             object(json!({"choices": [], "moderation": moderation})),
-            object(json!({"choices": [], "usage": tokens()})),
+            // What vendors repeat with every event is nothing of its own.
+            object(json!({"choices": [], "usage": tokens(), "service_tier": "default"})),
             "data: [DONE]\n\n".to_owned(),
         ];
         http("text/event-stream", &events.concat())
@@ -375,7 +376,7 @@ async fn what_a_request_asks_for_beside_the_answer_is_given() {
     let house = start(&vendor).await;
     let schema = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}});
     for body in [
-        ask(json!({"moderation": {"type": "full"}})),
+        ask(json!({"moderation": {"type": "full"}, "service_tier": "auto"})),
         ask(json!({"moderation": {"type": "full"}, "response_format": schema})),
     ] {
         let answer = house.client().chat(&body).await;
@@ -384,6 +385,8 @@ async fn what_a_request_asks_for_beside_the_answer_is_given() {
         assert_eq!(end, End::Done, "{events:?}");
         let told = events.iter().filter(|e| !e["moderation"].is_null()).count();
         assert!(told > 0, "{events:?}");
+        let of_use = |e: &Value| !e["choices"][0].is_null() || !e["moderation"].is_null();
+        assert!(events.iter().all(of_use), "{events:?}");
         assert!(events.iter().all(|e| e["prompt_filter_results"].is_null()), "{events:?}");
     }
     // Who does not ask for it gets no event without choices.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Version of journals. It is raised with whatever makes an older journal come out otherwise where it is walked again: what
 /// is noted, in which order, and how what is asked is told apart; a test of the engine holds a journal of it.
-pub const JOURNAL: u32 = 1;
+pub const JOURNAL: u32 = 2;
 
 /// What a tool may have done when it is not known whether it ran.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ use crate::node::stream::Stream;
 use crate::node::{Node, OnError};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::value::Ty;
+use std::cell::OnceCell;
 use types::diagnostic::Diagnostic;
 use types::doc::{Reader, Span};
 
@@ -365,6 +366,10 @@ impl<'r> Flow<'r, '_> {
         // Nodes from which it does so where they are skipped.
         let mut good_skipped = 0_u64;
         let sure = Sure::of(self.graph);
+        // What it takes a walk to find out does not hang on the outcome that is looked at.
+        let known: Vec<OnceCell<bool>> = self.graph.edges.iter().map(|_| OnceCell::new()).collect();
+        let suffices =
+            |at: usize, e: &Edge| known.get(at).is_some_and(|k| *k.get_or_init(|| sure.suffices(e)));
         for i in self.graph.topo.iter().copied().rev() {
             let Some(node) = self.node(i) else { continue };
             if node.kind.sink && node.enabled && node.guard.is_none() {
@@ -373,13 +378,14 @@ impl<'r> Flow<'r, '_> {
             }
             let leads = |o: Outcome| {
                 // Where its join leaves it out, the target is skipped.
-                let ok =
-                    |e: &Edge| good & bit(e.to) != 0 && (good_skipped & bit(e.to) != 0 || sure.suffices(e));
-                let edges = || self.graph.edges_from(i).map(|(_, e)| e).filter(|e| e.accepts.contains(o));
-                let waited = |e: &&Edge| !self.node(e.to).is_some_and(Node::is_later);
-                let conditional = || edges().filter(|e| e.when.is_some()).filter(waited).all(ok);
-                edges().any(|e| e.certain() && ok(e))
-                    || edges().any(|e| e.otherwise && ok(e)) && conditional()
+                let ok = |(at, e): (usize, &Edge)| {
+                    good & bit(e.to) != 0 && (good_skipped & bit(e.to) != 0 || suffices(at, e))
+                };
+                let edges = || self.graph.edges_from(i).filter(|(_, e)| e.accepts.contains(o));
+                let waited = |(_, e): &(usize, &Edge)| !self.node(e.to).is_some_and(Node::is_later);
+                let conditional = || edges().filter(|(_, e)| e.when.is_some()).filter(waited).all(ok);
+                edges().any(|(at, e)| e.certain() && ok((at, e)))
+                    || edges().any(|(at, e)| e.otherwise && ok((at, e))) && conditional()
             };
             let on_skipped = leads(Outcome::Skipped);
             let silent = node.lint.iter().any(|c| c == "WF332");

@@ -86,6 +86,9 @@ impl<'g> Sure<'g> {
             Some(Join::AtLeast(n)) => usize::try_from(n).unwrap_or(usize::MAX).min(all),
             _ => return true,
         };
+        if least <= 1 {
+            return true;
+        }
         let before = self.must.get(edge.from).copied().unwrap_or(0);
         let live = |e: &Edge| plain(self.graph, e) || self.follows(edge, before, e);
         let runs = running(self.graph, before | bit(edge.from), live, |_, _| true);
@@ -103,10 +106,14 @@ impl<'g> Sure<'g> {
             return false;
         }
         let mut led = self.graph.edges_from(e.from).map(|(_, o)| o).filter(|o| leads(o)).peekable();
-        let when = |e: &Edge| (e.when.as_ref().map(Expr::source).map(str::to_owned), e.otherwise);
         let possible = self.graph.nodes.get(e.from).map(Node::possible).unwrap_or(OutcomeSet::EMPTY);
         led.peek().is_some()
             && led
                 .all(|o| (e.certain() || when(e) == when(o)) && e.accepts.includes(o.accepts.meet(possible)))
     }
+}
+
+/// On what an edge hangs beside the outcome of its source.
+fn when(e: &Edge) -> (Option<&str>, bool) {
+    (e.when.as_ref().map(Expr::source), e.otherwise)
 }

@@ -291,6 +291,9 @@ fn values_of_a_set_have_the_types_of_what_they_are_computed_from() {
     };
     check(&sets("nodes.again.n == 1", "nodes.again.c"), &[]);
     check(&sets("nodes.again.c.text == 1", "nodes.again.c"), &[]);
+    // A note of the author's is none of them.
+    let noted = sets("nodes.again.c.text == 1", "nodes.again.c");
+    check(&noted.replace("values: { n: nodes.ask", "values: { x-note: why, n: nodes.ask"), &[]);
     located(&sets("nodes.again.c.txet == 1", "nodes.again.c"), "WF301", "nodes.again.c.txet");
     located(&sets("nodes.again.n.x == 1", "nodes.again.c"), "WF301", "nodes.again.n.x");
     told(&sets("flag", "nodes.again.n"), "WF103", "nodes.again.n");

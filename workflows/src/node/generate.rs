@@ -386,10 +386,11 @@ fn give(graph: &mut Graph, open: &mut bool) {
         let Some(n) = graph.nodes.get_mut(i) else { continue };
         let enabled = n.enabled;
         if let Some(g) = n.get_mut::<Generate>() {
-            let free = enabled && g.primary.is_none() && g.route.strategy == Strategy::Utility;
+            let open_to_all = g.route.is_usual || g.route.strategy == Strategy::Utility;
+            let free = enabled && g.primary.is_none() && open_to_all;
             g.primary = Some(g.is_primary() || free && std::mem::take(open));
             // Who answers here the router has chosen: rules say from whom, and a client may have named the model.
-            if g.is_primary() && g.route.pool_is_usual {
+            if g.is_primary() && g.route.is_usual {
                 g.route = Arc::default();
             }
         }

@@ -48,7 +48,7 @@ impl Set {
     pub(crate) fn types(cx: &mut Cx<'_>, n: &doc::Node) -> Vec<Ty> {
         let Some(doc::Value::Map(members)) = n.get("values").map(|n| &n.value) else { return Vec::new() };
         let mut ty = |n: &doc::Node| cx.expr(n, "", None, &[]).map_or(Type::Any, |e| e.ty());
-        members.iter().map(|(_, n)| Ty::of(ty(n))).collect()
+        members.iter().filter(|(k, _)| !k.is_note()).map(|(_, n)| Ty::of(ty(n))).collect()
     }
 
     fn values(&self) -> impl Iterator<Item = &Expr> {

@@ -121,7 +121,7 @@ pub(crate) async fn chat_that_waits(
         body,
         options: options(headers)?,
         wall_ms: wall.map(ms),
-        usual_wall_ms: Some(ms(app.engine.usual_deadline(false, None))),
+        usual_wall_ms: Some(ms(app.engine.usual_deadline(false, wall))),
         ..Submission::default()
     };
     // Whoever asks again with the same key is given the same answer by those who keep answers.

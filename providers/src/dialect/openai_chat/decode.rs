@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use types::chat::ToolCall;
 use types::completion::{BESIDE, Choice, Completion, Details, Usage};
@@ -79,6 +79,14 @@ impl<'de> Deserialize<'de> for Extra {
 pub(super) fn kept(raw: Option<&RawValue>) -> Option<Value> {
     let said = raw.map(RawValue::get).filter(|raw| !matches!(*raw, "null" | "[]"))?;
     serde_json::from_str(said).ok()
+}
+
+/// What Google's vendors put beside a call and want back: the signature of the thoughts before it. Nothing else is taken,
+/// for nothing that looks at answers looks at it.
+pub(super) fn signature(beside: Option<&RawValue>) -> Option<Value> {
+    let beside = kept(beside)?;
+    let signature = beside.pointer("/google/thought_signature")?.as_str()?;
+    Some(json!({"google": {"thought_signature": signature}}))
 }
 
 #[derive(Deserialize)]
@@ -457,7 +465,7 @@ fn convert(
                 name: call.name().unwrap_or_default().to_owned(),
                 arguments,
                 custom: call.custom(),
-                extra_content: kept(call.extra_content),
+                extra_content: signature(call.extra_content),
             }
         })
         .collect();

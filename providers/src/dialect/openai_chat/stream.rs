@@ -3,7 +3,7 @@
 use super::super::ids::Given;
 use super::super::{Bad, Context, failure};
 use super::alike::{self, Last};
-use super::decode::{Answer, CallIn, ChoiceIn, extra, kept};
+use super::decode::{Answer, CallIn, ChoiceIn, extra, kept, signature};
 use crate::lenient;
 use crate::sse::Event;
 use std::borrow::Cow;
@@ -215,7 +215,7 @@ impl ChoiceState {
             name: first_name,
             arguments,
             custom: call.custom(),
-            extra_content: kept(call.extra_content),
+            extra_content: signature(call.extra_content),
         })
     }
 

@@ -428,7 +428,7 @@ edges:
     check(&rounds, "iterations: 0", "x:exhausted").await;
     let map = format!("type: map, over: nodes.ask.served_by, max_items: 2, {body}, result: nodes.s.v }}");
     check(&map, "results: []", "x:ok").await;
-    check(&map, "failed: [one]", "x:partial").await;
+    check(&map, "failed: [{ code: timeout, index: 0 }]", "x:partial").await;
     check("type: set, values: { v: flag }", "v: false", "x:ok").await;
     check("type: generate", "ok_count: 0", "x:ok").await;
 }
