@@ -48,7 +48,7 @@ mod tests {
         let (code, message) = told(json!({"journal": JOURNAL + 1, "version": "9.8.7"})).unwrap_err();
         assert_eq!(code, "journal_version");
         let ours = format!("this is turnout {OURS}, with version {JOURNAL},");
-        let theirs = format!("turnout 9.8.7, with journals of version {},", JOURNAL + 1);
+        let theirs = format!("turnout 9.8.7, with journals of version {};", JOURNAL + 1);
         for words in ["run_1", &theirs, &ours, "a new run"] {
             assert!(message.contains(words), "{words}: {message}");
         }
