@@ -159,7 +159,7 @@ fn since(kept: &Kept, at_ms: i64, spent: &[Spend]) -> Option<u64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::collections::BTreeMap;
     use types::Usage;
@@ -168,6 +168,37 @@ mod tests {
     use types::limits::Window;
     use types::profile::{Cell, LengthBand};
     use types::run::AtMost;
+
+    /// What the log has of a request that began then, by its tenant and key, and was cut off in its one call, for which so
+    /// much was set aside.
+    pub(crate) fn cut_off(
+        (id, ts_ms): (&str, i64),
+        (tenant, key): (&str, &str),
+        (reserved, tokens): (Usd, Option<u64>),
+    ) -> RequestRecord {
+        let of = Beginning {
+            request_id: id.to_owned(),
+            ts_ms,
+            tenant: tenant.to_owned(),
+            key: key.to_owned(),
+            tags: BTreeMap::new(),
+            cell: Cell {
+                family: TaskFamily::Chat,
+                sub: None,
+                contract: OutputContract::Prose,
+                tools: ToolDependence::None,
+                length: LengthBand::S,
+            },
+            model_asked: "auto".to_owned(),
+            workflow: "default".into(),
+            model: "p/m".into(),
+            bundle: String::new(),
+            retention_ms: None,
+            counters: Vec::new(),
+        };
+        let (of, call, reserved, counters) = (Arc::new(of), "p/m".into(), Some(reserved), Vec::new());
+        unsettled(&[Begun { of, call, reserved, tokens, counters, late: false }]).unwrap()
+    }
 
     #[track_caller]
     fn check(holder: &str, metric: Metric, settled: Option<u64>, want: u64) {
@@ -218,40 +249,12 @@ mod tests {
             at_most,
         };
         let most = AtMost { tokens: 90, usd: Usd::from_nanos(60) };
-        let of = Beginning {
-            request_id: "r".to_owned(),
-            ts_ms: 5,
-            tenant: "acme".to_owned(),
-            key: "k".to_owned(),
-            tags: BTreeMap::new(),
-            cell: Cell {
-                family: TaskFamily::Chat,
-                sub: None,
-                contract: OutputContract::Prose,
-                tools: ToolDependence::None,
-                length: LengthBand::S,
-            },
-            model_asked: "auto".to_owned(),
-            workflow: "default".into(),
-            model: "p/m".into(),
-            bundle: "b".to_owned(),
-            retention_ms: None,
-            counters: Vec::new(),
-        };
-        let begun = Begun {
-            of: Arc::new(of),
-            call: "p/m".into(),
-            reserved: Some(Usd::from_nanos(1)),
-            tokens: Some(2),
-            counters: Vec::new(),
-            late: false,
-        };
         for (paid, want) in [
             (vec![], None),
             (vec![call(None)], Some((7, Some(15)))),
             (vec![call(Some(most)), call(None)], Some((67, Some(105)))),
         ] {
-            let mut record = unsettled(std::slice::from_ref(&begun)).unwrap();
+            let mut record = cut_off(("r", 5), ("acme", "k"), (Usd::from_nanos(1), Some(2)));
             record.outcome.account.as_mut().unwrap().late = paid;
             assert_eq!(late(&record).map(|spent| (spent.usd, spent.tokens)), want);
             let before = spend(&record, false);

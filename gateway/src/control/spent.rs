@@ -294,16 +294,13 @@ impl Changing for Spent {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settled::tests::cut_off;
     use super::*;
-    use std::collections::BTreeMap;
     use stores::Memory;
     use stores::control::ControlMemory;
     use types::Usd;
-    use types::axis::{OutputContract, TaskFamily, ToolDependence};
-    use types::begun::{Beginning, Begun, unsettled};
     use types::limits::Amount;
     use types::outcome::{Feedback, Outcome};
-    use types::profile::{Cell, LengthBand};
     use types::store::{Observer, OutcomeStore, Record, RequestRecord, Seq};
 
     /// Learns nothing.
@@ -379,30 +376,8 @@ mod tests {
 
     /// A request of a month's budget, as the log has it of one that was cut off, or that was refused.
     fn request(id: &str, ts_ms: i64, dollars: Option<u64>) -> RequestRecord {
-        let of = Beginning {
-            request_id: id.to_owned(),
-            ts_ms,
-            tenant: "a".to_owned(),
-            key: String::new(),
-            tags: BTreeMap::new(),
-            cell: Cell {
-                family: TaskFamily::Chat,
-                sub: None,
-                contract: OutputContract::Prose,
-                tools: ToolDependence::None,
-                length: LengthBand::S,
-            },
-            model_asked: "auto".to_owned(),
-            workflow: "default".into(),
-            model: "p/m".into(),
-            bundle: String::new(),
-            retention_ms: None,
-            counters: Vec::new(),
-        };
-        let reserved = Some(Usd::from_nanos(i64::try_from(usd(dollars.unwrap_or(0)).usd).unwrap()));
-        let (of, call, counters) = (Arc::new(of), "p/m".into(), Vec::new());
-        let begun = Begun { of, call, reserved, tokens: Some(0), counters, late: false };
-        let mut record = unsettled(&[begun]).unwrap();
+        let reserved = Usd::from_nanos(i64::try_from(usd(dollars.unwrap_or(0)).usd).unwrap());
+        let mut record = cut_off((id, ts_ms), ("a", ""), (reserved, Some(0)));
         if dollars.is_none() {
             record.outcome.error = Some("insufficient_quota".to_owned());
         }

@@ -257,17 +257,14 @@ fn tell(trip: &Trip, plane: &Plane, told: &Told, action: TripwireAction) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::settled::tests::cut_off;
     use super::*;
     use crate::control::keys::{Known, Spec};
     use crate::control::plane::Opening;
     use serde_json::Value;
-    use std::collections::BTreeMap;
     use std::sync::Arc;
     use stores::control::ControlMemory;
     use types::Usd;
-    use types::axis::{OutputContract, TaskFamily, ToolDependence};
-    use types::begun::{Beginning, Begun, unsettled};
-    use types::profile::{Cell, LengthBand};
 
     /// Spends in hours from 100 on; the last amount is what may trip.
     fn check(hours: &[f64], trips: Option<(f64, f64)>) {
@@ -330,30 +327,7 @@ mod tests {
 
     /// What a key spent that dies in the middle of its request, for want of a whole one.
     fn record(key: &str, usd: f64) -> RequestRecord {
-        let cell = Cell {
-            family: TaskFamily::Chat,
-            sub: None,
-            contract: OutputContract::Prose,
-            tools: ToolDependence::None,
-            length: LengthBand::S,
-        };
-        let of = Beginning {
-            request_id: "req_1".to_owned(),
-            ts_ms: clock::unix_ms(),
-            tenant: "default".to_owned(),
-            key: key.to_owned(),
-            tags: BTreeMap::new(),
-            cell,
-            model_asked: "auto".to_owned(),
-            workflow: "default".into(),
-            model: "p/m".into(),
-            bundle: String::new(),
-            retention_ms: None,
-            counters: Vec::new(),
-        };
-        let reserved = Some(Usd::from_dollars(usd));
-        let (of, call, counters) = (Arc::new(of), "p/m".into(), Vec::new());
-        unsettled(&[Begun { of, call, reserved, tokens: None, counters, late: false }]).unwrap()
+        cut_off(("req_1", clock::unix_ms()), ("default", key), (Usd::from_dollars(usd), None))
     }
 
     /// From a record to all that follows: a notice, a line of the trail, and what the key is told then.
