@@ -60,7 +60,7 @@ const AGREE_WRONG: f64 = 0.3;
 const STREAMS_BELOW: f64 = 0.2;
 
 /// Masses of one place of the graph; `t` is time, weighted by mass.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Flow {
     g: Lanes,
     b: Lanes,
@@ -80,6 +80,14 @@ impl Flow {
     /// With these masses, and the mean time that has passed for the whole.
     fn timed(g: Lanes, b: Lanes, c: Lanes, mean: Lanes) -> Flow {
         Flow { g, b, c, t: (g + b + c) * mean }
+    }
+
+    /// Comes to a place, where nothing else may have come yet.
+    fn arrive(&self, place: &mut Option<Flow>, first: bool) {
+        match place {
+            Some(there) => *there = there.meet(self, first),
+            None => *place = Some(*self),
+        }
     }
 
     /// Two ways into one node: exclusive ones add, parallel ones succeed if either does.
@@ -114,8 +122,8 @@ pub struct Forecaster<'a> {
     detect: f64,
     /// Of the plan's routes.
     routes: Vec<Option<Estimate>>,
-    /// By place; kept from one walk to the next.
-    at: Vec<Flow>,
+    /// By place; `None` = nothing has arrived there. Kept from one walk to the next.
+    at: Vec<Option<Flow>>,
     cost: Lanes,
 }
 
@@ -126,7 +134,7 @@ impl Workflow {
     pub fn forecaster(&self, detect: f64, route: &dyn Fn(&Route) -> Option<Estimate>) -> Forecaster<'_> {
         let plan = &self.forecast;
         let routes = plan.routes.iter().map(route).collect();
-        let at = vec![Flow::default(); plan.steps.len()];
+        let at = vec![None; plan.steps.len()];
         Forecaster { plan, detect: detect.clamp(0.0, 1.0), routes, at, cost: Lanes::default() }
     }
 }
@@ -154,19 +162,20 @@ impl Forecaster<'_> {
         let plan = self.plan;
         self.cost = Lanes::default();
         for (place, step) in self.at.iter_mut().zip(&plan.steps) {
-            *place = Flow { b: Lanes::all(if step.root { 1.0 } else { 0.0 }), ..Flow::default() };
+            *place = step.root.then(|| Flow { b: Lanes::all(1.0), ..Flow::default() });
         }
-        let mut delivered = Flow::default();
+        let mut delivered = None;
         for (i, step) in plan.steps.iter().enumerate() {
-            let flow = self.at.get(i).copied().unwrap_or_default();
+            let Some(flow) = self.at.get_mut(i).and_then(Option::take) else { continue };
             if flow.mass().are_at_most(1e-9) {
                 continue;
             }
             match step.what {
-                What::Deliver => delivered = delivered.meet(&flow, true),
+                What::Deliver => flow.arrive(&mut delivered, true),
                 _ => self.step(step, &flow, &primary),
             }
         }
+        let delivered = delivered.unwrap_or_default();
         let total_ms = delivered.t.over(delivered.mass());
         let streams = plan.streams && self.detect < STREAMS_BELOW;
         Estimates {
@@ -272,7 +281,11 @@ impl Forecaster<'_> {
     fn emit(&mut self, ways: &Ways, flow: &Flow) {
         for way in ways {
             if let Some(place) = self.at.get_mut(way.to) {
-                *place = place.meet(&flow.scaled(way.share), way.first);
+                if way.share == 1.0 {
+                    flow.arrive(place, way.first);
+                } else {
+                    flow.scaled(way.share).arrive(place, way.first);
+                }
             }
         }
     }
@@ -389,6 +402,20 @@ edges:
                 prop_assert!(high.success >= low.success - 1e-9, "{name} {low:?} {high:?}");
                 prop_assert_eq!(at(s), at(s));
             }
+        }
+
+        /// Where nothing has come yet, what comes meets nothing.
+        #[test]
+        fn what_comes_first_to_a_place_meets_nothing(
+            parts in prop::array::uniform3(0.0..=1.0_f64), mean in 0.0..1e5_f64, first: bool,
+        ) {
+            let [g, b, c] = parts.map(|x| Lanes::all(x / 3.0));
+            let flow = Flow::timed(g, b, c, Lanes::all(mean));
+            let mut place = None;
+            flow.arrive(&mut place, first);
+            prop_assert_eq!(place, Some(Flow::default().meet(&flow, first)));
+            flow.arrive(&mut place, first);
+            prop_assert_eq!(place, Some(flow.meet(&flow, first)));
         }
 
         /// One after the other, each alone, or many at once: who stands beside a model changes nothing.

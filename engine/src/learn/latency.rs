@@ -48,6 +48,11 @@ impl Latency {
         (self.n > 0.0).then(|| self.mean.exp())
     }
 
+    /// Logarithm of that.
+    pub(super) fn measured_ln(&self) -> Option<f64> {
+        (self.n > 0.0).then_some(self.mean)
+    }
+
     /// σ: how far single measurements scatter, as a deviation of the logarithm. The usual 0.5 counts as five of them.
     pub(super) fn spread(&self) -> f64 {
         self.blend(1.0).1

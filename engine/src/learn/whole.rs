@@ -60,9 +60,14 @@ impl Whole {
         }
     }
 
-    /// Milliseconds that an answer of so many tokens usually takes, as far as answers were seen, and of how many.
-    pub(crate) fn usual(&self, tokens: f64) -> Option<(f64, f64)> {
-        Some((self.pace.measured()? * length(tokens), self.pace.n()))
+    /// Logarithm of the milliseconds that an answer of so many tokens usually takes, as far as answers were seen.
+    pub(crate) fn usual_ln(&self, tokens: f64) -> Option<f64> {
+        Some(self.pace.measured_ln()? + length(tokens).ln())
+    }
+
+    /// Answers that were seen, discounted.
+    pub(crate) const fn answers(&self) -> f64 {
+        self.pace.n()
     }
 
     /// How far the times of answers of one length scatter, as a deviation of their logarithm.

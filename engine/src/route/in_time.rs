@@ -46,9 +46,10 @@ impl Times {
     /// Expected milliseconds of a whole answer of so many tokens: exp(m).
     pub(super) fn total_ms(&self, tokens: f64) -> f64 {
         let prior = self.prior.0 + self.prior.1 * tokens;
-        let Some((usual, answers)) = self.seen.usual(tokens) else { return prior };
+        let Some(usual) = self.seen.usual_ln(tokens) else { return prior };
         // The mean of the logarithms, each by its weight.
-        usual * (prior.max(1.0) / usual).powf(self.weight / (self.weight + answers))
+        let answers = self.seen.answers();
+        ((self.weight * prior.max(1.0).ln() + answers * usual) / (self.weight + answers)).exp()
     }
 
     /// What is believed of an answer that is expected to take so long.
@@ -63,7 +64,7 @@ impl Times {
 
     /// What is known of them rests on so many answers: w.
     pub(super) fn answers(&self) -> f64 {
-        self.weight + self.seen.usual(0.0).map_or(0.0, |(_, answers)| answers)
+        self.weight + self.seen.answers()
     }
 
     /// For how long what is known of it may keep it out.
@@ -207,6 +208,7 @@ fn density(z: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const UNKNOWN: Prior = Prior {
         strength: 8.0,
@@ -260,6 +262,23 @@ mod tests {
             assert!(odds(&t, 120.0).are_too_slow(), "{:?}", odds(&t, 120.0));
             assert!(odds(&t, 60.0).are_too_slow());
             assert!(!odds(&t, 2_000.0).are_too_slow(), "nobody knows how long it would have taken");
+        }
+    }
+
+    proptest! {
+        /// As the mean is defined: what is usual, times a power of how far the prior is from it.
+        #[test]
+        fn the_mean_of_logarithms_is_the_weighted_geometric_mean(
+            took in prop::collection::vec(0.5..1e5_f64, 1..20), tokens in 0.0..20_000.0_f64,
+            ttft_ms in 0.0..1e4_f64, tokens_per_second in 0.0..500.0_f64, timed: bool,
+        ) {
+            let prior = Prior { ttft_ms, tokens_per_second, timed, ..UNKNOWN };
+            let t = times(&prior, &took, &[]);
+            let usual = t.seen.usual_ln(tokens).unwrap().exp();
+            let stated = (t.prior.0 + t.prior.1 * tokens).max(1.0);
+            let want = usual * (stated / usual).powf(t.weight / t.answers());
+            let got = t.total_ms(tokens);
+            prop_assert!((got / want - 1.0).abs() < 1e-12, "{got} {want}");
         }
     }
 
