@@ -49,17 +49,29 @@ pub fn opinion(parts: &RewardParts) -> Option<f64> {
 #[must_use]
 pub fn with_feedback(outcome: &Outcome, all: &[Feedback]) -> Outcome {
     let mut after = outcome.clone();
-    if !all.is_empty() {
-        let mut by_principal: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
-        for word in all {
-            let (sum, n) = by_principal.entry(&word.principal).or_default();
-            (*sum, *n) = (*sum + word.score.get(), *n + 1.0);
-        }
-        let means: f64 = by_principal.values().map(|(sum, n)| sum / n).sum();
-        after.parts.feedback = Some(means / by_principal.len() as f64);
+    if let Some(mean) = feedback(all, |_| 1.0) {
+        after.parts.feedback = Some(mean);
     }
     after.reward = reward(&after.parts);
     after
+}
+
+/// The mean of what was said, each word as far as `heard` says, 0..=1: over the principals, and of each over its sources.
+/// `None` = nothing is heard.
+pub(crate) fn feedback(all: &[Feedback], heard: impl Fn(&Feedback) -> f64) -> Option<f64> {
+    // Of each principal: what is heard of its words, that times their scores, and how many there are.
+    let mut by_principal: BTreeMap<&str, (f64, f64, f64)> = BTreeMap::new();
+    for word in all {
+        let (weight, sum, n) = by_principal.entry(&word.principal).or_default();
+        let heard = heard(word);
+        (*weight, *sum, *n) = (*weight + heard, *sum + heard * word.score.get(), *n + 1.0);
+    }
+    let heard = by_principal.values().filter(|(weight, ..)| *weight > 0.0);
+    let (weight, sum) = heard.fold((0.0, 0.0), |(all, sum), (weight, scores, n)| {
+        let principal = weight / n;
+        (all + principal, sum + principal * (scores / weight))
+    });
+    (weight > 0.0).then(|| sum / weight)
 }
 
 #[cfg(test)]
@@ -115,6 +127,7 @@ pub(crate) mod tests {
             basis: None,
             account: None,
             expires_ms: None,
+            learned: None,
         }
     }
 

@@ -315,6 +315,7 @@ impl Tree {
             account: Some(account::account(&self.about, &self.admission.who, decision, run, status)),
             basis: credited.and_then(|m| route::basis(decision, self.features, &m)),
             expires_ms: None,
+            learned: None,
         }
     }
 

@@ -111,6 +111,7 @@ pub fn unsettled(calls: &[Begun]) -> Option<RequestRecord> {
         basis: None,
         account: Some(account(of, calls)),
         expires_ms: of.retention_ms.map(|ms| expiry(of.ts_ms, ms)),
+        learned: None,
     };
     Some(RequestRecord { decision: decision(of), run, outcome })
 }

@@ -129,6 +129,29 @@ pub struct Outcome {
     /// it is kept while there is room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_ms: Option<i64>,
+    /// What the statistics hold of it, where somebody spoke of the answer; `None` = nobody did, or the record is of a version
+    /// that did not keep it: then what is on record was learned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned: Option<Box<Learned>>,
+}
+
+/// What the statistics hold of a request of which somebody spoke: less than what is on record, where a bound kept part of
+/// it out. The next word is learned beside this, so that what was kept out has no part in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Learned {
+    /// How much of the outcome is counted, 0..=1.
+    pub counted: f64,
+    /// Its reward, as far as it is counted, 0..=`counted`.
+    pub reward: f64,
+    /// How much of it is counted as an opinion of a success, 0..=1.
+    pub rated: f64,
+    /// That opinion, as far as it is counted, 0..=`rated`.
+    pub opinion: f64,
+    /// What a whole outcome of it counts as in what is common to all tenants, in outcomes.
+    pub worth: f64,
+    /// How much of what each principal, or judge of ours, said last is heard, 0..1; who is not named is heard in full.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub heard: BTreeMap<String, f64>,
 }
 
 /// The error code of a request whose process ended before it did.
@@ -237,6 +260,7 @@ impl Outcome {
             basis: None,
             account: None,
             expires_ms: None,
+            learned: None,
         }
     }
 }
@@ -428,6 +452,13 @@ pub struct Feedback {
 }
 
 impl Feedback {
+    /// Who is held to a bound for it: the principal; of the engine's own judges each by its name, which nobody outside can
+    /// take.
+    #[must_use]
+    pub fn speaker(&self) -> &str {
+        if self.principal.is_empty() { &self.source } else { &self.principal }
+    }
+
     /// Whether this word takes the place of an earlier one.
     #[must_use]
     pub fn replaces(&self, earlier: &Feedback) -> bool {

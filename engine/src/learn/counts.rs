@@ -41,6 +41,13 @@ impl Count {
         self.s = (self.s + now - before).clamp(0.0, self.n);
     }
 
+    /// What was counted of an outcome is `trials` and `successes` more, or less, than it was.
+    pub(super) fn shift(&mut self, trials: f64, successes: f64, discount: f64) {
+        let before = if trials > 0.0 { discount.powf(trials) } else { 1.0 };
+        self.n = (self.n * before + trials).max(0.0);
+        self.s = (self.s * before + successes).clamp(0.0, self.n);
+    }
+
     /// Posterior mean with a prior of mean `prior` worth `strength` trials: (k·c + s) / (k + n).
     #[must_use]
     pub fn posterior(&self, prior: f64, strength: f64) -> f64 {

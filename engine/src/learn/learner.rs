@@ -3,7 +3,7 @@
 use super::cells::{Cells, Costs, K0};
 use super::ease::Ease;
 use super::forest::{Draws, PAST, Past, TREES};
-use super::influence::{Influence, KEY, Sample};
+use super::influence::{Influence, Sample};
 use super::lines::Lines;
 use super::point::Point;
 use super::publish::Dirty;
@@ -14,7 +14,6 @@ use super::table::GROUP;
 use super::tenants::Tenants;
 use super::watch::Watched;
 use super::{Count, state};
-use crate::outcome;
 use std::sync::Arc;
 use types::outcome::{Feedback, Outcome, Status};
 use types::store::{Observer, Seq};
@@ -238,14 +237,14 @@ impl Observer for Learner {
         if let Some(model) = Self::credited(outcome) {
             self.learn_cost(outcome, &model);
             if let Some(reward) = outcome.reward {
-                self.learn_reward(outcome, &model, reward.get(), 1.0);
-                self.learn_answer(outcome, &model);
+                let worth = self.learn_reward(outcome, &model, reward.get(), 1.0, false);
+                self.learn_answer(outcome, &model, reward.get(), worth);
             }
         }
         // A model that refuses what another one answers would otherwise be asked first for ever.
         if outcome.status == Status::Delivered && &*outcome.model != ANY_MODEL {
             for seen in outcome.observations.iter().filter(|o| o.refused) {
-                self.learn_reward(outcome, &seen.model, 0.0, 1.0);
+                self.learn_reward(outcome, &seen.model, 0.0, 1.0, false);
             }
         }
     }
@@ -253,24 +252,7 @@ impl Observer for Learner {
     fn feedback(&mut self, _seq: Seq, before: &Outcome, all: &[Feedback]) -> Outcome {
         self.dirty.changed = true;
         self.unsaved = self.unsaved.saturating_add(1);
-        let after = outcome::with_feedback(before, all);
-        let (Some(model), Some(word)) = (Self::credited(before), all.last()) else { return after };
-        let Some(arm) = self.arm(&after.workflow, &model) else { return after };
-        let of = self.sample(arm);
-        // The engine's judges are told apart by their names, which nobody outside can take.
-        let speaker = if word.principal.is_empty() { &word.source } else { &word.principal };
-        let weight = self.influence.allow(KEY, speaker, of, word.ts_ms);
-        if weight <= 0.0 {
-            return after;
-        }
-        match (before.reward, after.reward) {
-            (None, Some(r)) => {
-                self.learn_reward(&after, &model, r.get(), weight);
-                self.learn_answer(&after, &model);
-            }
-            _ => self.revise(before, &after, &model, weight),
-        }
-        after
+        self.hear(before, all)
     }
 
     fn batch_done(&mut self) -> Option<Vec<u8>> {

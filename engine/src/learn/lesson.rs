@@ -30,6 +30,8 @@ pub(super) struct Lesson {
     pub(super) reward: f64,
     /// How much of it counts, 0..=1.
     pub(super) weight: f64,
+    /// It is what was said of an answer afterwards.
+    pub(super) late: bool,
 }
 
 impl Learner {
@@ -59,7 +61,7 @@ impl Learner {
         let point = Point::of_cell(basis.features, &o.cell);
         let prior = if basis.prior.is_finite() { basis.prior.clamp(0.01, 0.99) } else { PRIOR };
         let strength = if basis.strength.is_finite() { basis.strength } else { f64::from(K0) };
-        Some(Lesson { point, family: o.cell.family, arm, prior, strength, reward, weight })
+        Some(Lesson { point, family: o.cell.family, arm, prior, strength, reward, weight, late: false })
     }
 
     /// What its cells say of an arm, under every k of the grid and under the one in force.
@@ -118,8 +120,7 @@ impl Learner {
     /// Counts an outcome everywhere it belongs.
     pub(super) fn count(&mut self, l: &Lesson, discount: f64) {
         let residual = l.reward - l.prior;
-        // A part of an outcome ages the others by that part only: many small words would drown them otherwise.
-        let discount = if l.weight < 1.0 { discount.powf(l.weight) } else { discount };
+        let discount = aged(discount, l.weight);
         let Some(held) = self.arms.get_mut(l.arm) else { return };
         held.strength = l.strength;
         let stats = Arc::make_mut(&mut held.stats);
@@ -166,54 +167,53 @@ impl Learner {
         }
     }
 
-    /// What was said of the answer itself, beyond its reward.
-    pub(super) fn learn_answer(&mut self, o: &Outcome, model: &Arc<str>) {
+    /// What is known of the answer itself, beyond its reward, as far as it counts: `worth`. An opinion counts as far as the
+    /// answer was a success, for Q is what is thought of successes: how many there are stands in the reward.
+    pub(super) fn learn_answer(&mut self, o: &Outcome, model: &Arc<str>, reward: f64, worth: f64) {
+        self.saw(o);
+        let Some(arm) = self.arm(&o.workflow, model).filter(|_| worth > 0.0) else { return };
         let discount = self.limits.discount;
-        if let Some(n) = self.seen.get_mut(o.cell.family.index()) {
-            *n = n.saturating_add(1);
-        }
-        let Some(arm) = self.arm(&o.workflow, model) else { return };
         let Some(held) = self.arms.get_mut(arm) else { return };
         let stats = Arc::make_mut(&mut held.stats);
         if let Some(c) = o.parts.contract {
-            stats.contract.add(c, discount);
+            stats.contract.add_part(c, aged(discount, worth), worth);
         }
         if let Some(q) = outcome::opinion(&o.parts) {
-            stats.quality.add(q, discount);
-            self.opinion.add(q, discount);
+            let rated = worth * reward;
+            stats.quality.shift(rated, rated * q, discount);
+            self.opinion.shift(rated, rated * q, discount);
         }
     }
 
-    pub(super) fn learn_reward(&mut self, o: &Outcome, model: &Arc<str>, reward: f64, weight: f64) {
-        let Some(mut lesson) = self.lesson(o, model, reward, weight) else { return };
+    /// A request has a reward, be it of a word that came later.
+    pub(super) fn saw(&mut self, o: &Outcome) {
+        if let Some(n) = self.seen.get_mut(o.cell.family.index()) {
+            *n = n.saturating_add(1);
+        }
+    }
+
+    /// Learns a reward, `weight` of it; `late` if it is what was said of an answer afterwards. How much of that counts in
+    /// what is common to all tenants, 0..=1.
+    pub(super) fn learn_reward(
+        &mut self,
+        o: &Outcome,
+        model: &Arc<str>,
+        reward: f64,
+        weight: f64,
+        late: bool,
+    ) -> f64 {
+        let Some(mut lesson) = self.lesson(o, model, reward, weight) else { return 0.0 };
+        lesson.late = late;
         let sample = self.sample(lesson.arm);
-        lesson.weight *= self.of_tenants.allow(TENANT, &o.tenant, sample, o.ts_ms);
+        let worth = self.of_tenants.allow(TENANT, &o.tenant, sample, o.ts_ms);
+        lesson.weight *= worth;
         self.learn(&lesson, &o.tenant, weight);
+        worth
     }
+}
 
-    /// A counted outcome is worth something else: the difference is applied where it was counted.
-    pub(super) fn revise(&mut self, before: &Outcome, after: &Outcome, model: &Arc<str>, weight: f64) {
-        let (Some(was), Some(is)) = (before.reward, after.reward) else { return };
-        let Some(l) = self.lesson(after, model, is.get(), weight) else { return };
-        let difference = (is.get() - was.get()) * weight;
-        let Some(held) = self.arms.get_mut(l.arm) else { return };
-        held.ridge.revise(&l.point, difference);
-        let stats = Arc::make_mut(&mut held.stats);
-        stats.total.revise(was.get(), was.get() + difference);
-        stats.surprise.e += difference;
-        match (outcome::opinion(&before.parts), outcome::opinion(&after.parts)) {
-            (None, Some(q)) => stats.quality.add_part(q, self.limits.discount, weight),
-            (Some(a), Some(b)) => stats.quality.revise(a, a + (b - a) * weight),
-            _ => {}
-        }
-        for c in &mut self.cells {
-            c.revise(&l.point, l.arm, difference as f32);
-        }
-        self.ease.revise(&l.point, difference);
-        Arc::make_mut(&mut self.tenants).revise(&after.tenant, l.arm, difference);
-        if let Some(m) = self.models.get_mut(model) {
-            Arc::make_mut(&mut m.stats).surprise.e += difference;
-        }
-        self.touch(l.arm);
-    }
+/// What earlier outcomes weigh after `weight` of another one. A part of an outcome ages the others by that part only: many
+/// small words would drown them otherwise.
+fn aged(discount: f64, weight: f64) -> f64 {
+    if weight == 1.0 { discount } else { discount.powf(weight) }
 }

@@ -28,6 +28,7 @@ mod tenants;
 mod tests;
 mod watch;
 mod whole;
+mod words;
 
 pub use counts::{Count, Surprise};
 pub use detect::{Aspect, Way};

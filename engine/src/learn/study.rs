@@ -43,7 +43,7 @@ impl Learner {
             };
             self.count(&lesson, 1.0);
             self.learn_cost(o, &model);
-            self.learn_answer(o, &model);
+            self.learn_answer(o, &model, lesson.reward, 1.0);
         }
         // What was counted in a row is no stream to be surprised by.
         for m in self.models.values_mut() {
@@ -133,6 +133,7 @@ mod tests {
                     strength: 8.0,
                     reward: *reward,
                     weight: 1.0,
+                    late: false,
                 };
                 (o, Arc::from("p/a"), l)
             })

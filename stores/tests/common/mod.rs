@@ -160,6 +160,7 @@ pub(crate) fn request(id: &str, tokens: u32) -> RequestRecord {
         basis: None,
         account: None,
         expires_ms: None,
+        learned: None,
     };
     RequestRecord { decision: decision(id), run: run(usage), outcome }
 }
