@@ -51,6 +51,11 @@ impl Costs {
     }
 }
 
+/// Nodes that a tree may have beside so many arms: at least one.
+fn nodes_beside(arms: usize) -> usize {
+    (ENTRIES / arms.max(1)).clamp(1, NODES)
+}
+
 /// What one arm did in one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Tally {
@@ -81,7 +86,7 @@ pub(super) struct Cells {
 impl Cells {
     /// Nodes it may have with as many arms.
     pub(super) fn most(&self) -> usize {
-        (ENTRIES / self.arms.max(1)).min(NODES)
+        nodes_beside(self.arms)
     }
 
     #[cfg(test)]
@@ -89,10 +94,15 @@ impl Cells {
         self.tallies.len()
     }
 
-    /// Makes room for `arms` arms.
+    /// Makes room for `arms` arms: where that is more than the tree leaves, its last cuts are taken back, and what was seen on
+    /// either side of one stands where they part, as it did.
     pub(super) fn widen(&mut self, arms: usize) {
         if arms <= self.arms {
             return;
+        }
+        let most = nodes_beside(arms);
+        if self.tree.len() > most {
+            Arc::make_mut(&mut self.tree).cut_back(most);
         }
         let mut wide = vec![Tally::default(); self.tree.len().saturating_mul(arms)];
         if self.arms > 0 {
@@ -221,11 +231,14 @@ impl Cells {
 
     /// From what was saved; `None` if it does not hold together.
     pub(super) fn restore(saved: Saved) -> Option<Self> {
-        let Saved { tree, arms, tallies } = saved;
-        let size = tree.len().checked_mul(arms).filter(|s| *s <= 2 * ENTRIES && tree.is_sound())?;
-        let mut all = vec![Tally::default(); size];
+        let Saved { mut tree, arms, tallies } = saved;
+        let size = tree.len().checked_mul(arms).filter(|_| arms <= ENTRIES && tree.is_sound())?;
+        // States of earlier versions hold larger trees.
+        tree.cut_back(nodes_beside(arms));
+        let mut all = vec![Tally::default(); tree.len().saturating_mul(arms)];
         for (i, t) in tallies {
-            *all.get_mut(usize::try_from(i).ok()?)? = t;
+            let i = usize::try_from(i).ok().filter(|i| *i < size)?;
+            all.get_mut(i).into_iter().for_each(|slot| *slot = t);
         }
         Some(Cells { tree: Arc::new(tree), tallies: all, table: Arc::default(), arms })
     }

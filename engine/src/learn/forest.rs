@@ -138,7 +138,22 @@ impl Tree {
             n.axis == u8::MAX
                 || (usize::from(n.axis) < AXES && left > i && left.saturating_add(1) < self.nodes.len())
         };
-        !self.nodes.is_empty() && self.nodes.len() <= NODES && self.nodes.iter().enumerate().all(sound)
+        // The root, and two for each cut.
+        self.nodes.len() % 2 == 1 && self.nodes.len() <= NODES && self.nodes.iter().enumerate().all(sound)
+    }
+
+    /// Takes the last cuts back until there are at most so many nodes.
+    pub(super) fn cut_back(&mut self, most: usize) {
+        while self.nodes.len() > most.max(1) {
+            // Nobody has cut through the last two: what that had made would stand after them.
+            let left = self.nodes.len().saturating_sub(2).max(1);
+            self.nodes.truncate(left);
+            let parent =
+                self.nodes.iter_mut().find(|n| n.axis != u8::MAX && usize::try_from(n.left) == Ok(left));
+            if let Some(parent) = parent {
+                *parent = Node::cell(parent.depth, parent.seen);
+            }
+        }
     }
 
     /// A request was seen; splits its cell if that has seen enough. Whether it did.

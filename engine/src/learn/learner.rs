@@ -88,8 +88,8 @@ pub(super) struct Held {
 /// same statistics, so what is learned after a restart equals what was learned before.
 ///
 /// Memory is bounded: at most [`Limits::arms`] arms of about 12 KB, `TREES` trees of at most 65 536 entries
-/// (node × arm) of 16 bytes with as much again for what is published, 2 048 past outcomes, 16 384 places
-/// (tenant × arm) of about 32 bytes.
+/// (node × arm) of 16 bytes, and 12 for what is published, twice while that is swapped: 63 MB; 2 048 past outcomes, 16 384
+/// places (tenant × arm) of about 32 bytes. Trees have the fewer nodes the more arms there are.
 #[derive(Clone, Debug)]
 pub struct Learner {
     pub(super) limits: Limits,

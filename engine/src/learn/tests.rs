@@ -646,6 +646,40 @@ fn memory_is_bounded_whatever_is_offered() {
     assert!(bytes < 6_000_000, "{bytes} bytes saved");
 }
 
+/// Trees that grew beside few arms give way to many, and what was learned with them comes back after a restart.
+#[test]
+fn memory_is_bounded_where_arms_come_after_the_trees_have_grown() {
+    let (mut l, stats) = learner(Limits::default());
+    for i in 0..64 {
+        l.outcome(i, &outcome(i, &format!("p/{}", i % 16), f64::from(u8::from(i % 3 == 0))));
+    }
+    for i in 64..40_000 {
+        l.offer(&Point::new(features(i), TaskFamily::ALL[(i % 8) as usize], None));
+    }
+    let grown = l.size().0;
+    assert!(grown > forest::TREES * 200, "{grown} nodes");
+    for i in 0..600 {
+        l.outcome(i, &outcome(i, &format!("p/{}", 16 + i), f64::from(u8::from(i % 2 == 0))));
+    }
+    for i in 40_000..60_000 {
+        l.offer(&Point::new(features(i), TaskFamily::ALL[(i % 8) as usize], None));
+    }
+    l.batch_done();
+    let (nodes, entries) = l.size();
+    assert!(entries <= forest::TREES * cells::ENTRIES, "{entries} entries");
+    assert!(nodes > forest::TREES * 50, "{nodes} nodes");
+    let (mut again, after) = learner(Limits::default());
+    again.restore(&l.save().unwrap()).expect("what was saved can be read");
+    let (a, b) = (stats.load(), after.load());
+    assert_eq!(a.arms().count(), 616);
+    for i in 0..20 {
+        for model in ["p/0", "p/7", "p/300", "p/615"] {
+            assert_eq!(belief(&a, i, model), belief(&b, i, model), "{model} on {i}");
+        }
+    }
+    assert_eq!(l.save(), again.save());
+}
+
 /// What requests read of arms in groups, against what each arm's own counts say when they are walked one by one.
 #[test]
 fn arms_in_groups_are_believed_as_each_alone() {
