@@ -1,6 +1,7 @@
 //! Discounted counts: what remains of past outcomes.
 
 use serde::{Deserialize, Serialize};
+use types::axis::{AxisValue, OutputContract};
 
 /// Discounted trials and successes: with each new outcome all earlier ones weigh γ as much, so `n` tends
 /// to 1/(1−γ), 100 at the default of 0.99 (`routing.md` §7).
@@ -52,6 +53,29 @@ impl Count {
     #[must_use]
     pub fn posterior(&self, prior: f64, strength: f64) -> f64 {
         (strength * prior + self.s) / (strength + self.n)
+    }
+}
+
+/// How often an answer's form held, by the contract that it was to keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Forms([Count; OutputContract::ALL.len()]);
+
+impl Forms {
+    /// Takes `weight` of an outcome in: all earlier ones of its contract weigh `discount` as much from now on.
+    pub(super) fn add(&mut self, contract: OutputContract, held: f64, discount: f64, weight: f64) {
+        let slot = self.0.get_mut(contract.index());
+        slot.into_iter().for_each(|c| c.add_part(held, discount, weight));
+    }
+
+    /// All that was counted weighs `factor` as much.
+    pub(super) fn scale(&mut self, factor: f64) {
+        self.0.iter_mut().for_each(|c| c.scale(factor));
+    }
+
+    /// Of one contract.
+    #[must_use]
+    pub fn of(&self, contract: OutputContract) -> Count {
+        self.0.get(contract.index()).copied().unwrap_or_default()
     }
 }
 

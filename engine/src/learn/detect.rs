@@ -9,6 +9,7 @@
 //! δ ignores drifts that discounting follows by itself; h sets how rare a false alarm is: about one in 50 000
 //! outcomes where beliefs are right, while a fall by half is seen within some twenty to fifty.
 
+use super::Surprise;
 use super::point::KINDS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ const LEAST_VARIANCE: f64 = 0.15;
 pub enum Aspect {
     /// Reward of its answers.
     Success,
+    /// What judges and people say of its answers.
+    Opinion,
     /// Cost against what was forecast.
     Cost,
     /// Time per token.
@@ -35,11 +38,15 @@ pub enum Aspect {
 }
 
 impl Aspect {
-    /// The string used in logs.
+    /// All of them.
+    pub const ALL: [Aspect; 4] = [Aspect::Success, Aspect::Opinion, Aspect::Cost, Aspect::Latency];
+
+    /// The string used in logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Aspect::Success => "success",
+            Aspect::Opinion => "opinion",
             Aspect::Cost => "cost",
             Aspect::Latency => "latency",
         }
@@ -63,16 +70,54 @@ pub enum Way {
     Up,
 }
 
-impl Test {
-    /// A reward that came as a surprise of `z` deviations; an alarm starts the test anew.
-    pub(super) fn reward(&mut self, z: f64) -> Option<Way> {
-        self.see(z, REWARD)
+impl Way {
+    /// Both.
+    pub const ALL: [Way; 2] = [Way::Down, Way::Up];
+
+    /// The string used in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Way::Down => "down",
+            Way::Up => "up",
+        }
+    }
+}
+
+/// How often a model was seen to change, by aspect and way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes([[u64; Way::ALL.len()]; Aspect::ALL.len()]);
+
+impl Changes {
+    pub(super) fn add(&mut self, aspect: Aspect, way: Way) {
+        for ((_, _, is), n) in Self::kinds(aspect, way).zip(self.0.iter_mut().flatten()) {
+            *n = n.saturating_add(u64::from(is));
+        }
     }
 
-    fn see(&mut self, z: f64, (delta, threshold): (f64, f64)) -> Option<Way> {
+    /// Every kind of change in the order of the counts, and whether it is this one.
+    fn kinds(aspect: Aspect, way: Way) -> impl Iterator<Item = (Aspect, Way, bool)> {
+        let all = Aspect::ALL.into_iter().flat_map(|a| Way::ALL.into_iter().map(move |w| (a, w)));
+        all.map(move |(a, w)| (a, w, (a, w) == (aspect, way)))
+    }
+
+    /// Every kind of change with how often there was one.
+    pub fn iter(&self) -> impl Iterator<Item = (Aspect, Way, u64)> {
+        let kinds = Self::kinds(Aspect::Success, Way::Down);
+        kinds.zip(self.0.iter().flatten()).map(|((a, w, _), n)| (a, w, *n))
+    }
+}
+
+impl Test {
+    /// A reward that came as a surprise of `z` deviations, `weight` of it; an alarm starts the test anew.
+    pub(super) fn reward(&mut self, z: f64, weight: f64) -> Option<Way> {
+        self.see(z, weight, REWARD)
+    }
+
+    fn see(&mut self, z: f64, weight: f64, (delta, threshold): (f64, f64)) -> Option<Way> {
         let z = z.clamp(-CLIP, CLIP);
-        self.down = (self.down - z - delta).max(0.0);
-        self.up = (self.up + z - delta).max(0.0);
+        self.down = (self.down + weight * (-z - delta)).max(0.0);
+        self.up = (self.up + weight * (z - delta)).max(0.0);
         let way = if self.down > threshold {
             Way::Down
         } else if self.up > threshold {
@@ -87,7 +132,42 @@ impl Test {
 
 /// Surprise of a reward where `p` was believed.
 pub(super) fn surprise(reward: f64, p: f64) -> f64 {
-    (reward - p) / (p * (1.0 - p)).max(LEAST_VARIANCE).sqrt()
+    (reward - p) / deviation(p)
+}
+
+/// Deviation of an outcome where `p` is believed.
+fn deviation(p: f64) -> f64 {
+    (p * (1.0 - p)).max(LEAST_VARIANCE).sqrt()
+}
+
+/// Scores that are compared with their own past: of what people say there is no belief.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Drift {
+    past: Surprise,
+    test: Test,
+}
+
+impl Drift {
+    /// Outcomes before it can be surprised.
+    const SETTLED: f64 = 30.0;
+
+    /// Somebody gave a score of 0..=1, `weight` of it.
+    pub(super) fn score(&mut self, score: f64, discount: f64, weight: f64) -> Option<Way> {
+        self.see(score, discount, weight, deviation)
+    }
+
+    fn see(&mut self, x: f64, discount: f64, weight: f64, deviation: impl Fn(f64) -> f64) -> Option<Way> {
+        let mut alarm = None;
+        if self.past.n >= Self::SETTLED {
+            let mean = self.past.mean(0.0, 0.0);
+            alarm = self.test.see((x - mean) / deviation(mean), weight, AMOUNT);
+        }
+        self.past.add(x, discount.powf(weight), weight);
+        if alarm.is_some() {
+            *self = Drift::default();
+        }
+        alarm
+    }
 }
 
 /// A quantity of one model, gauged apart for each kind of request: what long answers cost is no news of short ones.
@@ -130,7 +210,7 @@ impl Gauge {
         let mut alarm = None;
         if self.n >= Self::SETTLED {
             let deviation = (self.m2 / self.n).sqrt().max(Self::LEAST);
-            alarm = self.test.see((x - self.mean) / deviation, AMOUNT);
+            alarm = self.test.see((x - self.mean) / deviation, 1.0, AMOUNT);
         }
         self.n = self.n * discount + 1.0;
         let d = x - self.mean;
@@ -150,7 +230,8 @@ mod tests {
     fn run(p: f64, most: usize, seed: u64) -> Option<usize> {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut t = Test::default();
-        (0..most).find(|_| t.reward(surprise(f64::from(u8::from(rng.random::<f64>() < p)), 0.9)).is_some())
+        (0..most)
+            .find(|_| t.reward(surprise(f64::from(u8::from(rng.random::<f64>() < p)), 0.9), 1.0).is_some())
     }
 
     #[test]
@@ -159,6 +240,38 @@ mod tests {
         assert!(seen.iter().all(|s| s.is_some_and(|n| n < 80)), "{seen:?}");
         let false_alarms = (0..40).filter(|s| run(0.9, 2_000, *s).is_some()).count();
         assert!(false_alarms <= 1, "{false_alarms} of 40 in 2 000 outcomes each");
+    }
+
+    #[test]
+    fn people_who_are_content_as_often_as_ever_are_no_change() {
+        let mut rng = StdRng::seed_from_u64(3);
+        let mut draw = |p: f64| f64::from(u8::from(rng.random::<f64>() < p));
+        let mut scores = Drift::default();
+        for i in 0..20_000 {
+            assert_eq!(scores.score(draw(0.8), 0.99, 1.0), None, "{i}");
+        }
+        let said = (0..100).find_map(|i| scores.score(draw(0.1), 0.99, 1.0).map(|w| (i, w)));
+        assert!(said.is_some_and(|(i, w)| i < 60 && w == Way::Down), "{said:?}");
+    }
+
+    #[test]
+    fn crumbs_of_outcomes_tell_as_much_as_the_whole_of_them() {
+        let alarm = |weight: f64| {
+            let mut t = Test::default();
+            (1..100_000).find(|_| t.reward(-1.0, weight).is_some()).map(|n| f64::from(n) * weight)
+        };
+        assert!((alarm(0.01).unwrap() - alarm(1.0).unwrap()).abs() <= 1.0);
+        assert_eq!((0..10_000).find(|_| Test::default().reward(-3.0, 0.0).is_some()), None);
+    }
+
+    #[test]
+    fn every_change_is_counted_under_its_own_name() {
+        let mut c = Changes::default();
+        c.add(Aspect::Cost, Way::Up);
+        c.add(Aspect::Cost, Way::Up);
+        c.add(Aspect::Opinion, Way::Down);
+        let seen: Vec<_> = c.iter().filter(|(.., n)| *n > 0).collect();
+        assert_eq!(seen, [(Aspect::Opinion, Way::Down, 1), (Aspect::Cost, Way::Up, 2)]);
     }
 
     #[test]

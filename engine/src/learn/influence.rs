@@ -67,8 +67,8 @@ pub(super) struct Influence {
 }
 
 impl Influence {
-    /// How much of a word of `source` counts: 0..=1.
-    pub(super) fn allow(&mut self, bound: Bound, source: &str, s: Sample, ts_ms: i64) -> f64 {
+    /// How much of a word of `source` counts that is to count as `worth` outcomes: 0..=`worth`.
+    pub(super) fn allow(&mut self, bound: Bound, source: &str, s: Sample, ts_ms: i64, worth: f64) -> f64 {
         let day = ts_ms.div_euclid(DAY_MS);
         // A clock that steps back forgets nobody.
         if day > self.today {
@@ -86,7 +86,7 @@ impl Influence {
         let heard = self.sources.len().max(1);
         let share = if heard < bound.sources { f64::INFINITY } else { bound.share.max(1.0 / heard as f64) };
         // The sample as it will be with this word in it.
-        let most = (share * (s.n + 1.0)).max(FREE);
+        let most = (share * (s.n + worth)).max(FREE);
         let mut key = (who, s.arm);
         if !self.accounts.contains_key(&key) && self.accounts.len() >= ACCOUNTS {
             // Arms have clocks of their own, so the common account fades by none of them.
@@ -97,7 +97,7 @@ impl Influence {
         let held = if common { account.weight } else { account.now(&s) };
         let allowed = match most - held {
             a if a < LEAST => return 0.0,
-            a if a > 1.0 - LEAST => 1.0,
+            a if a > worth - LEAST => worth,
             a => a,
         };
         *account = Account { weight: held + allowed, at: s.ever };
@@ -130,17 +130,21 @@ mod tests {
     fn one_of_many_sources_holds_no_more_than_its_share() {
         let mut i = Influence::default();
         for s in 0..40 {
-            assert_eq!(i.allow(KEY, &format!("key-{s}"), arm(1, 100.0, 1_000.0), 0), 1.0);
+            assert_eq!(i.allow(KEY, &format!("key-{s}"), arm(1, 100.0, 1_000.0), 0, 1.0), 1.0);
         }
         let mut ever = 1_000.0;
         for n in 0..500 {
-            ever += i.allow(KEY, "key-0", arm(1, 100.0, ever), n);
+            ever += i.allow(KEY, "key-0", arm(1, 100.0, ever), n, 1.0);
         }
         // 5 % of the 100 in the sample, less the word before; what it says makes its earlier words fade, too.
         assert!(ever > 1_004.0 && ever < 1_004.5, "{ever}");
-        assert_eq!(i.allow(KEY, "key-0", arm(2, 100.0, 0.0), 1_000), 1.0, "another arm has its own account");
-        assert_eq!(i.allow(KEY, "key-0", arm(1, 100.0, ever), 3 * DAY_MS), 0.0, "another day has not");
-        let later = i.allow(KEY, "key-0", arm(1, 100.0, ever + 70.0), 3 * DAY_MS);
+        assert_eq!(
+            i.allow(KEY, "key-0", arm(2, 100.0, 0.0), 1_000, 1.0),
+            1.0,
+            "another arm has its own account"
+        );
+        assert_eq!(i.allow(KEY, "key-0", arm(1, 100.0, ever), 3 * DAY_MS, 1.0), 0.0, "another day has not");
+        let later = i.allow(KEY, "key-0", arm(1, 100.0, ever + 70.0), 3 * DAY_MS, 1.0);
         assert_eq!(later, 1.0, "half of its words have faded behind others");
     }
 
@@ -148,9 +152,9 @@ mod tests {
     fn the_first_word_of_a_day_is_one_of_many_too() {
         let mut i = Influence::default();
         for s in 0..40 {
-            i.allow(KEY, &format!("key-{s}"), arm(1, 100.0, 1_000.0), 0);
+            i.allow(KEY, &format!("key-{s}"), arm(1, 100.0, 1_000.0), 0, 1.0);
         }
-        let dawn: f64 = (0..50).map(|_| i.allow(KEY, "key-7", arm(1, 100.0, 1_000.0), DAY_MS)).sum();
+        let dawn: f64 = (0..50).map(|_| i.allow(KEY, "key-7", arm(1, 100.0, 1_000.0), DAY_MS, 1.0)).sum();
         assert!(dawn < 5.0, "{dawn}");
     }
 
@@ -159,12 +163,24 @@ mod tests {
         let held = |tenants: u32| {
             let mut i = Influence::default();
             (0..tenants).for_each(|t| {
-                i.allow(TENANT, &format!("t{t}"), arm(1, 100.0, 1_000.0), 0);
+                i.allow(TENANT, &format!("t{t}"), arm(1, 100.0, 1_000.0), 0, 1.0);
             });
-            (0..200).map(|_| i.allow(TENANT, "t0", arm(1, 100.0, 1_000.0), 0)).sum::<f64>()
+            (0..200).map(|_| i.allow(TENANT, "t0", arm(1, 100.0, 1_000.0), 0, 1.0)).sum::<f64>()
         };
         assert_eq!(held(4), 200.0);
         assert!((held(5) - 29.3).abs() < 0.1, "{}", held(5));
+    }
+
+    #[test]
+    fn what_counts_as_several_outcomes_is_held_as_several() {
+        let held = |worth: f64| {
+            let mut i = Influence::default();
+            for s in 0..40 {
+                i.allow(KEY, &format!("key-{s}"), arm(1, 100.0, 1_000.0), 0, 1.0);
+            }
+            (0..100).map(|_| i.allow(KEY, "key-0", arm(1, 100.0, 1_000.0), 0, worth)).sum::<f64>()
+        };
+        assert!((held(4.0) - held(1.0)).abs() < 0.2, "{} {}", held(4.0), held(1.0));
     }
 
     #[test]
@@ -172,17 +188,17 @@ mod tests {
         let mut i = Influence::default();
         let (mut n, mut ever) = (0.0, 0.0);
         for _ in 0..200 {
-            let a = i.allow(KEY, "me", arm(1, n, ever), 0);
+            let a = i.allow(KEY, "me", arm(1, n, ever), 0, 1.0);
             assert!(a > 0.9, "{a} after {ever}");
             (n, ever) = (n * 0.99_f64.powf(a) + a, ever + a);
         }
         i.scale(1, 0.2);
         assert!(
-            i.allow(KEY, "me", arm(1, 0.2 * n, ever), 0) > 0.9,
+            i.allow(KEY, "me", arm(1, 0.2 * n, ever), 0, 1.0) > 0.9,
             "after most was forgotten, its words with it"
         );
         for n in 0..50_000_u32 {
-            i.allow(KEY, &format!("k{n}"), arm(n, 50.0, 100.0), 0);
+            i.allow(KEY, &format!("k{n}"), arm(n, 50.0, 100.0), 0, 1.0);
         }
         assert!(i.sources.len() <= SOURCES && i.accounts.len() <= ACCOUNTS + 1);
     }

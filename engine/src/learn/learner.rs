@@ -10,6 +10,7 @@ use super::publish::Dirty;
 use super::ridge::Ridge;
 use super::shrinkage::Shrinkage;
 use super::snapshot::{ArmStats, ByName, Change, Names, Statistics};
+use super::soft::{self, Spoken};
 use super::table::GROUP;
 use super::tenants::Tenants;
 use super::watch::Watched;
@@ -58,6 +59,7 @@ pub fn learner(limits: Limits) -> (Learner, Statistics) {
         of_tenants: Influence::default(),
         tenants: Arc::default(),
         seen: [0; 8],
+        spoken: Spoken::default(),
         opinion: Count::default(),
         costs: Costs::default(),
         ever: 0,
@@ -110,6 +112,7 @@ pub struct Learner {
     pub(super) of_tenants: Influence,
     pub(super) tenants: Arc<Tenants>,
     pub(super) seen: [u64; 8],
+    pub(super) spoken: Spoken,
     pub(super) opinion: Count,
     pub(super) costs: Costs,
     pub(super) ever: u64,
@@ -235,10 +238,16 @@ impl Observer for Learner {
             self.observe(seen, &outcome.cell, outcome.ts_ms);
         }
         if let Some(model) = Self::credited(outcome) {
+            if outcome.status == Status::Delivered && soft::is_unchecked(&outcome.parts) {
+                self.spoken.answered(outcome.cell.family, outcome.parts.judge.is_some());
+            }
             self.learn_cost(outcome, &model);
             if let Some(reward) = outcome.reward {
                 let worth = self.learn_reward(outcome, &model, reward.get(), 1.0, false);
                 self.learn_answer(outcome, &model, reward.get(), worth);
+                if let Some(score) = outcome.parts.judge {
+                    self.watch_opinion(&model, outcome.cell.family, outcome.ts_ms, score, worth);
+                }
             }
         }
         // A model that refuses what another one answers would otherwise be asked first for ever.

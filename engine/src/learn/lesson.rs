@@ -8,6 +8,8 @@ use super::influence::TENANT;
 use super::learner::{ANY_MODEL, Held, Learner};
 use super::point::Point;
 use super::shrinkage::GRID;
+use super::snapshot::Change;
+use super::soft;
 use crate::outcome;
 use std::sync::Arc;
 use types::Features;
@@ -28,10 +30,12 @@ pub(super) struct Lesson {
     /// What that is worth, in outcomes.
     pub(super) strength: f64,
     pub(super) reward: f64,
-    /// How much of it counts, 0..=1.
+    /// As how many outcomes it counts.
     pub(super) weight: f64,
     /// It is what was said of an answer afterwards.
     pub(super) late: bool,
+    /// When it came out, Unix milliseconds.
+    pub(super) ts_ms: i64,
 }
 
 impl Learner {
@@ -61,7 +65,17 @@ impl Learner {
         let point = Point::of_cell(basis.features, &o.cell);
         let prior = if basis.prior.is_finite() { basis.prior.clamp(0.01, 0.99) } else { PRIOR };
         let strength = if basis.strength.is_finite() { basis.strength } else { f64::from(K0) };
-        Some(Lesson { point, family: o.cell.family, arm, prior, strength, reward, weight, late: false })
+        Some(Lesson {
+            point,
+            family: o.cell.family,
+            arm,
+            prior,
+            strength,
+            reward,
+            weight,
+            late: false,
+            ts_ms: o.ts_ms,
+        })
     }
 
     /// What its cells say of an arm, under every k of the grid and under the one in force.
@@ -160,7 +174,7 @@ impl Learner {
         let watched = self.models.entry(model.clone()).or_default();
         Arc::make_mut(&mut watched.stats).cost.add_amount(ratio, discount);
         if let Some(way) = watched.cost.see(point.kind(), whole, discount) {
-            self.changed(model, Aspect::Cost, way, o.cell.family);
+            self.changed(model, Change::of(model, Aspect::Cost, way, o.cell.family, o.ts_ms));
             for c in &mut self.cells {
                 c.add_cost(&point, arm, ratio as f32, discount as f32);
             }
@@ -175,14 +189,22 @@ impl Learner {
         let discount = self.limits.discount;
         let Some(held) = self.arms.get_mut(arm) else { return };
         let stats = Arc::make_mut(&mut held.stats);
-        if let Some(c) = o.parts.contract {
-            stats.contract.add_part(c, aged(discount, worth), worth);
+        if let Some(held) = o.parts.contract {
+            let (contract, discount) = (o.cell.contract, aged(discount, worth));
+            stats.forms.add(contract, held, discount, worth);
+            let watched = self.models.entry(model.clone()).or_default();
+            Arc::make_mut(&mut watched.stats).forms.add(contract, held, discount, worth);
         }
         if let Some(q) = outcome::opinion(&o.parts) {
             let rated = worth * reward;
             stats.quality.shift(rated, rated * q, discount);
             self.opinion.shift(rated, rated * q, discount);
         }
+    }
+
+    /// What a whole outcome counts as, before any bound.
+    pub(super) fn worth(&self, o: &Outcome) -> f64 {
+        if soft::is_unchecked(&o.parts) { self.spoken.worth(o.cell.family) } else { 1.0 }
     }
 
     /// A request has a reward, be it of a word that came later.
@@ -193,7 +215,7 @@ impl Learner {
     }
 
     /// Learns a reward, `weight` of it; `late` if it is what was said of an answer afterwards. How much of that counts in
-    /// what is common to all tenants, 0..=1.
+    /// what is common to all tenants, in outcomes.
     pub(super) fn learn_reward(
         &mut self,
         o: &Outcome,
@@ -205,7 +227,7 @@ impl Learner {
         let Some(mut lesson) = self.lesson(o, model, reward, weight) else { return 0.0 };
         lesson.late = late;
         let sample = self.sample(lesson.arm);
-        let worth = self.of_tenants.allow(TENANT, &o.tenant, sample, o.ts_ms);
+        let worth = self.of_tenants.allow(TENANT, &o.tenant, sample, o.ts_ms, self.worth(o));
         lesson.weight *= worth;
         self.learn(&lesson, &o.tenant, weight);
         worth

@@ -20,6 +20,7 @@ mod publish;
 mod ridge;
 mod shrinkage;
 mod snapshot;
+mod soft;
 mod state;
 mod study;
 mod table;
@@ -30,8 +31,8 @@ mod watch;
 mod whole;
 mod words;
 
-pub use counts::{Count, Surprise};
-pub use detect::{Aspect, Way};
+pub use counts::{Count, Forms, Surprise};
+pub use detect::{Aspect, Changes, Way};
 pub use latency::Latency;
 pub(crate) use learner::ANY_MODEL;
 pub use learner::{Learner, Limits, learner};

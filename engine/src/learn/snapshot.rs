@@ -1,14 +1,14 @@
 //! What routing reads: an immutable picture of what was learned, swapped whole.
 
 use super::cells::{Costs, K_COST, K0};
-use super::detect::{Aspect, Way};
+use super::detect::{Aspect, Changes, Way};
 use super::ease::Published;
 use super::forest::Tree;
 use super::lines::{Lined, Lines, Place};
 use super::point::Point;
 use super::table::{GROUP, Table, Theta, Thetas, of_arm};
 use super::tenants::{Own, Tenants};
-use super::{Count, Latency, Surprise, Whole};
+use super::{Count, Forms, Latency, Surprise, Whole};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
@@ -32,8 +32,9 @@ pub struct ArmStats {
     pub total: Count,
     /// Against its prior.
     pub surprise: Surprise,
-    /// Contract held at delivery, where there was one to hold.
-    pub contract: Count,
+    /// Contract held at delivery, where there was one to hold. States of earlier versions do not hold it by contract.
+    #[serde(default)]
+    pub forms: Forms,
     /// Judge and feedback, given an answer.
     pub quality: Count,
     /// Outcomes ever, undiscounted.
@@ -56,12 +57,18 @@ pub struct ModelStats {
     pub answered: Count,
     /// Outcomes of all its arms against their priors.
     pub surprise: Surprise,
+    /// Contract held at delivery, in all its arms.
+    #[serde(default)]
+    pub forms: Forms,
     /// Real cost over forecast, of all its arms: `s` sums the ratios.
     pub cost: Count,
     /// It was seen to change: outcomes for which it is tried out more than others.
     pub reopened: u32,
     /// What its prior is still worth, 0..=1, after it was seen to change; `None` = all of it.
     pub trust: Option<f64>,
+    /// How often it was seen to change.
+    #[serde(default)]
+    pub changes: Changes,
 }
 
 impl ModelStats {
@@ -81,6 +88,9 @@ pub struct Change {
     pub way: Way,
     /// The task family that spoke loudest.
     pub family: TaskFamily,
+    /// Unix time in milliseconds of the answer, or the word, that told; 0 in states of earlier versions.
+    #[serde(default)]
+    pub ts_ms: i64,
     /// Outcomes learned of until then.
     pub at: u64,
 }

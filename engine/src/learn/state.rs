@@ -9,6 +9,7 @@ use super::learner::{Held, Learner};
 use super::ridge::Ridge;
 use super::shrinkage::Shrinkage;
 use super::snapshot::{ArmStats, ByName, Change, Names};
+use super::soft::Spoken;
 use super::table::GROUP;
 use super::tenants::Tenants;
 use super::watch::Watched;
@@ -16,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The version guards against another format.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
+/// The oldest that is read: what it does not hold (kept contracts by contract, tests by family) begins anew.
+const OLDEST: u32 = 5;
 
 /// Workflow, model, what is known of the two, and what their prior is worth.
 type SavedArm = (Arc<str>, Arc<str>, Arc<ArmStats>, Ridge, f64);
@@ -46,6 +49,9 @@ struct State {
     // Nor were these told apart from their arms.
     #[serde(default)]
     ease: Ease,
+    // Nor was this counted.
+    #[serde(default)]
+    spoken: Spoken,
 }
 
 /// Only the version, of whatever format.
@@ -77,6 +83,7 @@ pub(super) fn save(l: &Learner) -> Result<Vec<u8>, String> {
         of_tenants: l.of_tenants.clone(),
         tenants: l.tenants.clone(),
         ease: l.ease.clone(),
+        spoken: l.spoken,
     };
     rmp_serde::to_vec_named(&state).map_err(|e| e.to_string())
 }
@@ -85,8 +92,9 @@ pub(super) fn save(l: &Learner) -> Result<Vec<u8>, String> {
 pub(super) fn restore(l: &mut Learner, saved: &[u8]) -> Result<(), String> {
     let unreadable = |e: rmp_serde::decode::Error| format!("saved statistics: {e}");
     let Versioned { format } = rmp_serde::from_slice(saved).map_err(unreadable)?;
-    if format != FORMAT {
-        return Err(format!("saved statistics have format {format}, this version reads {FORMAT}"));
+    if !(OLDEST..=FORMAT).contains(&format) {
+        let reads = format!("this version reads {OLDEST} to {FORMAT}");
+        return Err(format!("saved statistics have format {format}, {reads}"));
     }
     let state: State = rmp_serde::from_slice(saved).map_err(unreadable)?;
     let broken = |what: &str| format!("saved statistics do not hold together: {what}");
@@ -112,7 +120,7 @@ pub(super) fn restore(l: &mut Learner, saved: &[u8]) -> Result<(), String> {
     (l.past, l.past_at, l.draws, l.shrinkage) = (state.past, state.past_at, state.draws, state.shrinkage);
     l.models = state.models.into_iter().collect::<ByName<_>>();
     (l.influence, l.seen, l.opinion, l.costs) = (state.influence, state.seen, state.opinion, state.costs);
-    (l.of_tenants, l.tenants, l.ease) = (state.of_tenants, state.tenants, state.ease);
+    (l.of_tenants, l.tenants, l.ease, l.spoken) = (state.of_tenants, state.tenants, state.ease, state.spoken);
     (l.ever, l.changes, l.version) = (state.ever, state.changes, state.version);
     Ok(())
 }

@@ -45,9 +45,8 @@ impl Learner {
             self.learn_cost(o, &model);
             self.learn_answer(o, &model, lesson.reward, 1.0);
         }
-        // What was counted in a row is no stream to be surprised by.
         for m in self.models.values_mut() {
-            (m.cost, m.success, m.latency) = <_>::default();
+            m.forget_the_stream();
         }
         self.changes.clear();
         self.publish();
@@ -134,6 +133,7 @@ mod tests {
                     reward: *reward,
                     weight: 1.0,
                     late: false,
+                    ts_ms: 0,
                 };
                 (o, Arc::from("p/a"), l)
             })

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::outcome::tests::sample;
-use types::axis::{AxisValue, TaskFamily};
+use types::axis::{AxisValue, OutputContract, TaskFamily};
 use types::outcome::{Basis, CallObservation, Feedback, Outcome, RewardParts, Status};
 use types::store::Observer;
 use types::{Features, UnitInterval, Usd};
@@ -303,7 +303,7 @@ fn a_word_that_is_half_heard_is_half_learned_and_the_rest_can_follow() {
     let (mut l, stats) = saving();
     let o = hard(1, None);
     l.outcome(1, &o);
-    let mut learned = words::told(&o);
+    let mut learned = words::told(&o, 1.0);
     let said = |score: f64| Outcome {
         reward: UnitInterval::new(score),
         parts: RewardParts { feedback: Some(score), ..RewardParts::default() },
@@ -439,7 +439,7 @@ fn one_tenant_does_not_teach_all_the_others() {
         l.batch_done();
         let s = stats.load();
         let arm = s.arm("w", "p/a").expect("learned");
-        [arm.total, arm.contract].map(|c| c.s / c.n)
+        [arm.total, arm.forms.of(OutputContract::Schema)].map(|c| c.s / c.n)
     };
     assert_eq!(run(0), [1.0, 1.0]);
     for told in run(20) {
@@ -538,6 +538,44 @@ fn a_model_that_changes_is_noticed_and_what_was_learned_of_it_forgotten() {
     assert!(s.model("p/a").is_some_and(|m| m.reopened > 0));
     assert!(belief(&s, 1, "p/a").n < belief(&before, 1, "p/a").n / 2.0);
     assert_eq!(belief(&s, 1, "p/b").n, belief(&before, 1, "p/b").n);
+}
+
+/// The form holds throughout; people were content, and no longer are.
+#[test]
+fn a_model_that_changes_in_what_people_say_of_it_is_noticed() {
+    let (mut l, stats) = saving();
+    for i in 0..360 {
+        let o = hard(i, Some(1.0));
+        l.outcome(i, &o);
+        l.feedback(i, &o, &[word(&o.request_id, "", f64::from(u8::from(i < 300)))]);
+        l.batch_done();
+        let s = stats.load();
+        if i < 300 {
+            assert!(s.changes.is_empty(), "{i}: {:?}", s.changes);
+        } else if let Some(c) = s.changes.first() {
+            assert_eq!((&*c.model, c.way, c.family), ("p/a", Way::Down, TaskFamily::Extraction));
+            assert!(matches!(c.aspect, Aspect::Opinion | Aspect::Success), "{c:?}");
+            let stats = s.model("p/a").expect("learned of");
+            assert_eq!(stats.changes.iter().map(|(.., n)| n).sum::<u64>(), 1);
+            return;
+        }
+    }
+    panic!("nothing was noticed");
+}
+
+/// Every answer is rated long after it was checked, and never better than half: that is how it is, and no change.
+#[test]
+fn what_is_said_later_than_it_is_checked_is_no_change_of_a_model() {
+    let (mut l, stats) = saving();
+    for i in 0..900 {
+        l.outcome(i, &hard(i, Some(1.0)));
+        if let Some(of) = i.checked_sub(60) {
+            let o = hard(of, Some(1.0));
+            l.feedback(i, &o, &[word(&o.request_id, "", f64::from(u8::from(of % 2 == 0)))]);
+        }
+    }
+    l.batch_done();
+    assert_eq!(*stats.load().changes, []);
 }
 
 #[test]
@@ -678,6 +716,25 @@ fn memory_is_bounded_where_arms_come_after_the_trees_have_grown() {
         }
     }
     assert_eq!(l.save(), again.save());
+}
+
+/// States of the version before this one are read: what they do not hold begins anew.
+#[test]
+fn a_state_of_the_last_format_is_taken_up_and_others_are_told() {
+    let (l, stats) = taught(200);
+    let state = l.save().unwrap();
+    let in_format = |n: u8| {
+        let key = b"format".as_slice();
+        let at = state.windows(key.len()).position(|w| w == key).expect("named") + key.len();
+        let mut other = state.clone();
+        other[at] = n;
+        other
+    };
+    let (mut again, after) = saving();
+    again.restore(&in_format(5)).expect("the last format");
+    assert_eq!(belief(&stats.load(), 3, "p/a"), belief(&after.load(), 3, "p/a"));
+    let told = again.restore(&in_format(4)).expect_err("another format");
+    assert!(told.contains("format 4") && told.contains("5 to 6"), "{told}");
 }
 
 /// What requests read of arms in groups, against what each arm's own counts say when they are walked one by one.

@@ -1,11 +1,11 @@
 //! Whether models still do what they did: what each answer says of speed, alarms, and what follows from one.
 
-use super::Count;
-use super::detect::{Aspect, Gauges, Test, Way, surprise};
+use super::detect::{Aspect, Drift, Gauges, Test, Way, surprise};
 use super::learner::Learner;
 use super::lesson::Lesson;
 use super::point::Point;
 use super::snapshot::{Change, ModelStats};
+use super::{Count, Surprise};
 use std::sync::Arc;
 use types::Features;
 use types::axis::{AxisValue, TaskFamily};
@@ -22,6 +22,8 @@ const KEPT: f64 = 0.2;
 /// Trust in the prior of a model that is known to be another. With none at all, outcomes could not be told from the prior
 /// that they are weighed against.
 const UNTRUSTED: f64 = 0.05;
+/// Outcomes as of which nothing more was said: what words made of outcomes is shrunk to nothing by so many.
+const UNSPOKEN: f64 = 8.0;
 /// Outcomes for which a model that has changed is tried out more.
 const REOPENED: u32 = 30;
 /// Changes remembered.
@@ -36,40 +38,83 @@ pub(super) struct Watched {
     pub(super) latency: Gauges,
     /// Surprise of late by family, to tell which one moved.
     by_family: [f64; 8],
+    // States of earlier versions hold none of these.
+    /// What judges and people say.
+    #[serde(default)]
+    opinion: Drift,
+    /// What words that came later made of counted outcomes.
+    #[serde(default)]
+    pub(super) late: Surprise,
+}
+
+impl Watched {
+    /// What was counted in a row is no stream to be surprised by.
+    pub(super) fn forget_the_stream(&mut self) {
+        (self.cost, self.latency) = <_>::default();
+        self.begin_anew();
+    }
+
+    /// Starts what watches its answers anew.
+    fn begin_anew(&mut self) {
+        (self.success, self.by_family, self.opinion) = <_>::default();
+    }
 }
 
 impl Learner {
     /// Tests whether the model still does what is believed of it.
     pub(super) fn watch(&mut self, l: &Lesson, believed: f64) {
         let Some(model) = self.arms.get(l.arm).map(|h| h.model.clone()) else { return };
-        if l.weight < 1.0 {
-            return;
-        }
-        let z = surprise(l.reward, believed);
+        let (discount, weight) = (self.limits.discount, l.weight.min(1.0));
         let watched = self.models.entry(model.clone()).or_default();
-        for (i, late) in watched.by_family.iter_mut().enumerate() {
-            *late = *late * 0.95 + if i == l.family.index() { z } else { 0.0 };
+        // Beliefs are of answers with all that is said of them, and this one may still be spoken of.
+        let yet = if l.late { 0.0 } else { watched.late.mean(0.0, UNSPOKEN) };
+        if !l.late {
+            watched.late.add(0.0, discount.powf(weight), weight);
         }
-        if let Some(way) = watched.success.reward(z) {
+        let z = surprise(l.reward, (believed - yet).clamp(0.0, 1.0));
+        for (i, late) in watched.by_family.iter_mut().enumerate() {
+            *late = *late * 0.95 + if i == l.family.index() { weight * z } else { 0.0 };
+        }
+        if let Some(way) = watched.success.reward(z, weight) {
             let family = loudest(&watched.by_family);
-            self.changed(&model, Aspect::Success, way, family);
+            self.changed(&model, Change::of(&model, Aspect::Success, way, family, l.ts_ms));
+        }
+    }
+
+    /// A judge or somebody said of an answer of a model how good it is; `weight` of it counts.
+    pub(super) fn watch_opinion(
+        &mut self,
+        model: &Arc<str>,
+        family: TaskFamily,
+        ts_ms: i64,
+        score: f64,
+        weight: f64,
+    ) {
+        let discount = self.limits.discount;
+        let Some(watched) = self.models.get_mut(model).filter(|_| weight > 0.0) else { return };
+        if let Some(way) = watched.opinion.score(score, discount, weight.min(1.0)) {
+            self.changed(model, Change::of(model, Aspect::Opinion, way, family, ts_ms));
         }
     }
 
     /// A model has changed: what was learned of that aspect, and its prior, are worth little now.
-    pub(super) fn changed(&mut self, model: &Arc<str>, aspect: Aspect, way: Way, family: TaskFamily) {
+    pub(super) fn changed(&mut self, model: &Arc<str>, change: Change) {
+        let Change { aspect, way, family, .. } = change;
         tracing::warn!(%model, aspect = aspect.as_str(), ?way, %family, "a model no longer does what it did");
         if self.changes.len() >= CHANGES {
             self.changes.remove(0);
         }
-        self.changes.push(Change { model: model.clone(), aspect, way, family, at: self.ever });
+        self.changes.push(Change { at: self.ever, ..change });
         let watched = self.models.entry(model.clone()).or_default();
         let stats = Arc::make_mut(&mut watched.stats);
+        stats.changes.add(aspect, way);
         let (successes, costs) = match aspect {
-            Aspect::Success => {
+            Aspect::Success | Aspect::Opinion => {
                 stats.surprise.scale(KEPT);
+                stats.forms.scale(KEPT);
                 stats.reopened = REOPENED;
                 stats.trust = Some(KEPT);
+                watched.begin_anew();
                 (KEPT, 1.0)
             }
             Aspect::Cost => {
@@ -83,14 +128,14 @@ impl Learner {
                 (1.0, 1.0)
             }
         };
-        let arms: Vec<usize> =
-            self.arms.iter().enumerate().filter(|(_, h)| h.model == *model).map(|(i, _)| i).collect();
-        for arm in arms {
+        for arm in self.arms_of(model) {
             if let Some(held) = self.arms.get_mut(arm) {
                 held.ridge.scale(successes);
                 let stats = Arc::make_mut(&mut held.stats);
                 stats.total.scale(successes);
                 stats.surprise.scale(successes);
+                stats.forms.scale(successes);
+                stats.quality.scale(successes);
             }
             for accounts in [&mut self.influence, &mut self.of_tenants] {
                 accounts.scale(u32::try_from(arm).unwrap_or(u32::MAX), successes);
@@ -101,6 +146,10 @@ impl Learner {
             }
             self.touch(arm);
         }
+    }
+
+    fn arms_of(&self, model: &Arc<str>) -> Vec<usize> {
+        self.arms.iter().enumerate().filter(|(_, h)| h.model == *model).map(|(at, _)| at).collect()
     }
 
     pub(super) fn observe(&mut self, seen: &CallObservation, cell: &Cell, now_ms: i64) {
@@ -136,7 +185,7 @@ impl Learner {
         let (writes, tokens) = (seen.total_ms - begun, f64::from(seen.output_tokens));
         m.per_token.add(writes / tokens, discount);
         if let Some(way) = watched.latency.see(point.kind(), (writes + NOISE_MS) / tokens, discount) {
-            self.changed(&seen.model, Aspect::Latency, way, family);
+            self.changed(&seen.model, Change::of(&seen.model, Aspect::Latency, way, family, now_ms));
         }
     }
 
@@ -146,7 +195,8 @@ impl Learner {
         if let Some(w) = self.models.get_mut(model) {
             w.stats = other;
             Arc::make_mut(&mut w.stats).trust = Some(UNTRUSTED);
-            (w.success, w.by_family) = <_>::default();
+            w.begin_anew();
+            w.late = Surprise::default();
         }
         let pairs: Vec<(usize, Option<usize>)> = self
             .arms
@@ -168,6 +218,12 @@ impl Learner {
             self.touch(to);
         }
         self.dirty.all = true;
+    }
+}
+
+impl Change {
+    pub(super) fn of(model: &Arc<str>, aspect: Aspect, way: Way, family: TaskFamily, ts_ms: i64) -> Change {
+        Change { model: model.clone(), aspect, way, family, ts_ms, at: 0 }
     }
 }
 

@@ -14,6 +14,7 @@ use super::Count;
 use super::influence::KEY;
 use super::learner::Learner;
 use super::lesson::Lesson;
+use super::soft;
 use crate::outcome;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,19 +22,12 @@ use types::UnitInterval;
 use types::outcome::{Feedback, Learned, Outcome};
 
 /// What is counted of an outcome as it was told.
-pub(super) fn told(outcome: &Outcome) -> Learned {
+pub(super) fn told(outcome: &Outcome, worth: f64) -> Learned {
     let reward = outcome.reward.map(UnitInterval::get);
     let opinion = outcome::opinion(&outcome.parts).filter(|_| reward.is_some());
     let (counted, reward) = (if reward.is_some() { 1.0 } else { 0.0 }, reward.unwrap_or(0.0));
     let rated = if opinion.is_some() { reward } else { 0.0 };
-    Learned {
-        counted,
-        reward,
-        rated,
-        opinion: rated * opinion.unwrap_or(0.0),
-        worth: 1.0,
-        heard: BTreeMap::new(),
-    }
+    Learned { counted, reward, rated, opinion: rated * opinion.unwrap_or(0.0), worth, heard: BTreeMap::new() }
 }
 
 impl Learner {
@@ -42,8 +36,12 @@ impl Learner {
         let mut after = outcome::with_feedback(before, all);
         let (Some(model), Some(word)) = (Self::credited(before), all.last()) else { return after };
         let Some(arm) = self.arm(&after.workflow, &model) else { return after };
-        let mut learned = before.learned.as_deref().cloned().unwrap_or_else(|| told(before));
-        let share = self.influence.allow(KEY, word.speaker(), self.sample(arm), word.ts_ms);
+        if soft::is_unchecked(&before.parts) && outcome::opinion(&before.parts).is_none() {
+            self.spoken.spoken_of(before.cell.family);
+        }
+        let worth = self.worth(before);
+        let mut learned = before.learned.as_deref().cloned().unwrap_or_else(|| told(before, worth));
+        let share = self.influence.allow(KEY, word.speaker(), self.sample(arm), word.ts_ms, worth) / worth;
         if share < 1.0 {
             learned.heard.insert(word.speaker().to_owned(), share);
         } else {
@@ -55,6 +53,7 @@ impl Learner {
             parts.feedback = outcome::feedback(all, heard);
             let heard = Outcome { reward: outcome::reward(&parts), parts, ..after.clone() };
             self.move_towards(&heard, &model, share, &mut learned);
+            self.watch_opinion(&model, before.cell.family, word.ts_ms, word.score.get(), share);
         }
         after.learned = Some(Box::new(learned));
         after
@@ -115,6 +114,7 @@ impl Learner {
         }
         self.ease.revise(&l.point, difference);
         if let Some(m) = self.models.get_mut(&model) {
+            m.late.e += difference;
             Arc::make_mut(&mut m.stats).surprise.e += difference;
         }
         self.touch(l.arm);

@@ -2,7 +2,7 @@
 
 use super::ceilings::{Bound, Cap, Limits};
 use super::in_time::{Hold, Odds, Span};
-use super::standing::{OfFlow, QUALITY_STRENGTH, Standing};
+use super::standing::{OfFlow, Standing};
 use super::utility::{latency_factor, level, price, utility};
 use super::{Inputs, lambda, may_hope};
 use crate::learn::{ANY_MODEL, Belief, Located, Point};
@@ -337,9 +337,9 @@ impl<'a> Scorer<'a> {
             bonus,
             optimistic: (belief.mean + bonus).min(1.0),
             quality: stands.quality,
-            schema: match stands.contract {
-                Some(seen) if of.forms => seen.posterior(schema, QUALITY_STRENGTH),
-                _ => schema,
+            schema: match of.forms {
+                true => stands.keeps(inputs.profile.output_contract.value, schema),
+                false => schema,
             },
             cost: 1.0,
             latency: self.latency(e, &forecast, alone),

@@ -2,15 +2,16 @@
 
 use super::in_time::Times;
 use crate::bundle::Bundle;
-use crate::learn::{ANY_MODEL, Count, Latency, ModelStats, Seat, Snapshot};
+use crate::learn::{ANY_MODEL, ArmStats, Count, Latency, ModelStats, Seat, Snapshot};
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
+use types::axis::{AxisValue, OutputContract};
 use types::matrix::{Model, ModelIx, Prior};
 use workflows::Workflow;
 
 /// Quality given success before anybody has said anything, and what that is worth in opinions.
 const QUALITY_PRIOR: f64 = 0.8;
-pub(super) const QUALITY_STRENGTH: f64 = 8.0;
+const QUALITY_STRENGTH: f64 = 8.0;
 
 /// The last standing of a configuration.
 #[derive(Debug, Default)]
@@ -70,8 +71,70 @@ pub(crate) struct OfArm {
     pub(super) seat: Seat,
     /// Q.
     pub(super) quality: f64,
-    /// How often the contract's form held, where the arm has outcomes.
-    pub(super) contract: Option<Count>,
+    /// S by contract: how much of its prior is gone, and what outcomes put in its place.
+    forms: [(f64, f64); OutputContract::ALL.len()],
+}
+
+impl OfArm {
+    /// S: the chance that the form of a contract is kept, from its prior.
+    pub(super) fn keeps(&self, contract: OutputContract, prior: f64) -> f64 {
+        self.forms.get(contract.index()).map_or(prior, |(gone, learned)| (1.0 - gone) * prior + learned)
+    }
+}
+
+/// By contract, what outcomes of the arm make of what those of its model make of the prior, each level worth
+/// [`QUALITY_STRENGTH`] outcomes.
+fn forms(arm: Option<&ArmStats>, model: Option<&ModelStats>) -> [(f64, f64); OutputContract::ALL.len()] {
+    let levels = [model.map(|m| m.forms), arm.map(|a| a.forms)];
+    let mut out = [(0.0, 0.0); OutputContract::ALL.len()];
+    for (slot, contract) in out.iter_mut().zip(OutputContract::ALL) {
+        *slot = levels.iter().flatten().fold(*slot, |(gone, learned), level| {
+            let Count { n, s } = level.of(*contract);
+            let left = QUALITY_STRENGTH / (QUALITY_STRENGTH + n);
+            (1.0 - left * (1.0 - gone), left * learned + s / (QUALITY_STRENGTH + n))
+        });
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::learn::{Learner, Limits, learner};
+    use crate::outcome::tests::sample;
+    use types::outcome::Outcome;
+    use types::store::Observer as _;
+
+    fn tell(l: &mut Learner, workflow: &str, contract: OutputContract, held: f64) {
+        let mut o: Outcome = sample(workflow, "p/a", held);
+        o.cell.contract = contract;
+        l.outcome(0, &o);
+    }
+
+    #[test]
+    fn a_model_that_holds_schemas_and_breaks_calls_is_believed_in_for_the_one_alone() {
+        let (mut l, stats) = learner(Limits::default());
+        for _ in 0..60 {
+            tell(&mut l, "w", OutputContract::Schema, 1.0);
+            tell(&mut l, "w", OutputContract::ToolCalls, 0.0);
+        }
+        l.batch_done();
+        let s = stats.load();
+        let keeps = |workflow: &str, contract| {
+            let forms = forms(s.arm(workflow, "p/a"), s.model("p/a"));
+            OfArm { forms, ..OfArm::default() }.keeps(contract, 0.9)
+        };
+        for workflow in ["w", "new"] {
+            assert!(keeps(workflow, OutputContract::Schema) >= 0.9);
+            assert!(keeps(workflow, OutputContract::ToolCalls) <= 0.5);
+            assert!((keeps(workflow, OutputContract::Json) - 0.9).abs() < 1e-12, "nothing is known of that");
+        }
+        assert_eq!(OfArm::default().keeps(OutputContract::Schema, 0.7), 0.7);
+        // (8·(8·0.9 + 60)/68 + s)/(8 + n), by hand.
+        let Count { n, s: held } = s.arm("w", "p/a").expect("learned of").forms.of(OutputContract::Schema);
+        let by_hand = (8.0 * (8.0 * 0.9 + held) / (8.0 + n) + held) / (8.0 + n);
+        assert!((keeps("w", OutputContract::Schema) - by_hand).abs() < 1e-12);
+    }
 }
 
 impl Standing {
@@ -89,7 +152,7 @@ impl Standing {
                 OfArm {
                     seat: snapshot.seat(at, model, strength),
                     quality: stats.map_or(opinion, |s| s.quality.posterior(opinion, QUALITY_STRENGTH)),
-                    contract: stats.map(|s| s.contract),
+                    forms: forms(stats, model),
                 }
             };
             OfFlow {
