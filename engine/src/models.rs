@@ -2,6 +2,7 @@
 
 use crate::Inner;
 use crate::breaker::Circuit;
+use crate::learn::Change;
 use crate::route::{PLAIN, selected};
 use crate::who::Who;
 use serde::Serialize;
@@ -80,6 +81,9 @@ pub struct ModelRow {
     pub prior_sources: Vec<(String, String)>,
     /// What was learned, over all workflows.
     pub learned: Learned,
+    /// When it was seen to change, in what and which way, of the last changes of all models; oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
 }
 
 /// What was learned of a model.
@@ -136,6 +140,7 @@ pub(crate) fn rows(inner: &Inner, who: &Who) -> Vec<ModelRow> {
                 answered: seen.filter(|x| x.answered.n > 0.0).map(|x| x.answered.s / x.answered.n),
                 ttft_ms: seen.filter(|x| x.ttft.n() > 0.0).map(|x| x.ttft.median(m.prior.ttft_ms)),
             },
+            changes: statistics.changes.iter().filter(|c| c.model == m.id).cloned().collect(),
         })
     };
     let scoped = who.principal.key.as_ref().map(|k| &k.scopes.models).filter(|m| !m.is_empty());

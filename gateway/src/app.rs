@@ -142,6 +142,14 @@ impl App {
             extra: self.engine.extra(),
             brownout: health.brownout,
             configuration_refused: self.bundles.refused(false).is_some(),
+            changes: self
+                .engine
+                .statistics()
+                .models()
+                .flat_map(|(model, s)| s.changes.iter().map(move |c| (model, c)))
+                .filter(|(_, (.., n))| *n > 0)
+                .map(|(model, (aspect, way, n))| (model.to_string(), aspect.as_str(), way.as_str(), n))
+                .collect(),
             put_away: bundle
                 .policies()
                 .put_away()

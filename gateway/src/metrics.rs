@@ -120,6 +120,8 @@ pub struct Reading {
     pub breakers: Vec<(String, f64)>,
     /// Per model whose vendor has complained of load: most calls that may be under way.
     pub concurrency: Vec<(String, f64)>,
+    /// How often each model was seen to change: model, in what, which way.
+    pub changes: Vec<(String, &'static str, &'static str, u64)>,
     /// What waits in the store, by name.
     pub store: Vec<(&'static str, f64)>,
     /// What became of the store's records, and its failed writes.
@@ -136,6 +138,7 @@ pub struct Metrics {
     redactions: Counts<1>,
     verdicts: Counts<1>,
     calls: Counts<2>,
+    explored: Counter,
     repairs: Counter,
     recalls: Counts<1>,
     unverified: Counts<1>,
@@ -227,6 +230,7 @@ struct GaugeSet {
     policy_errors: Counts<1>,
     breakers: Gauges<1>,
     concurrency: Gauges<1>,
+    changes: Counts<3>,
     store: Gauges<1>,
     records: Counts<1>,
 }
@@ -271,6 +275,7 @@ impl Default for Metrics {
             ),
             verdicts: counts(r, "turnout_verdicts", "Answers by what their checks said"),
             calls: counts(r, "turnout_model_calls", "Calls of models by how they ended"),
+            explored: Counter::default(),
             repairs: Counter::default(),
             recalls: counts(r, "turnout_cache_hits", "Nodes that put out what was kept, by how it was found"),
             unverified: counts(
@@ -307,6 +312,7 @@ impl Default for Metrics {
             found: Found::default(),
             registry: Registry::default(),
         };
+        r.register("turnout_explored", "Requests whose arm was drawn and not the best", m.explored.clone());
         r.register("turnout_repairs", "Repair attempts that called a model", m.repairs.clone());
         r.register("turnout_cost_usd", "Dollars spent by model", m.cost.clone());
         let s = || Unit::Seconds;
@@ -421,6 +427,11 @@ impl GaugeSet {
                 "turnout_concurrency_limit",
                 "Most calls of a model that may be under way, since its vendor complained of load",
             ),
+            changes: counts(
+                r,
+                "turnout_model_changes",
+                "Times that a model was seen to change, by what changed and which way",
+            ),
             store: gauges(r, "turnout_store", "What waits in the store, by name"),
             records: counts(
                 r,
@@ -495,6 +506,12 @@ impl GaugeSet {
         for (model, most) in &reading.concurrency {
             self.concurrency.get_or_create(&[("model", model.clone())]).set(*most);
         }
+        self.changes.clear();
+        for (model, aspect, way, n) in &reading.changes {
+            let labels =
+                [("model", model.clone()), ("aspect", (*aspect).to_owned()), ("way", (*way).to_owned())];
+            stands(&self.changes.get_or_create(&labels), *n);
+        }
         for (name, n) in &reading.records {
             stands(&self.records.get_or_create(&[("what", (*name).to_owned())]), *n);
         }
@@ -560,6 +577,7 @@ impl Metrics {
         for (entity, n) in &o.redacted {
             self.redactions.get_or_create(&[("entity", entity.to_string())]).inc_by(u64::from(*n));
         }
+        self.explored.inc_by(u64::from(record.decision.explored));
         self.repairs.inc_by(u64::from(o.repairs));
         for recall in record.run.steps.iter().filter_map(|s| s.cached.as_ref()) {
             let by = if recall.similarity.is_some() { "semantic" } else { "exact" };
@@ -685,6 +703,7 @@ mod tests {
         let reading = Reading {
             connections: 3,
             breakers: vec![("p/m".into(), 2.0)],
+            changes: vec![("p/m".into(), "opinion", "down", 2)],
             bundles: vec![("0123".into(), "active")],
             store: vec![("spool_bytes", 7.0)],
             records: vec![("appended", 9)],
@@ -697,6 +716,8 @@ mod tests {
             r#"turnout_connections_cut_total{reason="framing"} 1"#,
             "turnout_connections 3",
             r#"turnout_breaker_state{model="p/m"} 2.0"#,
+            r#"turnout_model_changes_total{model="p/m",aspect="opinion",way="down"} 2"#,
+            "turnout_explored_total 0",
             r#"turnout_bundle{bundle="0123",state="active"} 1.0"#,
             "turnout_configuration_refused 0",
             r#"turnout_store{what="spool_bytes"} 7.0"#,

@@ -170,6 +170,25 @@ impl Cells {
         }
     }
 
+    /// Successes of some arms weigh `factor` as much in the cells of some requests.
+    pub(super) fn scale_at<'a>(
+        &mut self,
+        points: impl Iterator<Item = &'a Point>,
+        arms: &[usize],
+        factor: f32,
+    ) {
+        let mut cells: Vec<usize> = points.map(|p| self.tree.cell(p)).collect();
+        cells.sort_unstable();
+        cells.dedup();
+        for cell in cells {
+            for arm in arms {
+                if let Some(t) = self.tally(cell, *arm) {
+                    (t.n, t.s) = (t.n * factor, t.s * factor);
+                }
+            }
+        }
+    }
+
     /// Successes of an arm become those of another, or none; its costs stay.
     pub(super) fn liken(&mut self, to: usize, from: Option<usize>) {
         for node in 0..self.tree.len() {

@@ -140,7 +140,8 @@ fn deviation(p: f64) -> f64 {
     (p * (1.0 - p)).max(LEAST_VARIANCE).sqrt()
 }
 
-/// Scores that are compared with their own past: of what people say there is no belief.
+/// Rewards, or scores, that are compared with their own past: where beliefs are pooled they may be off in one family for
+/// ever, and that is no change; and of what people say there is no belief.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Drift {
     past: Surprise,
@@ -150,6 +151,11 @@ pub(super) struct Drift {
 impl Drift {
     /// Outcomes before it can be surprised.
     const SETTLED: f64 = 30.0;
+
+    /// A reward that came as a surprise of `z` deviations, `weight` of it.
+    pub(super) fn reward(&mut self, z: f64, discount: f64, weight: f64) -> Option<Way> {
+        self.see(z.clamp(-CLIP, CLIP), discount, weight, |_| 1.0)
+    }
 
     /// Somebody gave a score of 0..=1, `weight` of it.
     pub(super) fn score(&mut self, score: f64, discount: f64, weight: f64) -> Option<Way> {
@@ -243,14 +249,21 @@ mod tests {
     }
 
     #[test]
-    fn people_who_are_content_as_often_as_ever_are_no_change() {
+    fn a_family_that_is_always_off_is_no_change_and_one_that_falls_is() {
         let mut rng = StdRng::seed_from_u64(3);
         let mut draw = |p: f64| f64::from(u8::from(rng.random::<f64>() < p));
-        let mut scores = Drift::default();
+        let (mut off, mut scores) = (Drift::default(), Drift::default());
         for i in 0..20_000 {
+            // 0.9 is believed where 0.6 is true; people are content with four of five.
+            assert_eq!(off.reward(surprise(draw(0.6), 0.9), 0.99, 1.0), None, "{i}");
             assert_eq!(scores.score(draw(0.8), 0.99, 1.0), None, "{i}");
         }
-        let said = (0..100).find_map(|i| scores.score(draw(0.1), 0.99, 1.0).map(|w| (i, w)));
+        let mut first = |mut see: Box<dyn FnMut(f64) -> Option<Way> + '_>, p: f64| {
+            (0..100).find_map(|i| see(draw(p)).map(|w| (i, w)))
+        };
+        let fell = first(Box::new(|x| off.reward(surprise(x, 0.9), 0.99, 1.0)), 0.1);
+        assert!(fell.is_some_and(|(i, w)| i < 60 && w == Way::Down), "{fell:?}");
+        let said = first(Box::new(|x| scores.score(x, 0.99, 1.0)), 0.1);
         assert!(said.is_some_and(|(i, w)| i < 60 && w == Way::Down), "{said:?}");
     }
 

@@ -88,6 +88,9 @@ pub struct Change {
     pub way: Way,
     /// The task family that spoke loudest.
     pub family: TaskFamily,
+    /// It changed in that family alone, as far as is known: what is known of others stays.
+    #[serde(default)]
+    pub alone: bool,
     /// Unix time in milliseconds of the answer, or the word, that told; 0 in states of earlier versions.
     #[serde(default)]
     pub ts_ms: i64,

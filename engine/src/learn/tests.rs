@@ -579,6 +579,43 @@ fn what_is_said_later_than_it_is_checked_is_no_change_of_a_model() {
 }
 
 #[test]
+fn a_fall_in_one_family_is_seen_in_its_outcomes_and_the_others_keep_what_is_known() {
+    const RARE: TaskFamily = TaskFamily::Coding;
+    let (mut l, stats) = saving();
+    let others: Vec<TaskFamily> = TaskFamily::ALL.iter().copied().filter(|f| *f != RARE).collect();
+    let tell = |l: &mut Learner, i: u64, fell: bool| {
+        let rare = i % 12 == 0;
+        let family = if rare { RARE } else { others[(i % 7) as usize] };
+        let fails = if rare && fell { i % 60 != 0 } else { i % 10 == 3 };
+        let mut o = outcome(i, "p/a", f64::from(u8::from(!fails)));
+        o.cell.family = family;
+        l.outcome(i, &o);
+        rare
+    };
+    for i in 0..1_200 {
+        tell(&mut l, i, false);
+    }
+    l.batch_done();
+    let before = stats.load();
+    assert_eq!(*before.changes, []);
+    let total = before.arm("w", "p/a").expect("learned of").total.n;
+    let mut seen = 0;
+    for i in 1_200.. {
+        seen += i32::from(tell(&mut l, i, true));
+        assert!(seen <= 80, "nothing was noticed");
+        if !l.changes.is_empty() {
+            break;
+        }
+    }
+    l.batch_done();
+    let s = stats.load();
+    let c = s.changes.first().expect("a change");
+    assert_eq!((c.aspect, c.way, c.family, c.alone), (Aspect::Success, Way::Down, RARE, true));
+    assert!(s.model("p/a").is_some_and(|m| m.reopened > 0 && m.trust.is_none()));
+    assert!(s.arm("w", "p/a").expect("learned of").total.n > 0.9 * total);
+}
+
+#[test]
 fn a_few_milliseconds_are_no_change_of_a_model_and_a_slower_one_is() {
     let check = |quick: f64, slow: f64| {
         let (mut l, stats) = saving();

@@ -39,6 +39,9 @@ pub(super) struct Watched {
     /// Surprise of late by family, to tell which one moved.
     by_family: [f64; 8],
     // States of earlier versions hold none of these.
+    /// Of each family, by itself.
+    #[serde(default)]
+    families: [Drift; 8],
     /// What judges and people say.
     #[serde(default)]
     opinion: Drift,
@@ -56,7 +59,7 @@ impl Watched {
 
     /// Starts what watches its answers anew.
     fn begin_anew(&mut self) {
-        (self.success, self.by_family, self.opinion) = <_>::default();
+        (self.success, self.by_family, self.families, self.opinion) = <_>::default();
     }
 }
 
@@ -75,9 +78,14 @@ impl Learner {
         for (i, late) in watched.by_family.iter_mut().enumerate() {
             *late = *late * 0.95 + if i == l.family.index() { weight * z } else { 0.0 };
         }
+        let of_family = watched.families.get_mut(l.family.index());
+        let moved = of_family.and_then(|f| f.reward(z, discount, weight));
         if let Some(way) = watched.success.reward(z, weight) {
             let family = loudest(&watched.by_family);
             self.changed(&model, Change::of(&model, Aspect::Success, way, family, l.ts_ms));
+        } else if let Some(way) = moved {
+            let change = Change::of(&model, Aspect::Success, way, l.family, l.ts_ms);
+            self.changed(&model, Change { alone: true, ..change });
         }
     }
 
@@ -99,8 +107,8 @@ impl Learner {
 
     /// A model has changed: what was learned of that aspect, and its prior, are worth little now.
     pub(super) fn changed(&mut self, model: &Arc<str>, change: Change) {
-        let Change { aspect, way, family, .. } = change;
-        tracing::warn!(%model, aspect = aspect.as_str(), ?way, %family, "a model no longer does what it did");
+        let Change { aspect, way, family, alone, .. } = change;
+        tracing::warn!(%model, aspect = aspect.as_str(), ?way, %family, alone, "a model no longer does what it did");
         if self.changes.len() >= CHANGES {
             self.changes.remove(0);
         }
@@ -109,6 +117,10 @@ impl Learner {
         let stats = Arc::make_mut(&mut watched.stats);
         stats.changes.add(aspect, way);
         let (successes, costs) = match aspect {
+            Aspect::Success if alone => {
+                stats.reopened = REOPENED;
+                return self.forget_in(model, family);
+            }
             Aspect::Success | Aspect::Opinion => {
                 stats.surprise.scale(KEPT);
                 stats.forms.scale(KEPT);
@@ -146,6 +158,17 @@ impl Learner {
             }
             self.touch(arm);
         }
+    }
+
+    /// What the cells of late requests of a family know of a model is worth little now; others keep what they know.
+    fn forget_in(&mut self, model: &Arc<str>, family: TaskFamily) {
+        let arms = self.arms_of(model);
+        let kind = Point::new(Features::default(), family, None).family_kind();
+        for c in &mut self.cells {
+            let here = self.past.iter().map(|p| &p.point).filter(|p| p.family_kind() == kind);
+            c.scale_at(here, &arms, KEPT as f32);
+        }
+        arms.into_iter().for_each(|arm| self.touch(arm));
     }
 
     fn arms_of(&self, model: &Arc<str>) -> Vec<usize> {
@@ -223,7 +246,7 @@ impl Learner {
 
 impl Change {
     pub(super) fn of(model: &Arc<str>, aspect: Aspect, way: Way, family: TaskFamily, ts_ms: i64) -> Change {
-        Change { model: model.clone(), aspect, way, family, ts_ms, at: 0 }
+        Change { model: model.clone(), aspect, way, family, alone: false, ts_ms, at: 0 }
     }
 }
 

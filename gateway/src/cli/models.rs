@@ -3,7 +3,7 @@
 use super::control::{Client, Where};
 use super::explain::{folder, noted, token};
 use super::fetch::{self, Said};
-use super::out::Out;
+use super::out::{Out, moment_of};
 use super::{GOOD, Global, Outcome, Problem};
 use crate::app::{self, Data};
 use crate::config::Simulated;
@@ -45,6 +45,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         return Ok(GOOD);
     }
     out.line(&table(&rows, out));
+    rows.iter().flat_map(changes).for_each(|line| out.line(&line));
     let ready = rows.iter().filter(|r| is_ready(r)).count();
     out.line(&format!("{ready} of {} models can be called{says}", rows.len()));
     if ready == 0 {
@@ -149,6 +150,23 @@ fn cells(row: &Value) -> Vec<String> {
         learned,
         number("/learned/ttft_ms").map_or_else(|| "-".to_owned(), |t| format!("{t:.0} ms")),
     ]
+}
+
+/// What a model was seen to change in, a line each.
+fn changes(row: &Value) -> Vec<String> {
+    let all = row.get("changes").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let line = |c: &Value| {
+        let text = |key: &str| c.get(key).and_then(Value::as_str).unwrap_or_default();
+        let (model, aspect, way, family) = (text("model"), text("aspect"), text("way"), text("family"));
+        let within = match c.get("alone").and_then(Value::as_bool) {
+            Some(true) => "in",
+            _ => "most of all in",
+        };
+        let at = c.get("ts_ms").filter(|ms| ms.as_i64() > Some(0)).and_then(moment_of);
+        let at = at.map(|at| format!(" at {at} UTC")).unwrap_or_default();
+        format!("{model} was seen to change in {aspect} ({way}), {within} {family}{at}")
+    };
+    all.iter().map(line).collect()
 }
 
 /// Ready, or why not.
