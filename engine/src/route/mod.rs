@@ -166,7 +166,12 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     let utilities: Vec<f64> = decision.arms.iter().map(|a| a.utility).collect();
     let ceiling = directives.further.as_ref().and_then(|f| f.explore.as_ref()).map_or(1.0, |s| s.value);
     let epsilon = if may_explore(inputs, directives) { config.epsilon.min(ceiling) } else { 0.0 };
-    let Some(draw) = choice::draw(&utilities, epsilon, config.explore_arms, slack, &mut rng) else {
+    // Among those that the record keeps.
+    let reopened = |arm: usize| {
+        let model = scored.get(arm).filter(|_| arm < ARMS).and_then(|s| standing.model(s.model?));
+        model.is_some_and(|m| m.reopened)
+    };
+    let Some(draw) = choice::draw(&utilities, epsilon, config.explore_arms, slack, reopened, &mut rng) else {
         return Err(nothing::nothing_left(inputs, decision));
     };
     let kept = keep(inputs, &decision.arms);

@@ -182,6 +182,34 @@ async fn the_same_seed_over_the_same_statistics_decides_the_same() {
     }
 }
 
+/// A model that was seen to change is drawn beside the best few until it has shown what it does now.
+#[tokio::test]
+async fn a_model_that_changed_is_tried_out_more_for_a_while() {
+    let mut t = Table::new(&[1.0; 5]);
+    let of = |d: &Decision, name: &str| d.arms.iter().find(|a| &*a.model == name).unwrap().propensity;
+    for i in 0..60 {
+        let d = t.decide(i).await;
+        for (name, fails) in [("p/m0", 40), ("p/m1", 40), ("p/m2", 40), ("p/m3", 8), ("p/m4", 3)] {
+            t.tell(&d, name, if i % fails == 1 { 0.0 } else { 1.0 }, 1.0);
+        }
+    }
+    let before = t.decide(1_000).await;
+    assert!(before.epsilon > 0.0 && of(&before, "p/m3") == 0.0 && of(&before, "p/m4") == 0.0, "{before:?}");
+    let changed = |t: &Table| !t.statistics.load().changes.is_empty();
+    for _ in 0..40 {
+        if !changed(&t) {
+            t.tell(&before, "p/m3", 0.0, 1.0);
+        }
+    }
+    assert!(changed(&t));
+    let after = t.decide(1_000).await;
+    assert!(of(&after, "p/m3") > 0.0 && of(&after, "p/m4") == 0.0, "{after:?}");
+    for _ in 0..30 {
+        t.tell(&after, "p/m3", 0.7, 1.0);
+    }
+    assert_eq!(of(&t.decide(1_000).await, "p/m3"), 0.0, "as everybody else");
+}
+
 const OWN: &str = "version: 1
 name: own
 nodes:
