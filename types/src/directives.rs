@@ -126,6 +126,19 @@ impl TermWeights {
     /// The strings of the file.
     pub const NAMES: &'static [&'static str] = &["success", "quality", "schema", "cost", "latency", "safety"];
 
+    /// Both at once: each term's multipliers multiplied.
+    #[must_use]
+    pub fn times(&self, other: &TermWeights) -> TermWeights {
+        TermWeights {
+            success: self.success * other.success,
+            quality: self.quality * other.quality,
+            schema: self.schema * other.schema,
+            cost: self.cost * other.cost,
+            latency: self.latency * other.latency,
+            safety: self.safety * other.safety,
+        }
+    }
+
     /// The weight of that name.
     pub fn weight(&mut self, name: &str) -> Option<&mut f64> {
         Some(match name {

@@ -1,7 +1,8 @@
 //! The numbers of routing, from the sections `utility` and `exploration` of `routing_rules.yaml`.
 
 use std::time::Duration;
-use types::axis::{EconomicPolicy, LatencyClass};
+use types::axis::{EconomicPolicy, LatencyClass, PrecisionSensitivity};
+use types::directives::TermWeights;
 use types::doc::{Node, Reader};
 
 /// Exponents of the utility's factors.
@@ -26,6 +27,8 @@ pub struct Weights {
 pub struct Config {
     /// Exponents, per economic policy in the order of the axis.
     pub weights: [Weights; 3],
+    /// Multipliers of these, per precision sensitivity in the order of the axis. Default 1 each.
+    pub precision: [TermWeights; 3],
     /// λ, likewise: 0.5 cheapest, 0.2 balanced, 0.05 best_possible.
     pub lambda: [f64; 3],
     /// Time to first content that halves L, per latency class: 3 s, 30 s, 300 s.
@@ -66,6 +69,7 @@ impl Default for Config {
         };
         Config {
             weights: [weights(0.25, 1.0, 0.1), weights(0.5, 1.0, 0.2), weights(1.0, 1.0, 0.1)],
+            precision: [TermWeights::default(); 3],
             lambda: [0.5, 0.2, 0.05],
             latency_budget: [Duration::from_secs(3), Duration::from_secs(30), Duration::from_secs(300)],
             epsilon: 0.05,
@@ -94,6 +98,14 @@ impl Config {
                     }
                 }
                 w.finish(r);
+            }
+            if let Some(mut p) = f.take("precision").and_then(|n| r.fields(n, "utility.precision")) {
+                for (name, slot) in PrecisionSensitivity::NAMES.iter().copied().zip(&mut c.precision) {
+                    if let Some(n) = p.take(name) {
+                        multipliers(r, n, &format!("utility.precision.{name}"), slot);
+                    }
+                }
+                p.finish(r);
             }
             if let Some(mut l) = f.take("lambda").and_then(|n| r.fields(n, "utility.lambda")) {
                 for (name, slot) in EconomicPolicy::NAMES.iter().copied().zip(&mut c.lambda) {
@@ -167,6 +179,17 @@ fn weights(r: &mut Reader<'_>, node: &Node, path: &str, slot: &mut Weights) {
     f.finish(r);
 }
 
+fn multipliers(r: &mut Reader<'_>, node: &Node, path: &str, slot: &mut TermWeights) {
+    let Some(mut f) = r.fields(node, path) else { return };
+    for name in TermWeights::NAMES.iter().copied() {
+        let read = f.take(name).and_then(|n| r.number(n, &format!("{path}.{name}"), 0.0, 4.0));
+        if let (Some(x), Some(weight)) = (read, slot.weight(name)) {
+            *weight = x;
+        }
+    }
+    f.finish(r);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,13 +218,14 @@ mod tests {
     fn numbers_are_read_and_every_wrong_one_is_named() {
         let file = SourceFile::new(
             "r.yaml",
-            "utility:\n  lambda: { cheapest: 0.7, cheap: 1 }\n  latency_budget: { batch: 5 }\nexploration: { epsilon: 2, arms: 2 }\n",
+            "utility:\n  precision: { high: { cost: 0.25, success: 5 } }\n  lambda: { cheapest: 0.7, cheap: 1 }\n  latency_budget: { batch: 5 }\nexploration: { epsilon: 2, arms: 2 }\n",
         );
         let node = parse(&file, "PL").unwrap();
         let mut r = Reader::new(&file, "PL");
         let c = Config::lower(&mut r, node.get("utility"), node.get("exploration"));
         assert_eq!((c.lambda[0], c.explore_arms), (0.7, 2));
+        assert_eq!((c.precision[2].cost, c.precision[2].success, c.precision[1].cost), (0.25, 1.0, 1.0));
         let got: Vec<_> = r.problems.iter().map(|d| (d.code.as_str(), d.line)).collect();
-        assert_eq!(got, [("PL101", 2), ("PL111", 3), ("PL104", 4)]);
+        assert_eq!(got, [("PL104", 2), ("PL101", 3), ("PL111", 4), ("PL104", 5)]);
     }
 }

@@ -134,7 +134,9 @@ pub(crate) fn arms(
     let family = inputs.profile.task_family.value;
     let economy = inputs.profile.economic_policy.value.index();
     let Some(weights) = config.weights.get(economy) else { return (Vec::new(), 0.0) };
-    let weight = weights.cost * directives.weights.cost;
+    let of_precision = config.precision.get(inputs.profile.precision_sensitivity.value.index());
+    let multipliers = of_precision.map_or(directives.weights, |p| directives.weights.times(p));
+    let weight = weights.cost * multipliers.cost;
     let young = inputs.statistics.seen_in(family) < config.young;
     let scorer = Scorer {
         inputs,
@@ -162,7 +164,7 @@ pub(crate) fn arms(
     }
     level(&mut drafts, |d| &mut d.terms);
     for d in &mut drafts {
-        d.utility = utility(&d.terms, weights, &directives.weights);
+        d.utility = utility(&d.terms, weights, &multipliers);
     }
     let models = drafts.iter().map(|d| d.model);
     decision.reference = super::reference::reference(models, estimates, inputs.bundle.matrix());

@@ -43,9 +43,14 @@ impl Table {
 
     /// The same with workflows of its own.
     fn with(prices: &[f64], workflows: Vec<SourceFile>) -> Self {
+        Table::ruled(prices, workflows, RULES)
+    }
+
+    /// The same under other numbers.
+    fn ruled(prices: &[f64], workflows: Vec<SourceFile>, rules: &str) -> Self {
         let models = prices.iter().enumerate().map(|(i, p)| model(&format!("m{i}"), *p)).collect();
         let files = Files {
-            rules: SourceFile::new("routing_rules.yaml", RULES),
+            rules: SourceFile::new("routing_rules.yaml", rules),
             defaults: None,
             scripts: vec![],
             tenants: Vec::new(),
@@ -210,6 +215,25 @@ async fn a_model_that_changed_is_tried_out_more_for_a_while() {
     assert_eq!(of(&t.decide(1_000).await, "p/m3"), 0.0, "as everybody else");
 }
 
+/// Where a slip breaks the use, the dearer and better model wins that loses where it does not matter.
+#[tokio::test]
+async fn precision_weighs_what_money_is_worth() {
+    let mut t = Table::ruled(&[1.0, 8.0], Vec::new(), &format!("{RULES}{PRECISION}"));
+    for i in 0..60 {
+        let d = t.decide(i).await;
+        t.tell(&d, "p/m0", f64::from(u8::from(i % 10 < 8)), 1.0);
+        t.tell(&d, "p/m1", 1.0, 1.0);
+    }
+    for (level, best) in [("low", "p/m0"), ("medium", "p/m0"), ("high", "p/m1")] {
+        t.asks(&serde_json::json!({"model": "auto", "routing": {"precision": level, "explore": "none"},
+            "messages": [{"role": "user", "content": "Tell me something about the history of bridges, please."}]}));
+        (t.profile, t.features) = t.router.profile(&t.request);
+        let d = t.decide(0).await;
+        assert_eq!(&*d.arms[0].model, best, "{level}: {:?}", d.arms);
+    }
+}
+
+const PRECISION: &str = "utility: { precision: { high: { cost: 0.0 } }, lambda: { balanced: 0.3 } }\n";
 const OWN: &str = "version: 1
 name: own
 nodes:
