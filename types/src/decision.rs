@@ -44,7 +44,7 @@ pub struct Terms {
     /// Probability of an answer within the ceiling on its time; 1 without a ceiling.
     #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub in_time: f64,
-    /// Safety behaviour.
+    /// How seldom a rule refuses what the model says or the tools that it calls, beside the best arm.
     #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub safety: f64,
     /// 2^prefer of the policies.
@@ -53,7 +53,7 @@ pub struct Terms {
     /// 1 closed, 0.5 half-open, 0 open.
     #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub circuit: f64,
-    /// sqrt(share of the budget left).
+    /// 1: budgets leave arms out and are no term. Records of earlier versions may hold another.
     #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub budget: f64,
     /// What the cost is worth in points of success, λ·weight·cost/cost_ref; subtracted.

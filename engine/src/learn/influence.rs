@@ -110,6 +110,11 @@ impl Influence {
     }
 }
 
+/// The place of the account of a model, whatever its arms.
+pub(super) fn place_of(model: &str) -> u32 {
+    u32::try_from(hash(model) & u64::from(u32::MAX >> 1)).unwrap_or(0)
+}
+
 /// FNV-1a; 0 is the account of all sources beyond the bound.
 fn hash(source: &str) -> u64 {
     let h = source

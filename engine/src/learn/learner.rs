@@ -57,6 +57,7 @@ pub fn learner(limits: Limits) -> (Learner, Statistics) {
         models: ByName::default(),
         influence: Influence::default(),
         of_tenants: Influence::default(),
+        of_refusals: Influence::default(),
         tenants: Arc::default(),
         seen: [0; 8],
         spoken: Spoken::default(),
@@ -110,6 +111,8 @@ pub struct Learner {
     pub(super) influence: Influence,
     /// What the outcomes of tenants weigh in what is common to all.
     pub(super) of_tenants: Influence,
+    /// What the rules of tenants refuse of models.
+    pub(super) of_refusals: Influence,
     pub(super) tenants: Arc<Tenants>,
     pub(super) seen: [u64; 8],
     pub(super) spoken: Spoken,
@@ -237,6 +240,7 @@ impl Observer for Learner {
         for seen in &outcome.observations {
             self.observe(seen, &outcome.cell, outcome.ts_ms);
         }
+        self.learn_safety(outcome);
         if let Some(model) = Self::credited(outcome) {
             if outcome.status == Status::Delivered && soft::is_unchecked(&outcome.parts) {
                 self.spoken.answered(outcome.cell.family, outcome.parts.judge.is_some());

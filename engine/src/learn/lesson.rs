@@ -4,7 +4,7 @@ use super::cells::{K0, RATIO};
 use super::detect::Aspect;
 use super::ease::K_SURPRISE;
 use super::forest::Past;
-use super::influence::TENANT;
+use super::influence::{Sample, TENANT, place_of};
 use super::learner::{ANY_MODEL, Held, Learner};
 use super::point::Point;
 use super::shrinkage::GRID;
@@ -14,7 +14,7 @@ use crate::outcome;
 use std::sync::Arc;
 use types::Features;
 use types::axis::{AxisValue, TaskFamily};
-use types::outcome::{Basis, Outcome};
+use types::outcome::{Basis, Outcome, Status};
 
 /// Prior of an outcome whose record does not hold it: the matrix' default.
 const PRIOR: f64 = 0.6;
@@ -200,6 +200,27 @@ impl Learner {
             stats.quality.shift(rated, rated * q, discount);
             self.opinion.shift(rated, rated * q, discount);
         }
+    }
+
+    /// Whether what a model said went out, or a rule refused it: its answer, or the tool that it called. What the rules of one
+    /// tenant refuse is bound as its outcomes are.
+    pub(super) fn learn_safety(&mut self, o: &Outcome) {
+        let (model, safe) = match o.status {
+            Status::Delivered => (o.served_by.as_ref(), 1.0),
+            Status::Denied => (o.observations.iter().rfind(|c| c.ok).map(|c| &c.model), 0.0),
+            _ => return,
+        };
+        let discount = self.limits.discount;
+        let Some(watched) = model.and_then(|m| self.models.get_mut(m)) else { return };
+        let stats = Arc::make_mut(&mut watched.stats);
+        let (arm, ever) = (place_of(model.map_or("", |m| m)), watched.let_out);
+        let sample = Sample { arm, n: stats.safe.n, ever, discount };
+        let weight = match safe > 0.0 {
+            true => 1.0,
+            false => self.of_refusals.allow(TENANT, &o.tenant, sample, o.ts_ms, 1.0),
+        };
+        stats.safe.add_part(safe, aged(discount, weight), weight);
+        watched.let_out += weight;
     }
 
     /// What a whole outcome counts as, before any bound.

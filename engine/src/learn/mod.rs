@@ -3,7 +3,8 @@
 //! A request is a point (`point`); what an arm does there is learned by cells that trees cut (`forest`,
 //! `cells`), and by a linear part that speaks while the cells have seen little (`ridge`). Models that change
 //! are noticed (`detect`), what all arms find hard is told apart from what one does (`ease`), no source can move more than its share (`influence`), and each tenant has a posterior of its
-//! own over what is common (`tenants`). Requests read cells and linear parts for many arms at once (`table`, `lines`).
+//! own over what is common (`tenants`). What people and judges say comes later (`words`), and the more rarely anybody
+//! does, the more it counts (`soft`). Requests read cells and linear parts for many arms at once (`table`, `lines`).
 
 mod cells;
 mod counts;

@@ -60,6 +60,9 @@ pub struct ModelStats {
     /// Contract held at delivery, in all its arms.
     #[serde(default)]
     pub forms: Forms,
+    /// Answers that went out, which `s` counts, and those that a rule on what models say refused.
+    #[serde(default)]
+    pub safe: Count,
     /// Real cost over forecast, of all its arms: `s` sums the ratios.
     pub cost: Count,
     /// It was seen to change: outcomes for which it is tried out more than others.

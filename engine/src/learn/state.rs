@@ -49,9 +49,11 @@ struct State {
     // Nor were these told apart from their arms.
     #[serde(default)]
     ease: Ease,
-    // Nor was this counted.
+    // Nor were these counted.
     #[serde(default)]
     spoken: Spoken,
+    #[serde(default)]
+    of_refusals: Influence,
 }
 
 /// Only the version, of whatever format.
@@ -84,6 +86,7 @@ pub(super) fn save(l: &Learner) -> Result<Vec<u8>, String> {
         tenants: l.tenants.clone(),
         ease: l.ease.clone(),
         spoken: l.spoken,
+        of_refusals: l.of_refusals.clone(),
     };
     rmp_serde::to_vec_named(&state).map_err(|e| e.to_string())
 }
@@ -121,6 +124,7 @@ pub(super) fn restore(l: &mut Learner, saved: &[u8]) -> Result<(), String> {
     l.models = state.models.into_iter().collect::<ByName<_>>();
     (l.influence, l.seen, l.opinion, l.costs) = (state.influence, state.seen, state.opinion, state.costs);
     (l.of_tenants, l.tenants, l.ease, l.spoken) = (state.of_tenants, state.tenants, state.ease, state.spoken);
+    l.of_refusals = state.of_refusals;
     (l.ever, l.changes, l.version) = (state.ever, state.changes, state.version);
     Ok(())
 }

@@ -447,6 +447,38 @@ fn one_tenant_does_not_teach_all_the_others() {
     }
 }
 
+/// What rules refuse of a model counts against it, and those of one tenant among five for less than a third.
+#[test]
+fn a_model_whose_answers_rules_refuse_is_known_for_it() {
+    let run = |refuses: fn(u64) -> bool| {
+        let (mut l, stats) = saving();
+        for i in 0..600 {
+            let mut o = outcome(i, "p/a", 1.0);
+            o.tenant = format!("t{}", i % 6);
+            if refuses(i) {
+                (o.status, o.served_by, o.reward, o.parts) =
+                    (Status::Denied, None, None, RewardParts::default());
+            }
+            l.outcome(i, &o);
+        }
+        l.batch_done();
+        stats.load().model("p/a").expect("seen").safe.posterior(1.0, 8.0)
+    };
+    assert_eq!(run(|_| false), 1.0);
+    let (half, one) = (run(|i| i / 6 % 2 == 0), run(|i| i % 6 == 0));
+    assert!((0.45..0.65).contains(&half), "{half}");
+    assert!((0.7..0.9).contains(&one), "{one}");
+    // Refused before it said anything: no word of the model.
+    let (mut l, stats) = saving();
+    l.outcome(0, &outcome(0, "p/a", 1.0));
+    let mut o = outcome(1, "p/a", 1.0);
+    (o.status, o.served_by, o.reward) = (Status::Denied, None, None);
+    o.observations.clear();
+    l.outcome(1, &o);
+    l.batch_done();
+    assert_eq!(stats.load().model("p/a").map(|m| m.safe.s - m.safe.n), Some(0.0));
+}
+
 #[test]
 fn an_unreachable_model_is_not_blamed_for_the_answer_of_another() {
     let (mut l, stats) = saving();
@@ -584,9 +616,9 @@ fn a_fall_in_one_family_is_seen_in_its_outcomes_and_the_others_keep_what_is_know
     let (mut l, stats) = saving();
     let others: Vec<TaskFamily> = TaskFamily::ALL.iter().copied().filter(|f| *f != RARE).collect();
     let tell = |l: &mut Learner, i: u64, fell: bool| {
-        let rare = i % 12 == 0;
+        let rare = i.is_multiple_of(12);
         let family = if rare { RARE } else { others[(i % 7) as usize] };
-        let fails = if rare && fell { i % 60 != 0 } else { i % 10 == 3 };
+        let fails = if rare && fell { !i.is_multiple_of(60) } else { i % 10 == 3 };
         let mut o = outcome(i, "p/a", f64::from(u8::from(!fails)));
         o.cell.family = family;
         l.outcome(i, &o);

@@ -48,6 +48,9 @@ pub(super) struct Watched {
     /// What words that came later made of counted outcomes.
     #[serde(default)]
     pub(super) late: Surprise,
+    /// Answers that went out or were refused ever, undiscounted.
+    #[serde(default)]
+    pub(super) let_out: f64,
 }
 
 impl Watched {

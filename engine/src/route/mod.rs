@@ -273,6 +273,7 @@ fn reason(d: &Decision) -> String {
         ("schema", a.schema, b.schema, factor(a.schema, b.schema)),
         ("price", a.price, b.price, b.price - a.price),
         ("latency", a.latency, b.latency, factor(a.latency, b.latency)),
+        ("safety", a.safety, b.safety, factor(a.safety, b.safety)),
         ("in time", a.in_time, b.in_time, factor(a.in_time, b.in_time)),
         ("preference", a.preference, b.preference, factor(a.preference, b.preference)),
         ("circuit", a.circuit, b.circuit, factor(a.circuit, b.circuit)),

@@ -2,7 +2,7 @@
 
 use super::ceilings::{Bound, Cap, Limits};
 use super::in_time::{Hold, Odds, Span};
-use super::standing::{OfFlow, Standing};
+use super::standing::{OfFlow, SAFETY_PRIOR, Standing};
 use super::utility::{latency_factor, level, price, utility};
 use super::{Inputs, lambda, may_hope};
 use crate::learn::{ANY_MODEL, Belief, Located, Point};
@@ -346,7 +346,7 @@ impl<'a> Scorer<'a> {
             cost: 1.0,
             latency: self.latency(e, &forecast, alone),
             in_time: time.map_or(1.0, |t| t.odds.in_time),
-            safety: 1.0,
+            safety: e.and_then(|e| self.standing.model(e.ix)).map_or(SAFETY_PRIOR, |m| m.safety),
             preference: e.map_or(1.0, |e| self.directives.boost_of(e.ix).exp2() * self.option_boost(e.ix)),
             circuit: e.map_or(1.0, |e| (inputs.circuit)(e.ix).factor()),
             budget: 1.0,

@@ -13,6 +13,9 @@ use workflows::Workflow;
 const QUALITY_PRIOR: f64 = 0.8;
 const QUALITY_STRENGTH: f64 = 8.0;
 
+/// The share of answers that no rule refuses, before any was: what nobody saw a rule refuse is not held against a model.
+pub(super) const SAFETY_PRIOR: f64 = 1.0;
+
 /// The last standing of a configuration.
 #[derive(Debug, Default)]
 pub(crate) struct Standings(ArcSwapOption<Standing>);
@@ -49,6 +52,8 @@ pub(crate) struct OfModel {
     pub(super) times: Times,
     /// Output tokens, where enough were seen.
     pub(super) lengths: Option<Latency>,
+    /// The share of its answers that no rule on what models say refuses.
+    pub(super) safety: f64,
     /// It was seen to change, and is tried out more than others.
     pub(super) reopened: bool,
 }
@@ -95,46 +100,6 @@ fn forms(arm: Option<&ArmStats>, model: Option<&ModelStats>) -> [(f64, f64); Out
         });
     }
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::learn::{Learner, Limits, learner};
-    use crate::outcome::tests::sample;
-    use types::outcome::Outcome;
-    use types::store::Observer as _;
-
-    fn tell(l: &mut Learner, workflow: &str, contract: OutputContract, held: f64) {
-        let mut o: Outcome = sample(workflow, "p/a", held);
-        o.cell.contract = contract;
-        l.outcome(0, &o);
-    }
-
-    #[test]
-    fn a_model_that_holds_schemas_and_breaks_calls_is_believed_in_for_the_one_alone() {
-        let (mut l, stats) = learner(Limits::default());
-        for _ in 0..60 {
-            tell(&mut l, "w", OutputContract::Schema, 1.0);
-            tell(&mut l, "w", OutputContract::ToolCalls, 0.0);
-        }
-        l.batch_done();
-        let s = stats.load();
-        let keeps = |workflow: &str, contract| {
-            let forms = forms(s.arm(workflow, "p/a"), s.model("p/a"));
-            OfArm { forms, ..OfArm::default() }.keeps(contract, 0.9)
-        };
-        for workflow in ["w", "new"] {
-            assert!(keeps(workflow, OutputContract::Schema) >= 0.9);
-            assert!(keeps(workflow, OutputContract::ToolCalls) <= 0.5);
-            assert!((keeps(workflow, OutputContract::Json) - 0.9).abs() < 1e-12, "nothing is known of that");
-        }
-        assert_eq!(OfArm::default().keeps(OutputContract::Schema, 0.7), 0.7);
-        // (8·(8·0.9 + 60)/68 + s)/(8 + n), by hand.
-        let Count { n, s: held } = s.arm("w", "p/a").expect("learned of").forms.of(OutputContract::Schema);
-        let by_hand = (8.0 * (8.0 * 0.9 + held) / (8.0 + n) + held) / (8.0 + n);
-        assert!((keeps("w", OutputContract::Schema) - by_hand).abs() < 1e-12);
-    }
 }
 
 impl Standing {
@@ -191,6 +156,7 @@ impl OfModel {
             p95_ttft_ms: seen.map_or(&blank, |s| &s.ttft).p95(prior.ttft_ms),
             times: Times::of(prior, seen),
             lengths: seen.map(|s| s.output_tokens).filter(|l| l.n() >= ENOUGH),
+            safety: seen.map_or(SAFETY_PRIOR, |s| s.safe.posterior(SAFETY_PRIOR, QUALITY_STRENGTH)),
             reopened: seen.is_some_and(|s| s.reopened > 0),
         }
     }
@@ -202,5 +168,45 @@ impl OfFlow {
             Some(ix) => self.arms.get(usize::from(ix.0)).copied().unwrap_or_default(),
             None => self.any,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::learn::{Learner, Limits, learner};
+    use crate::outcome::tests::sample;
+    use types::outcome::Outcome;
+    use types::store::Observer as _;
+
+    fn tell(l: &mut Learner, workflow: &str, contract: OutputContract, held: f64) {
+        let mut o: Outcome = sample(workflow, "p/a", held);
+        o.cell.contract = contract;
+        l.outcome(0, &o);
+    }
+
+    #[test]
+    fn a_model_that_holds_schemas_and_breaks_calls_is_believed_in_for_the_one_alone() {
+        let (mut l, stats) = learner(Limits::default());
+        for _ in 0..60 {
+            tell(&mut l, "w", OutputContract::Schema, 1.0);
+            tell(&mut l, "w", OutputContract::ToolCalls, 0.0);
+        }
+        l.batch_done();
+        let s = stats.load();
+        let keeps = |workflow: &str, contract| {
+            let forms = forms(s.arm(workflow, "p/a"), s.model("p/a"));
+            OfArm { forms, ..OfArm::default() }.keeps(contract, 0.9)
+        };
+        for workflow in ["w", "new"] {
+            assert!(keeps(workflow, OutputContract::Schema) >= 0.9);
+            assert!(keeps(workflow, OutputContract::ToolCalls) <= 0.5);
+            assert!((keeps(workflow, OutputContract::Json) - 0.9).abs() < 1e-12, "nothing is known of that");
+        }
+        assert_eq!(OfArm::default().keeps(OutputContract::Schema, 0.7), 0.7);
+        // (8·(8·0.9 + 60)/68 + s)/(8 + n), by hand.
+        let Count { n, s: held } = s.arm("w", "p/a").expect("learned of").forms.of(OutputContract::Schema);
+        let by_hand = (8.0 * (8.0 * 0.9 + held) / (8.0 + n) + held) / (8.0 + n);
+        assert!((keeps("w", OutputContract::Schema) - by_hand).abs() < 1e-12);
     }
 }

@@ -233,6 +233,31 @@ async fn precision_weighs_what_money_is_worth() {
     }
 }
 
+/// Where safety is locked down, the arm wins whose answers rules let out, which is behind where it is not.
+#[tokio::test]
+async fn locked_down_weighs_what_rules_refuse() {
+    let mut t = Table::ruled(&[1.0; 2], Vec::new(), &format!("{RULES}{LOCKED}"));
+    for i in 0..100 {
+        let d = t.decide(i).await;
+        t.tell(&d, "p/m0", f64::from(u8::from(i % 5 != 4)), 1.0);
+        t.tell(&d, "p/m1", 1.0, 1.0);
+        if i % 8 == 0 {
+            let mut o = sample("default", "p/m1", 1.0);
+            (o.status, o.served_by, o.reward) = (types::outcome::Status::Denied, None, None);
+            t.learner.outcome(0, &o);
+            let _ = t.learner.batch_done();
+        }
+    }
+    for (level, best) in [("standard", "p/m1"), ("locked_down", "p/m0")] {
+        t.asks(&serde_json::json!({"model": "auto", "routing": {"safety": level, "explore": "none"},
+            "messages": [{"role": "user", "content": "Tell me something about the history of bridges, please."}]}));
+        (t.profile, t.features) = t.router.profile(&t.request);
+        let d = t.decide(0).await;
+        assert_eq!(&*d.arms[0].model, best, "{level}: {:?}", d.arms);
+    }
+}
+
+const LOCKED: &str = "rules:\n  - { id: safe, owner: o, description: d, when: 'workload.safety_posture == \"locked_down\"', actions: { weight: { safety: 4.0 } } }\n";
 const PRECISION: &str = "utility: { precision: { high: { cost: 0.0 } }, lambda: { balanced: 0.3 } }\n";
 const OWN: &str = "version: 1
 name: own

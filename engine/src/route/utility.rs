@@ -6,7 +6,7 @@ use types::directives::TermWeights;
 
 /// V = P⁺^w1 · Q^w2 · S^w3 · L^w5 · safety^w6 · in_time · preference · circuit · budget, and U = V − price − switching.
 ///
-/// P⁺ = min(1, P + bonus): the bonus sits inside the probability, where it is on scale. Q, S and L stand
+/// P⁺ = min(1, P + bonus): the bonus sits inside the probability, where it is on scale. Q, S, L and safety stand
 /// relative to the best arm (see [`level`]), so that V stays on the scale of a probability and λ keeps its
 /// meaning: 0.2 says that the reference model's price is worth 20 points of success, whether success is likely
 /// or not. A product with exp(−λ·cost) would pay the same price for a tenth of the points where success is
@@ -59,17 +59,17 @@ pub(crate) fn latency_factor(p95_ttft_ms: f64, budget_ms: f64) -> f64 {
     1.0 / (1.0 + p95_ttft_ms.max(0.0) / budget_ms.max(1.0))
 }
 
-/// Puts Q, S and L of all arms on the scale of the best one: 1 for that. What all arms share would otherwise
+/// Puts Q, S, L and safety of all arms on the scale of the best one: 1 for that. What all arms share would otherwise
 /// make success look cheaper than it is.
 pub(crate) fn level<T>(arms: &mut [T], terms: impl Fn(&mut T) -> &mut Terms) {
-    let best = arms
-        .iter_mut()
-        .map(&terms)
-        .fold([0.0_f64; 3], |[q, s, l], t| [q.max(t.quality), s.max(t.schema), l.max(t.latency)]);
+    let best = arms.iter_mut().map(&terms).fold([0.0_f64; 4], |[q, s, l, o], t| {
+        [q.max(t.quality), s.max(t.schema), l.max(t.latency), o.max(t.safety)]
+    });
     // Where no arm has any of a factor, there is nothing to compare.
-    let [q, s, l] = best.map(|x| if x > 0.0 { x } else { 1.0 });
+    let [q, s, l, o] = best.map(|x| if x > 0.0 { x } else { 1.0 });
     for t in arms.iter_mut().map(terms) {
-        (t.quality, t.schema, t.latency) = (t.quality / q, t.schema / s, t.latency / l);
+        (t.quality, t.schema, t.latency, t.safety) =
+            (t.quality / q, t.schema / s, t.latency / l, t.safety / o);
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
         #[test]
         fn what_all_arms_share_changes_no_utility(p in 0.1_f64..0.9, q in 0.2_f64..1.0, c in 0.0_f64..2.0) {
             let mut plain = [terms(p, c, 100.0), terms(p / 2.0, c / 2.0, 100.0)];
-            let mut dimmed = plain.map(|t| Terms { quality: t.quality * q, schema: t.schema * q, ..t });
+            let mut dimmed = plain.map(|t| Terms { quality: t.quality * q, schema: t.schema * q, safety: t.safety * q, ..t });
             level(&mut plain, |t| t);
             level(&mut dimmed, |t| t);
             for (a, b) in plain.iter().zip(&dimmed) {
