@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use types::axis::{AxisValue, TaskFamily};
 use types::matrix::{Abilities, Availability, Dialect, FreeTier, Price, Tier};
+use types::provider::Short;
 
 /// What somebody may name in `model`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,9 @@ pub struct ModelRow {
     /// Seconds until a call fits into its free tier again; `None` = one does now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota_wait_s: Option<u64>,
+    /// Why it does not fit now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota_why: Option<Short>,
     /// Most calls that may be under way, since its vendor complained of load; `None` = as many as there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
@@ -112,6 +116,7 @@ pub(crate) fn rows(inner: &Inner, who: &Who) -> Vec<ModelRow> {
             .fold((0.0, 0.0), |(n, s), (_, _, a)| (n + a.total.n, s + a.total.s));
         let seen = statistics.model(&m.id);
         let quota = view.reach.provider.quota(ix);
+        let waits = quota.filter(|q| !q.wait.is_zero());
         Some(ModelRow {
             id: m.id.clone(),
             aliases: m.aliases.clone(),
@@ -121,7 +126,8 @@ pub(crate) fn rows(inner: &Inner, who: &Who) -> Vec<ModelRow> {
             availability: view.availability.get(usize::from(ix.0)).cloned().unwrap_or(Availability::Disabled),
             circuit: view.circuit(ix),
             quota_ratio: quota.map(|q| q.ratio),
-            quota_wait_s: quota.map(|q| q.wait).filter(|w| !w.is_zero()).map(|w| w.as_secs().max(1)),
+            quota_wait_s: waits.map(|q| q.wait.as_secs().max(1)),
+            quota_why: waits.map(|q| q.why),
             concurrency: view.reach.breakers.get(usize::from(ix.0)).and_then(|b| b.room().limit()),
             tier: p.tier,
             price: m.price,

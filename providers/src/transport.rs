@@ -1,7 +1,7 @@
 //! Carries one call to a vendor over HTTP and tells how far it came: no connection, no first event, a gap,
 //! a cut, a whole answer.
 //!
-//! Nothing is spawned and nothing is tried twice here: dropping the future, or the stream it gives, drops
+//! Nothing is spawned here, and nothing is tried twice but with another key: dropping the future, or the stream it gives, drops
 //! the connection and so aborts the call at the vendor. Client headers never get here; only what is built
 //! below goes out.
 
@@ -40,10 +40,12 @@ pub(crate) use quota::is_reset;
 pub(crate) use settings::{Problem, Settings};
 
 use connect::Body;
-use keys::{KeyPool, NoKey, Taken, Tried};
+use keys::{KeyPool, NoKey, Taken, Tried, Wanted};
 
 /// An error body is read so far; the rest tells nothing new.
 const MAX_ERROR_BODY: usize = 64 << 10;
+/// Few whole answers take longer: a key from which nothing came by then is silent.
+const LONG_ANSWER: Duration = Duration::from_secs(60);
 
 /// Bounds on what a vendor may send.
 #[derive(Clone, Copy, Debug)]
@@ -113,82 +115,110 @@ impl Client {
         let model = Arc::clone(&call.model);
         drop(call);
 
-        let (key, head) = self.send(&context, &model, &uri, encoded.body, &times).await?;
-        refuse_compressed(&context, head.headers())?;
-        if streamed && !is_json(head.headers()) {
-            let reader = events::Reader { wire: self.wire, limits: self.limits, times, possible };
-            let stream = reader.stream(context, head.into_body(), key);
-            return Ok(Reply::Stream(match prefill {
-                Some(prefill) => prefill.stream(stream),
-                None => stream,
-            }));
-        }
-        let body = match timeout_at(times.total, collect(head.into_body(), self.limits.answer)).await {
-            Ok(body) => body.map_err(|e| e.into_error(&context))?,
-            Err(_) => return Err(times.expired(&context)),
+        let sending = Sending {
+            model: &model,
+            // What a body of that size comes to; corrected by what the vendor reports.
+            tokens: u64::try_from(encoded.body.len() / 4).unwrap_or(u64::MAX),
+            uri: &uri,
+            body: encoded.body,
+            began: started,
+            patience: if streamed { timeouts.first_token } else { timeouts.total.min(LONG_ANSWER) },
+            times,
         };
-        let decoded = self.wire.decode(&context, &body);
-        let mut completion = decoded.map_err(|e| possible.judge_failed(e)).inspect_err(|e| {
-            if let Some(used) = &e.used {
-                key.used(used);
+        let reader = events::Reader { wire: self.wire, limits: self.limits, times, possible };
+        let mut through = Through::default();
+        loop {
+            let (mut key, head) = self.send(&context, &sending, &mut through).await?;
+            refuse_compressed(&context, head.headers())?;
+            if streamed && !is_json(head.headers()) {
+                let stream = reader.stream(context.clone(), head.into_body(), key);
+                let stream = match self.keys.has_others() {
+                    true => events::begun(stream).await,
+                    false => Ok(stream),
+                };
+                match stream {
+                    Ok(stream) => {
+                        return Ok(Reply::Stream(match prefill {
+                            Some(prefill) => prefill.stream(stream),
+                            None => stream,
+                        }));
+                    }
+                    Err(refused) => through.told(refused),
+                }
+                continue;
             }
-        })?;
-        completion.usage = possible.judge(completion.usage, completion.bytes());
-        if let Some(prefill) = prefill {
-            prefill.whole(&mut completion);
+            let body = match timeout_at(times.total, collect(head.into_body(), self.limits.answer)).await {
+                Ok(body) => body.map_err(|e| e.into_error(&context))?,
+                Err(_) => return Err(times.expired(&context)),
+            };
+            let decoded = self.wire.decode(&context, &body).map_err(|e| possible.judge_failed(e));
+            let mut completion = match decoded {
+                Ok(completion) => completion,
+                Err(e) => {
+                    if let Some(used) = &e.used {
+                        key.used(used);
+                    }
+                    if key.failed(&e) && goes_on(&e) {
+                        through.told(e);
+                        continue;
+                    }
+                    return Err(e);
+                }
+            };
+            key.accepted();
+            completion.usage = possible.judge(completion.usage, completion.bytes());
+            if let Some(prefill) = prefill {
+                prefill.whole(&mut completion);
+            }
+            key.used(&completion.usage);
+            return Ok(Reply::Whole(completion));
         }
-        key.used(&completion.usage);
-        Ok(Reply::Whole(completion))
     }
 
-    /// Sends the request with one key after another until the vendor takes one, or the fault is none of the
-    /// keys'. A connection that fails is not tried again here: another candidate is the better retry.
+    /// Sends the request with one key after another until the vendor answers one, or the fault is none of the
+    /// keys'. Where no answer came nobody knows whether the call is billed: whether it is made again is for those to
+    /// say who keep account of it.
     async fn send(
         &self,
         context: &Context,
-        model: &Model,
-        uri: &Uri,
-        body: Bytes,
-        times: &Times,
+        sending: &Sending<'_>,
+        through: &mut Through,
     ) -> Result<(Taken, Response<Body>), Error> {
-        // What a body of that size comes to; corrected by what the vendor reports.
-        let tokens = u64::try_from(body.len() / 4).unwrap_or(u64::MAX);
-        let mut tried = Tried::default();
-        let mut last: Option<Error> = None;
+        let Sending { model, tokens, began, patience, times, .. } = *sending;
+        let wanted = Wanted { model, tokens, began, patience };
         loop {
-            let key = match self.keys.take(model, tokens, &mut tried, Instant::now()) {
+            let mut key = match self.keys.take(wanted, &mut through.tried, Instant::now()) {
                 Ok(key) => key,
-                Err(why) => return Err(last.unwrap_or_else(|| out_of_keys(context, why))),
+                Err(why) => return Err(through.last.take().unwrap_or_else(|| out_of_keys(context, why))),
             };
-            let mut request = Request::new(Full::new(body.clone()));
+            let mut request = Request::new(Full::new(sending.body.clone()));
             *request.method_mut() = Method::POST;
-            *request.uri_mut() = uri.clone();
+            *request.uri_mut() = sending.uri.clone();
             *request.headers_mut() = key.headers();
             let head = match timeout_at(times.first.min(times.total), self.http.request(request)).await {
                 Ok(Ok(head)) => head,
-                Ok(Err(e)) => return Err(connect::failure(context, &e)),
+                Ok(Err(e)) => {
+                    let error = connect::failure(context, &e);
+                    key.failed(&error);
+                    return Err(error);
+                }
+                // The key finds out by itself how long it was waited for.
                 Err(_) => return Err(times.expired_before_first(context)),
             };
             if head.status().is_success() {
-                key.accepted();
                 return Ok((key, head));
             }
-            let error = self.refused(context, head, times).await;
-            if !key.refused(&error, Instant::now()) {
+            let error = self.refused(context, head, &times).await;
+            if !key.failed(&error) {
                 return Err(error);
             }
-            // Of several refusals the one that ends soonest tells the client most.
-            let sooner = last.as_ref().is_none_or(|l| rank(&error) < rank(l));
-            if sooner {
-                last = Some(error);
-            }
+            through.told(error);
         }
     }
 
     /// What is left of a model's free tier over all keys.
     pub(crate) fn quota(&self, model: &Model) -> Option<Quota> {
-        let (ratio, wait) = self.keys.headroom(model, Instant::now())?;
-        Some(Quota { ratio, wait })
+        self.keys.headroom(model, Instant::now())
     }
 
     /// What was used of free tiers since the vendor's day began.
@@ -230,14 +260,49 @@ fn out_of_keys(context: &Context, why: NoKey) -> Error {
     }
 }
 
+/// A request as it goes out with any key.
+struct Sending<'a> {
+    model: &'a Model,
+    tokens: u64,
+    uri: &'a Uri,
+    body: Bytes,
+    began: Instant,
+    patience: Duration,
+    times: Times,
+}
+
+/// The keys that a call has come past, and what the vendor said of them.
+#[derive(Default)]
+struct Through {
+    tried: Tried,
+    last: Option<Error>,
+}
+
+impl Through {
+    /// Of several refusals the one that ends soonest tells the client most.
+    fn told(&mut self, error: Error) {
+        if self.last.as_ref().is_none_or(|last| rank(&error) < rank(last)) {
+            self.last = Some(error);
+        }
+    }
+}
+
 /// Refusals of keys, the least lasting first.
 fn rank(e: &Error) -> (u8, Duration) {
     let kind = match e.kind {
         ErrorKind::RateLimited => 0,
-        ErrorKind::Quota => 1,
-        _ => 2,
+        ErrorKind::Quota => 2,
+        ErrorKind::Auth => 3,
+        ErrorKind::BadRequest => 4,
+        _ => 1,
     };
     (kind, e.retry_after.unwrap_or_default())
+}
+
+/// Whether a call that failed so may go on with another key: the vendor has said why, so that nothing is under way
+/// there, and has counted no tokens for it.
+fn goes_on(e: &Error) -> bool {
+    e.kind != ErrorKind::FirstTokenTimeout && e.used.is_none()
 }
 
 /// When the phases of one call end.

@@ -456,4 +456,27 @@ pub struct Quota {
     pub ratio: f64,
     /// How long until a call fits; zero = now.
     pub wait: Duration,
+    /// Why it does not fit now; of no meaning where it does.
+    pub why: Short,
+}
+
+/// Why a free tier has no room for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Short {
+    /// By our own count, or in the vendor's own word, it is used up.
+    UsedUp,
+    /// The vendor has said 429 of every key, and when to come again.
+    Throttled,
+}
+
+impl Short {
+    /// What is said of the model.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Short::UsedUp => "free tier used up; fits again",
+            Short::Throttled => "throttled by its vendor; takes calls again",
+        }
+    }
 }

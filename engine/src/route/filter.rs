@@ -324,7 +324,7 @@ pub(crate) fn models(
             exclude(BREAKER, None, Some(kept_out(wait)));
             last_passes(excluded, wait);
         } else if let Some(q) = (inputs.quota)(ix).filter(|q| !q.wait.is_zero()) {
-            exclude("quota", None, Some(format!("free tier used up; fits again in {} s", q.wait.as_secs())));
+            exclude("quota", None, Some(format!("{} in {} s", q.why.words(), q.wait.as_secs())));
             last_passes(excluded, q.wait);
         } else if let Some(standing) = inputs.used_up.of(ix) {
             exclude(LIMIT, None, Some(format!("the limit of {} is reached", standing.limit)));

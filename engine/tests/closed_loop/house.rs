@@ -13,7 +13,7 @@ use types::completion::{Choice, Delta};
 use types::doc::SourceFile;
 use types::matrix::{Abilities, Availability, Dialect, Matrix, Model, ModelIx, Price, Provider};
 use types::outcome::Feedback;
-use types::provider::{Call, ChatProvider, Error, Quota, Reply};
+use types::provider::{Call, ChatProvider, Error, Quota, Reply, Short};
 use types::store::{self, Observer, OutcomeStore, Record, Seq, Stored};
 use types::{Chunk, Completion, FinishReason, UnitInterval, Usage};
 
@@ -77,7 +77,7 @@ impl ChatProvider for Scripted {
 
     fn quota(&self, model: ModelIx) -> Option<Quota> {
         let left = *self.quota.lock().unwrap().get(usize::from(model.0))?;
-        Some(Quota { ratio: if left.is_zero() { 1.0 } else { 0.0 }, wait: left })
+        Some(Quota { ratio: if left.is_zero() { 1.0 } else { 0.0 }, wait: left, why: Short::UsedUp })
     }
 }
 

@@ -174,7 +174,10 @@ fn state(row: &Value) -> String {
     let circuit = row.get("circuit").and_then(Value::as_str).unwrap_or("closed");
     let detail = row.pointer("/availability/detail");
     match (row.pointer("/availability/state").and_then(Value::as_str).unwrap_or(""), used_up(row)) {
-        ("ready", Some(s)) => format!("free tier used up: fits again in {s} s"),
+        ("ready", Some(s)) => match row.get("quota_why").and_then(Value::as_str) {
+            Some("throttled") => format!("throttled by its vendor: takes calls again in {s} s"),
+            _ => format!("free tier used up: fits again in {s} s"),
+        },
         ("ready", None) if circuit != "closed" => format!("ready, breaker {circuit}"),
         ("ready", None) => "ready".to_owned(),
         ("no_key", _) => {
@@ -200,6 +203,10 @@ mod tests {
             (
                 json!({"availability": {"state": "ready"}, "quota_wait_s": 2_400}),
                 "free tier used up: fits again in 2400 s",
+            ),
+            (
+                json!({"availability": {"state": "ready"}, "quota_wait_s": 60, "quota_why": "throttled"}),
+                "throttled by its vendor: takes calls again in 60 s",
             ),
             (json!({"availability": {"state": "no_key", "detail": ["A", "B"]}}), "no key: set A or B"),
             (json!({"availability": {"state": "unusable", "detail": "no table"}}), "unusable: no table"),

@@ -180,6 +180,7 @@ const AUTH: &[&str] = &[
     "api_key_invalid",
     "api key not valid",
     "incorrect api key",
+    "api key expired",
     "authentication_error",
     "permission_error",
     "unauthenticated",

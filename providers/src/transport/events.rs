@@ -1,13 +1,13 @@
 //! A streamed answer: bytes to events to chunks, each wait bounded, nothing read ahead of the consumer.
 
 use super::connect::{self, Body};
-use super::keys::Taken;
+use super::keys::{Taken, Why};
 use super::pace::Pace;
 use super::{Limits, Times};
 use crate::dialect::{Context, Decoder, Possible, Wire};
 use crate::sse::{Framer, TooLarge};
 use bytes::Bytes;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http_body_util::BodyExt as _;
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -20,6 +20,7 @@ use types::provider::{Error, ErrorKind};
 const LAST_FRAME: Duration = Duration::from_millis(50);
 
 /// How a streamed answer is read.
+#[derive(Clone, Copy)]
 pub(super) struct Reader {
     pub(super) wire: Wire,
     pub(super) limits: Limits,
@@ -56,6 +57,20 @@ impl Reader {
             Some((item, events))
         }))
     }
+}
+
+/// A stream of which something has come, unless the first of it is a refusal that another key may not meet with.
+///
+/// # Errors
+/// The refusal.
+pub(super) async fn begun(
+    mut stream: BoxStream<'static, Result<Chunk, Error>>,
+) -> Result<BoxStream<'static, Result<Chunk, Error>>, Error> {
+    let first = match stream.next().await {
+        Some(Err(e)) if Why::of(&e).is_some() && super::goes_on(&e) => return Err(e),
+        first => first,
+    };
+    Ok(Box::pin(stream::iter(first).chain(stream)))
 }
 
 struct Events {
@@ -100,6 +115,7 @@ impl Events {
                     if let Some(used) = &e.used {
                         self.key.used(used);
                     }
+                    self.key.failed(&e);
                     self.failed = Some(e);
                 }
             }
@@ -127,6 +143,9 @@ impl Events {
         let Some(event) = self.framer.next().map_err(|e| self.too_large(e))? else { return Ok(false) };
         let result = self.decoder.push(&event, &mut self.ready);
         if self.ready.iter().any(Chunk::has_content) {
+            if self.clock.first {
+                self.key.accepted();
+            }
             self.clock.content();
         }
         self.pace.heard(self.ready.iter());

@@ -1,39 +1,43 @@
 //! The keys of a provider: which may be used now, and what each has left.
 //!
-//! A key that the vendor refuses, throttles or does not know rests, and the call goes out again with another;
-//! only when none is left does the caller hear of it.
+//! A key that the vendor refuses, throttles or does not know, or whose calls fail, rests, and the call goes out again
+//! with another; only when none is left does the caller hear of it. What 401 and 402 say is about the key with every
+//! model, anything else about the key with one.
 
 use super::Settings;
 use super::quota::{Counted, DayUsed, Meter};
 use crate::dialect::{Auth, Wire};
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use rest::{Health, Stamp, State};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 use types::Usage;
+use types::error::Blame;
 use types::matrix::Model;
-use types::provider::{Error, ErrorKind};
+use types::provider::{Error, Quota, Short};
 
-/// Rest of a key that the vendor does not know: it does not get better by itself.
-const UNKNOWN_KEY: Duration = Duration::from_secs(3600);
-/// Rest of a key without credit.
-const NO_CREDIT: Duration = Duration::from_secs(600);
-/// Rest of a key over its rate, if the vendor does not say how long.
-const OVER_RATE: Duration = Duration::from_secs(1);
-/// While a key that rested is tried again, nobody else takes it for so long.
-const PROBE: Duration = Duration::from_secs(10);
+mod rest;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use rest::Why;
+
+/// Rests of so long and longer are told in the log: shorter ones are the daily business of a busy pool.
+const WORTH_TELLING: Duration = Duration::from_secs(30);
 /// Most keys of one provider: as many as a call can keep account of.
 pub(super) const MAX_KEYS: usize = 64;
 
-/// All keys of one provider. No lock on the way of a call, but for the counts of a free tier.
+/// All keys of one provider.
 #[derive(Debug)]
 pub(super) struct KeyPool {
+    /// The provider's name.
+    provider: String,
     slots: Vec<Slot>,
     turn: AtomicUsize,
-    epoch: Instant,
     /// Limits of free tiers hold; where calls are paid for, the vendor's own limits are others.
     metered: bool,
 }
@@ -45,13 +49,32 @@ struct Slot {
     headers: HeaderMap,
     /// Where its key came from: the name of a variable; empty where none is needed.
     name: String,
-    /// Milliseconds since the pool's epoch.
-    rests_until: AtomicU64,
-    /// The vendor refused the key and has not taken it since.
-    refused: AtomicBool,
     in_flight: AtomicU32,
+    /// What is known against it. Locked for some comparisons, and never across an await.
+    known: Mutex<Known>,
     /// By model: what is used of its free tier.
     meters: Mutex<HashMap<Arc<str>, Arc<Meter>>>,
+}
+
+/// What is known against a key.
+#[derive(Debug, Default)]
+struct Known {
+    /// With every model.
+    key: Health,
+    /// With one; nothing is known against it with those that are not here. Models of the matrix: bounded by its size.
+    models: HashMap<Arc<str>, Health>,
+}
+
+/// A call that wants a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) model: &'a Model,
+    /// About how many tokens it takes.
+    pub(super) tokens: u64,
+    /// When it began.
+    pub(super) began: Instant,
+    /// A key that has not been answered after so long is silent.
+    pub(super) patience: Duration,
 }
 
 /// The keys that one call has tried, as bits.
@@ -63,6 +86,13 @@ pub(super) struct Tried(u64);
 pub(super) struct Taken {
     pool: Arc<KeyPool>,
     key: usize,
+    model: Arc<str>,
+    /// Of the key, and of the key with the model.
+    left: (Stamp, Stamp),
+    /// By then it is silent.
+    patient_until: Instant,
+    /// What it says of its key is known.
+    heard: bool,
     /// With what is counted for the call.
     meter: Option<(Arc<Meter>, Counted)>,
 }
@@ -70,7 +100,7 @@ pub(super) struct Taken {
 /// Why there is no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoKey {
-    /// Each has been tried.
+    /// Those that could be tried have been.
     Tried,
     /// Each has used up its share of a free tier; so long until one has not.
     UsedUp(Duration),
@@ -92,26 +122,36 @@ impl KeyPool {
         if slots.is_empty() {
             slots.push(Slot { headers: common, ..Slot::default() });
         }
-        KeyPool { slots, turn: AtomicUsize::new(0), epoch: Instant::now(), metered: settings.is_free() }
+        let provider = settings.id().to_owned();
+        KeyPool { provider, slots, turn: AtomicUsize::new(0), metered: settings.is_free() }
     }
 
-    /// A key for a call of about so many tokens: one that does not rest before one that does, then the one
-    /// with the most left, then the one least in use, then in turn. The pool decides which key, not whether
-    /// a provider may be called: where all rest, the one that rests shortest goes.
+    /// Whether a call that one key is refused may go on with another.
+    pub(super) const fn has_others(&self) -> bool {
+        self.slots.len() > 1
+    }
+
+    /// A key for a call: one that does not rest before one that does, then the one with the most left, then the one
+    /// least in use, then in turn. The pool decides which key, not whether a provider may be called: where all rest, one
+    /// whose rest passes by itself goes first, and of those the one that rests shortest. A call that has tried a key
+    /// goes on only with keys that do not rest: so it comes past all that are dead once, and not again and again.
     ///
     /// # Errors
     /// All were tried, or none has anything left of the free tier.
     pub(super) fn take(
         self: &Arc<Self>,
-        model: &Model,
-        tokens: u64,
+        wanted: Wanted<'_>,
         tried: &mut Tried,
         now: Instant,
     ) -> Result<Taken, NoKey> {
+        let Wanted { model, tokens, .. } = wanted;
+        let goes_on = tried.any();
         let mut shortest: Option<Duration> = None;
         let mut passed = *tried;
         loop {
-            let Some(key) = self.best(model, tokens, passed, now) else {
+            let best = self.best(model, tokens, passed, now);
+            let best = best.filter(|(_, state)| !goes_on || !matches!(state, State::Resting(..)));
+            let Some((key, _)) = best else {
                 return Err(shortest.map_or(NoKey::Tried, NoKey::UsedUp));
             };
             passed.add(key);
@@ -129,37 +169,44 @@ impl KeyPool {
                 None => None,
             };
             tried.add(key);
-            if let Some(slot) = self.slots.get(key) {
+            let left = self.slots.get(key).map(|slot| {
                 slot.in_flight.fetch_add(1, Relaxed);
-                if slot.refused.load(Relaxed) {
-                    slot.rest(self.millis(now).saturating_add(millis(PROBE)));
-                }
-            }
-            return Ok(Taken { pool: Arc::clone(self), key, meter });
+                slot.known().leaves(&model.id, now)
+            });
+            let since = if goes_on { now } else { wanted.began };
+            return Ok(Taken {
+                pool: Arc::clone(self),
+                key,
+                model: model.id.clone(),
+                left: left.unwrap_or_default(),
+                patient_until: super::after(since, wanted.patience),
+                heard: false,
+                meter,
+            });
         }
     }
 
-    fn best(&self, model: &Model, tokens: u64, tried: Tried, now: Instant) -> Option<usize> {
+    /// The key to take next, and its state.
+    fn best(&self, model: &Model, tokens: u64, tried: Tried, now: Instant) -> Option<(usize, State)> {
+        let state = |i: usize| self.slots.get(i).map_or(State::Ready, |s| s.known().state(&model.id, now));
         let n = self.slots.len();
         if n <= 1 {
-            return (!tried.has(0)).then_some(0);
+            return (!tried.has(0)).then(|| (0, state(0)));
         }
-        let now = self.millis(now);
         let wall = model.free_tier.as_ref().map(|_| unix_ms());
         let first = self.turn.fetch_add(1, Relaxed) % n;
         let order = (0..n).map(|i| first.wrapping_add(i) % n).filter(|i| !tried.has(*i));
-        let rank = |i: &usize| {
-            let slot = self.slots.get(*i);
-            let rest = slot.map_or(u64::MAX, |s| s.rests_until.load(Relaxed).saturating_sub(now));
-            let used = match (wall, self.meter(*i, model)) {
+        let ranked = order.map(|i| {
+            let state = state(i);
+            let used = match (wall, self.meter(i, model)) {
                 (Some(wall), Some(m)) => 1.0 - m.headroom(wall, tokens).ratio,
                 _ => 0.0,
             };
-            let busy = slot.map_or(u32::MAX, |s| s.in_flight.load(Relaxed));
+            let busy = self.slots.get(i).map_or(u32::MAX, |s| s.in_flight.load(Relaxed));
             // Tenths of a limit are near enough to spread by; finer would hand all calls to one key.
-            (rest, tenths(used), busy)
-        };
-        order.min_by_key(rank)
+            ((state.rank(), tenths(used), busy), (i, state))
+        });
+        ranked.min_by_key(|(rank, _)| *rank).map(|(_, best)| best)
     }
 
     fn meter(&self, key: usize, model: &Model) -> Option<Arc<Meter>> {
@@ -200,26 +247,32 @@ impl KeyPool {
         }
     }
 
-    /// What is left of a model's free tier over all keys that do not rest: the share, and how long until a
-    /// call fits. `None` = no limits are known.
-    pub(super) fn headroom(&self, model: &Model, now: Instant) -> Option<(f64, Duration)> {
+    /// What is left of a model's free tier over all keys that can be used: the share, and how long until a call fits.
+    /// Keys that are refused, without credit or failing keep nobody waiting: whether their model is asked is for its
+    /// breaker to say. `None` = no limits are known.
+    pub(super) fn headroom(&self, model: &Model, now: Instant) -> Option<Quota> {
         model.free_tier.as_ref().filter(|_| self.metered)?;
-        let (ms, wall) = (self.millis(now), unix_ms());
-        let (mut sum, mut wait) = (0.0, Duration::MAX);
+        let wall = unix_ms();
+        let (mut sum, mut soonest) = (0.0, None);
         for (i, slot) in self.slots.iter().enumerate() {
-            let rest = Duration::from_millis(slot.rests_until.load(Relaxed).saturating_sub(ms));
             let room = self.meter(i, model)?.headroom(wall, 0);
-            if rest.is_zero() {
+            let throttled = match slot.known().state(&model.id, now) {
+                State::Resting(Why::Throttled, left) => left,
+                State::Resting(why, _) if !why.passes() => continue,
+                _ => Duration::ZERO,
+            };
+            if throttled.is_zero() {
                 sum += room.ratio;
             }
-            wait = wait.min(rest.max(room.wait));
+            let why = if throttled > room.wait { Short::Throttled } else { Short::UsedUp };
+            let wait = throttled.max(room.wait);
+            if soonest.is_none_or(|(other, _)| wait < other) {
+                soonest = Some((wait, why));
+            }
         }
         let keys = u32::try_from(self.slots.len().max(1)).unwrap_or(u32::MAX);
-        Some((sum / f64::from(keys), wait))
-    }
-
-    fn millis(&self, at: Instant) -> u64 {
-        millis(at.saturating_duration_since(self.epoch))
+        let (wait, why) = soonest.unwrap_or((Duration::ZERO, Short::UsedUp));
+        Some(Quota { ratio: sum / f64::from(keys), wait, why })
     }
 }
 
@@ -228,14 +281,63 @@ impl Tried {
         self.0 |= 1_u64.checked_shl(u32::try_from(key).unwrap_or(u32::MAX)).unwrap_or(0);
     }
 
+    pub(super) const fn any(self) -> bool {
+        self.0 != 0
+    }
+
     fn has(self, key: usize) -> bool {
         self.0 & 1_u64.checked_shl(u32::try_from(key).unwrap_or(u32::MAX)).unwrap_or(0) != 0
     }
 }
 
 impl Slot {
-    fn rest(&self, until: u64) {
-        self.rests_until.fetch_max(until, Relaxed);
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Every change leaves it consistent.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn state(&self, model: &str, now: Instant) -> State {
+        let of_key = self.key.state(now);
+        self.models.get(model).map_or(of_key, |h| of_key.and(h.state(now)))
+    }
+
+    fn leaves(&mut self, model: &str, now: Instant) -> (Stamp, Stamp) {
+        let of_model = self.models.get_mut(model).map_or(0, |h| h.leaves(now));
+        (self.key.leaves(now), of_model)
+    }
+
+    /// True if that ends a rest.
+    fn accepted(&mut self, model: &str, left: (Stamp, Stamp), now: Instant) -> bool {
+        let of_key = self.key.accepted(left.0, now);
+        let Some(health) = self.models.get_mut(model) else { return of_key };
+        let ended = health.accepted(left.1, now) || of_key;
+        if health.is_blank(now) {
+            self.models.remove(model);
+        }
+        ended
+    }
+
+    /// How long the key rests, if a rest begins.
+    fn failed(
+        &mut self,
+        model: &Arc<str>,
+        left: (Stamp, Stamp),
+        (why, told): (Why, Option<Duration>),
+        now: Instant,
+    ) -> Option<Duration> {
+        if why.of_every_model() {
+            return self.key.failed(left.0, why, told, now);
+        }
+        self.models.entry(model.clone()).or_default().failed(left.1, why, told, now)
+    }
+
+    fn unheard(&mut self, model: &str, left: (Stamp, Stamp)) {
+        self.key.unheard(left.0);
+        if let Some(health) = self.models.get_mut(model) {
+            health.unheard(left.1);
+        }
     }
 }
 
@@ -248,12 +350,13 @@ impl Taken {
         self.pool.slots.get(self.key)
     }
 
-    /// The vendor took the key.
-    pub(super) fn accepted(&self) {
-        if let Some(slot) = self.slot()
-            && slot.refused.swap(false, Relaxed)
-        {
-            slot.rests_until.store(0, Relaxed);
+    /// The vendor took the key: it answers, or finds fault with the request.
+    pub(super) fn accepted(&mut self) {
+        self.heard = true;
+        let now = Instant::now();
+        let Some(slot) = self.slot() else { return };
+        if slot.known().accepted(&self.model, self.left, now) {
+            tracing::debug!(provider = %self.pool.provider, key = %slot.name, model = %self.model, "a key is taken again");
         }
     }
 
@@ -266,28 +369,45 @@ impl Taken {
         }
     }
 
-    /// Lets the key rest after what the vendor said of it. True if the fault is the key's: another may do.
-    pub(super) fn refused(&self, error: &Error, now: Instant) -> bool {
-        let time = match error.kind {
-            ErrorKind::RateLimited => error.retry_after.unwrap_or(OVER_RATE),
-            ErrorKind::Quota => error.retry_after.unwrap_or(NO_CREDIT),
-            ErrorKind::Auth if error.status == Some(401) => UNKNOWN_KEY,
-            // It may be about the model: this key stays in use for others.
-            ErrorKind::Auth => Duration::ZERO,
-            _ => return false,
+    /// Takes note of what a failed call says of its key. True if the fault may be the key's, so that another may do.
+    pub(super) fn failed(&mut self, error: &Error) -> bool {
+        let Some(why) = Why::of(error) else {
+            if error.status.is_some() && error.blame() == Blame::Client {
+                self.accepted();
+            }
+            return false;
         };
-        if let Some(slot) = self.slot().filter(|_| !time.is_zero()) {
-            slot.refused.store(true, Relaxed);
-            slot.rest(self.pool.millis(now).saturating_add(millis(time)));
-        }
+        self.rests(why, error.retry_after);
         true
+    }
+
+    fn rests(&mut self, why: Why, told: Option<Duration>) {
+        self.heard = true;
+        let Some(slot) = self.slot() else { return };
+        let rest = slot.known().failed(&self.model, self.left, (why, told), Instant::now());
+        let (provider, key, model, why) = (&self.pool.provider, &slot.name, &self.model, why.as_str());
+        match rest {
+            Some(time) if time >= WORTH_TELLING => {
+                let rests_s = time.as_secs();
+                tracing::warn!(%provider, %key, %model, why, rests_s, "a key rests");
+            }
+            Some(time) => tracing::debug!(%provider, %key, %model, why, ?time, "a key rests"),
+            None => {}
+        }
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot() {
-            slot.in_flight.fetch_sub(1, Relaxed);
+        let Some(slot) = self.slot() else { return };
+        slot.in_flight.fetch_sub(1, Relaxed);
+        if self.heard {
+            return;
+        }
+        if Instant::now() >= self.patient_until {
+            self.rests(Why::Silent, None);
+        } else {
+            slot.known().unheard(&self.model, self.left);
         }
     }
 }
@@ -299,10 +419,6 @@ impl Drop for Taken {
 )]
 fn tenths(share: f64) -> u8 {
     (share * 10.0).round() as u8
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Unix time in milliseconds.
@@ -325,83 +441,4 @@ fn common(settings: &Settings, wire: Wire) -> HeaderMap {
         headers.insert(name.clone(), value.clone());
     }
     headers
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use types::matrix::FreeTier;
-
-    fn pool(keys: usize) -> Arc<KeyPool> {
-        Arc::new(KeyPool {
-            slots: (0..keys).map(|_| Slot::default()).collect(),
-            turn: AtomicUsize::new(0),
-            epoch: Instant::now(),
-            metered: true,
-        })
-    }
-
-    fn failed(kind: ErrorKind, status: u16, retry_after: Option<u64>) -> Error {
-        Error {
-            status: Some(status),
-            retry_after: retry_after.map(Duration::from_secs),
-            ..Error::new(kind, &crate::dialect::tests::model("m"), "")
-        }
-    }
-
-    fn take(pool: &Arc<KeyPool>, now: Instant) -> Taken {
-        pool.take(&crate::dialect::tests::model("m"), 10, &mut Tried::default(), now).unwrap()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn keys_take_turns_and_rest_after_a_refusal() {
-        let pool = pool(3);
-        let now = Instant::now();
-        let picks = |n: usize, now| (0..n).map(|_| take(&pool, now).key).collect::<Vec<_>>();
-        assert_eq!(picks(4, now), [0, 1, 2, 0]);
-        let of = |key| Taken { pool: pool.clone(), key, meter: None };
-        let refuse = |key: usize, e: &Error| {
-            pool.slots[key].in_flight.fetch_add(1, Relaxed);
-            of(key).refused(e, now)
-        };
-        assert!(refuse(1, &failed(ErrorKind::RateLimited, 429, Some(30))));
-        assert!(!picks(6, now).contains(&1));
-        assert!(refuse(2, &failed(ErrorKind::Auth, 401, None)));
-        assert_eq!(picks(3, now), [0, 0, 0]);
-        assert!(refuse(0, &failed(ErrorKind::Auth, 403, None)), "another key may do");
-        assert_eq!(picks(1, now), [0], "a 403 may be about the model, not the key");
-        assert!(!refuse(0, &failed(ErrorKind::Unavailable, 503, None)), "no key mends that");
-        assert!(refuse(0, &failed(ErrorKind::Quota, 402, None)));
-        assert_eq!(picks(1, now), [1], "all rest: the one that rests shortest");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_key_that_rested_is_tried_by_one_call_first() {
-        let pool = pool(2);
-        let now = Instant::now();
-        take(&pool, now).refused(&failed(ErrorKind::RateLimited, 429, Some(5)), now);
-        let later = now + Duration::from_secs(6);
-        let (a, b, c) = (take(&pool, later), take(&pool, later), take(&pool, later));
-        let probing = [&a, &b, &c].into_iter().filter(|t| t.key == 0).count();
-        assert_eq!(probing, 1, "one probe");
-        [&a, &b, &c].into_iter().find(|t| t.key == 0).unwrap().accepted();
-        drop((a, b, c));
-        assert!((0..2).map(|_| take(&pool, later).key).any(|k| k == 0), "it is back");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn limits_of_keys_add_up_and_the_one_with_more_left_goes_first() {
-        let pool = pool(2);
-        let now = Instant::now();
-        let mut model = crate::dialect::tests::model("m");
-        model.free_tier = Some(FreeTier { rpd: Some(10), ..FreeTier::default() });
-        let take = || pool.take(&model, 10, &mut Tried::default(), now).map(|t| t.key);
-        let taken: Vec<usize> = std::iter::from_fn(|| take().ok()).take(100).collect();
-        assert_eq!(taken.len(), 20, "twice ten");
-        let first_ten = taken.iter().take(10).filter(|k| **k == 0).count();
-        assert!((4..=6).contains(&first_ten), "spread from the start: {taken:?}");
-        assert!(matches!(take(), Err(NoKey::UsedUp(wait)) if !wait.is_zero()));
-        let (left, wait) = pool.headroom(&model, now).unwrap();
-        assert!(left == 0.0 && !wait.is_zero());
-    }
 }

@@ -525,6 +525,55 @@ async fn a_refused_throttled_or_spent_key_is_routed_around_unseen() {
     }
 }
 
+/// What the vendor says of the first key, and how the call goes on with the second.
+async fn check_next(stream: bool, said: &[Act], goes_on: bool) {
+    let answers = if stream { vec![sse_head(), piece("hello"), last()] } else { vec![whole("hello!")] };
+    let mut connections = vec![vec![said.to_vec(), answers.clone()], vec![answers.clone()]];
+    connections.push(vec![answers]);
+    let mut server = Server::start(connections).await;
+    let mut p = provider(&server.url, long());
+    p.api_key_env = ["KEY_a", "KEY_b"].map(str::to_owned).to_vec();
+    let fleet = fleet(&p, Config::default());
+    for (n, key) in [(0, "sk-a"), (1, "sk-b")] {
+        let ask = async |fleet: &Fleet| match fleet.call(request(&p, stream)).await {
+            Err(_) => false,
+            Ok(Reply::Whole(c)) => c.text() == "hello!",
+            Ok(Reply::Stream(s)) => s.collect::<Vec<_>>().await.iter().all(Result::is_ok),
+        };
+        assert_eq!(ask(&fleet).await, goes_on || n == 1, "{n} {stream}");
+        assert!(server.request().await.contains(key), "{n} {stream}");
+        if goes_on {
+            assert!(server.request().await.contains("sk-b"), "{n} {stream}");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_lacks_a_model_or_fails_is_routed_around_unseen() {
+    for stream in [false, true] {
+        for status in ["404 Not Found", "503 Unavailable", "500 Oops"] {
+            check_next(stream, &[answer(status, "", "{}")], true).await;
+        }
+        check_next(stream, &[answer("400 Bad Request", "", "{}")], false).await;
+        // Nobody knows whether it is billed.
+        check_next(stream, &[Act::Close], false).await;
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_within_a_200_is_one_of_the_key() {
+    let json = "content-type: application/json\r\n";
+    let error = r#"{"error":{"code":429,"message":"slow down"}}"#;
+    for stream in [false, true] {
+        check_next(stream, &[answer("200 OK", json, error)], true).await;
+    }
+    let refused = write(frame(&format!("data: {error}\n\n")));
+    check_next(true, &[sse_head(), refused, write("0\r\n\r\n")], true).await;
+    let denied = write(frame("data: {\"error\":{\"code\":401,\"message\":\"no such key\"}}\n\n"));
+    check_next(true, &[sse_head(), denied, write("0\r\n\r\n")], true).await;
+}
+
 #[tokio::test]
 async fn of_many_refused_keys_the_one_that_comes_back_soonest_is_told() {
     let refusals = [("401 Unauthorized", ""), ("429 Too Many Requests", "retry-after: 9\r\n")];

@@ -116,3 +116,47 @@ async fn whom_a_used_up_free_tier_keeps_from_being_asked_has_not_been_asked() {
     let asked: Vec<String> = vendor.seen().iter().map(|s| s.model()).collect();
     assert_eq!(asked, ["one", "two"]);
 }
+
+/// A vendor that limits each model for itself, and a key that is unknown for a moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_throttled_model_keeps_out_no_other_and_a_refused_key_is_no_used_up_tier() {
+    let throttled = Reply::error_with(429, "retry-after", "3600");
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |seen| match seen.model().as_str() {
+        "one" => throttled.clone(),
+        _ => Reply::text("hello"),
+    })
+    .await;
+    let house = Plan::new()
+        .vendor("alpha", &vendor)
+        .free("alpha")
+        .model(&Model::new("alpha/one").with("free_tier: { rpd: 1000 }"))
+        .model(&Model::new("alpha/two").with("free_tier: { rpd: 1000 }"))
+        .rules(crate::NO_CHANCE)
+        .settings("breaker: { open: 100ms, open_max: 200ms }")
+        .start()
+        .await;
+    let ask = async |model: &str| {
+        let ask = json!({"model": model, "routing": {"max_latency_ms": 5_000},
+                         "messages": [{"role": "user", "content": "hi"}]});
+        house.client().chat(&ask).await
+    };
+    assert_ne!(ask("alpha/one").await.status, 200);
+    assert_eq!(ask("alpha/two").await.status, 200, "it was never throttled");
+    let told = String::from_utf8(house.cli(&["models"]).await.stdout).unwrap();
+    assert!(
+        told.contains("throttled by its vendor") && told.contains("1 of 2 models can be called"),
+        "{told}"
+    );
+    assert!(!told.contains("used up"), "{told}");
+    vendor.queue(Reply::error(401));
+    assert_ne!(ask("alpha/two").await.status, 200);
+    let back = async || ask("alpha/two").await.status == 200;
+    let began = tokio::time::Instant::now();
+    while !back().await {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "one refusal keeps the key out for the whole rest"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

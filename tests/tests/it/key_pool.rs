@@ -94,6 +94,10 @@ async fn keys_that_fail_under_load_are_never_seen_by_a_client() {
     let house = plan.start().await;
     let load = Load::start(&house, None);
     load.more(30).await;
+    let asked = |key: &str| {
+        let bearer = format!("Bearer {key}");
+        vendor.seen().iter().filter(|s| s.header("authorization") == Some(&bearer)).count()
+    };
     let spread: std::collections::BTreeSet<String> =
         vendor.seen().iter().filter_map(|s| s.header("authorization").map(str::to_owned)).collect();
     assert_eq!(spread.len(), 5, "all keys share the work: {spread:?}");
@@ -106,7 +110,11 @@ async fn keys_that_fail_under_load_are_never_seen_by_a_client() {
     ];
     for (key, fate) in bad {
         fates.lock().unwrap().insert(key.to_owned(), fate);
-        load.more(40).await;
+        // Those that are under way with it come back first.
+        load.more(10).await;
+        let before = asked(key);
+        load.more(200).await;
+        assert!(asked(key) <= before + 3, "{key} is asked again and again");
     }
     // A key is added while the server runs, then the last of the first ones dies as well.
     let admin = Admin::of(&house);
@@ -128,6 +136,78 @@ async fn keys_that_fail_under_load_are_never_seen_by_a_client() {
         .filter_map(|s| s.header("authorization").map(str::to_owned))
         .collect();
     assert!(after.iter().any(|k| k == "Bearer sk-upstream-new"), "{after:?}");
+}
+
+fn raw(status: &str, body: &str) -> Reply {
+    let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close");
+    Reply::Raw(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes())
+}
+
+/// Keys that the vendor does not refuse, and that serve nobody all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_dead_or_lack_the_model_are_never_seen_by_a_client() {
+    let dead: [(&str, Fate); 4] = [
+        ("failing", || Reply::error(503)),
+        ("without the model", || Reply::error(404)),
+        ("none to the vendor, who says 400", || {
+            raw(
+                "400 Bad Request",
+                r#"{"error":{"message":"Incorrect API key provided","code":"invalid_api_key"}}"#,
+            )
+        }),
+        ("refused within a 200", || raw("200 OK", r#"{"error":{"code":429,"message":"slow down"}}"#)),
+    ];
+    for (name, fate) in dead {
+        let fates = Fates::default();
+        let vendor = vendor(&fates).await;
+        let mut plan = Plan::new()
+            .vendor("alpha", &vendor)
+            .with_key("alpha", "[K1, K2, K3]")
+            .model(&Model::new("alpha/one"))
+            .rules(NO_CHANCE)
+            // What goes on with another key needs no room for retries.
+            .settings("retry: { max_attempts: 1 }");
+        for i in 1..=3 {
+            plan = plan.env(&format!("K{i}"), &format!("sk-upstream-{i}"));
+        }
+        let house = plan.start().await;
+        let load = Load::start(&house, None);
+        load.more(20).await;
+        for key in ["sk-upstream-1", "sk-upstream-2"] {
+            fates.lock().unwrap().insert(key.to_owned(), fate);
+        }
+        load.more(100).await;
+        load.end().await;
+        let last = vendor.seen();
+        let living =
+            last.iter().rev().take(50).filter(|s| s.header("authorization") == Some("Bearer sk-upstream-3"));
+        assert!(living.count() >= 35, "{name}: the dead ones are asked again and again");
+    }
+}
+
+/// The first request of each that the dead key is asked for waits in vain; the others never hear of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_never_answered_is_left_alone() {
+    let fates = Fates::default();
+    let vendor = vendor(&fates).await;
+    fates.lock().unwrap().insert("sk-upstream-1".to_owned(), || Reply::Hang);
+    let house = Plan::new()
+        .vendor("alpha", &vendor)
+        .with_key("alpha", "[K1, K2]")
+        .timeouts("connect: 20s, first_token: 4s, inter_token: 20s, total: 60s")
+        .model(&Model::new("alpha/one"))
+        .rules(NO_CHANCE)
+        .env("K1", "sk-upstream-1")
+        .env("K2", "sk-upstream-2")
+        .start()
+        .await;
+    for _ in 0..12 {
+        let answer = house.client().chat(&ask(0)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let silent =
+        vendor.seen().iter().filter(|s| s.header("authorization") == Some("Bearer sk-upstream-1")).count();
+    assert_eq!(silent, 1, "the key rests, and the retry goes to the other");
 }
 
 #[tokio::test(flavor = "multi_thread")]

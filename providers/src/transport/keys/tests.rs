@@ -1,0 +1,203 @@
+//! Which key a call takes, by what calls before it have said of the keys.
+
+use super::*;
+use crate::dialect::tests::model;
+use types::matrix::FreeTier;
+use types::provider::ErrorKind;
+
+fn pool(keys: usize) -> Arc<KeyPool> {
+    let slot = |i| Slot { name: format!("K{i}"), ..Slot::default() };
+    Arc::new(KeyPool {
+        provider: "p".to_owned(),
+        slots: (0..keys).map(slot).collect(),
+        turn: AtomicUsize::new(0),
+        metered: true,
+    })
+}
+
+fn failed(kind: ErrorKind, status: u16, retry_after: Option<u64>) -> Error {
+    Error {
+        status: Some(status),
+        retry_after: retry_after.map(Duration::from_secs),
+        ..Error::new(kind, &model("m"), "")
+    }
+}
+
+fn try_take(pool: &Arc<KeyPool>, model: &Model, tried: &mut Tried) -> Result<Taken, NoKey> {
+    let now = Instant::now();
+    let wanted = Wanted { model, tokens: 10, began: now, patience: Duration::from_secs(20) };
+    pool.take(wanted, tried, now)
+}
+
+fn take(pool: &Arc<KeyPool>) -> Taken {
+    try_take(pool, &model("m"), &mut Tried::default()).unwrap()
+}
+
+/// The keys that so many calls take which are answered at once.
+fn picks(pool: &Arc<KeyPool>, of: &Model, n: usize) -> Vec<usize> {
+    (0..n).map(|_| try_take(pool, of, &mut Tried::default()).unwrap().key).collect()
+}
+
+/// A call with that key fails.
+fn fails(pool: &Arc<KeyPool>, key: usize, error: &Error) -> bool {
+    let now = Instant::now();
+    let slot = &pool.slots[key];
+    slot.in_flight.fetch_add(1, Relaxed);
+    let m = model("m");
+    let left = slot.known().leaves(&m.id, now);
+    let mut taken = Taken {
+        pool: pool.clone(),
+        key,
+        model: m.id.clone(),
+        left,
+        patient_until: now + Duration::from_secs(20),
+        heard: false,
+        meter: None,
+    };
+    taken.failed(error)
+}
+
+async fn after(seconds: u64) {
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_take_turns_and_rest_after_a_refusal() {
+    let pool = pool(3);
+    let (m, other) = (model("m"), model("other"));
+    assert_eq!(picks(&pool, &m, 4), [0, 1, 2, 0]);
+    assert!(fails(&pool, 1, &failed(ErrorKind::RateLimited, 429, Some(3600))));
+    assert!(!picks(&pool, &m, 6).contains(&1));
+    assert!(picks(&pool, &other, 6).contains(&1), "it is the model's limit");
+    assert!(fails(&pool, 2, &failed(ErrorKind::Auth, 401, None)));
+    assert_eq!(picks(&pool, &m, 3), [0, 0, 0]);
+    assert!(!picks(&pool, &other, 6).contains(&2), "a key that is unknown is so for every model");
+    assert!(fails(&pool, 0, &failed(ErrorKind::Auth, 403, None)), "another key may do");
+    assert_eq!(picks(&pool, &m, 2), [1, 1], "all rest: the one whose rest passes by itself");
+    assert!(picks(&pool, &other, 6).contains(&0), "a 403 is about the model");
+    assert!(!fails(&pool, 1, &failed(ErrorKind::BadRequest, 400, None)), "no key mends that");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_without_a_model_is_passed_over_for_that_model() {
+    let pool = pool(2);
+    assert!(fails(&pool, 0, &failed(ErrorKind::BadRequest, 404, None)));
+    assert_eq!(picks(&pool, &model("m"), 3), [1, 1, 1]);
+    assert!(picks(&pool, &model("other"), 4).contains(&0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_under_way_ends_no_rest() {
+    let pool = pool(2);
+    let (mut a, mut b) = (take(&pool), take(&pool));
+    let (mut older, _) = (take(&pool), take(&pool));
+    assert_eq!((a.key, b.key, older.key), (0, 1, 0));
+    assert!(a.failed(&failed(ErrorKind::RateLimited, 429, Some(60))));
+    older.accepted();
+    b.accepted();
+    drop((a, b, older));
+    assert_eq!(picks(&pool, &model("m"), 3), [1, 1, 1], "the wait is kept to");
+    // Nor does one of another model.
+    let mut other = try_take(&pool, &model("other"), &mut Tried::default()).unwrap();
+    other.accepted();
+    drop(other);
+    assert_eq!(picks(&pool, &model("m"), 3), [1, 1, 1]);
+    after(60).await;
+    let mut tries = take(&pool);
+    while tries.key != 0 {
+        tries = take(&pool);
+    }
+    assert_eq!(picks(&pool, &model("m"), 3), [1, 1, 1], "one call tries it");
+    tries.accepted();
+    drop(tries);
+    assert!(picks(&pool, &model("m"), 2).contains(&0), "it is back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_whose_calls_fail_rests_and_comes_back() {
+    let pool = pool(3);
+    let m = model("m");
+    let away = failed(ErrorKind::Unavailable, 503, None);
+    assert!(fails(&pool, 0, &away), "another key may do");
+    assert!(!picks(&pool, &m, 6).contains(&0), "for a moment others come first");
+    after(1).await;
+    assert!(picks(&pool, &m, 6).contains(&0));
+    for _ in 0..2 {
+        fails(&pool, 0, &away);
+    }
+    after(1).await;
+    assert!(fails(&pool, 0, &away), "it was tried, and fails again");
+    after(1).await;
+    assert!(!picks(&pool, &m, 6).contains(&0), "it rests for two seconds");
+    after(1).await;
+    assert!(picks(&pool, &m, 6).contains(&0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_keeps_silent_rests_though_nobody_waited_to_the_end() {
+    let pool = pool(2);
+    let m = model("m");
+    let (silent, hurried) = (take(&pool), take(&pool));
+    after(19).await;
+    drop(hurried);
+    assert!(picks(&pool, &m, 4).contains(&1), "who leaves early says nothing of the key");
+    after(1).await;
+    drop(silent);
+    assert_eq!(picks(&pool, &m, 3), [1, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_was_refused_goes_on_with_keys_that_do_not_rest_alone() {
+    let pool = pool(8);
+    let throttled = failed(ErrorKind::RateLimited, 429, Some(60));
+    for key in 0..7 {
+        fails(&pool, key, &throttled);
+    }
+    let mut tried = Tried::default();
+    let mut last = try_take(&pool, &model("m"), &mut tried).unwrap();
+    assert_eq!(last.key, 7);
+    assert!(last.failed(&throttled));
+    drop(last);
+    assert_eq!(try_take(&pool, &model("m"), &mut tried).unwrap_err(), NoKey::Tried);
+    // Where all rest, the vendor is asked once.
+    let mut tried = Tried::default();
+    assert!(try_take(&pool, &model("m"), &mut tried).is_ok());
+    assert_eq!(try_take(&pool, &model("m"), &mut tried).unwrap_err(), NoKey::Tried);
+}
+
+fn limited(name: &str, limits: FreeTier) -> Model {
+    Model { free_tier: Some(limits), ..model(name) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_of_keys_add_up_and_the_one_with_more_left_goes_first() {
+    let pool = pool(2);
+    let model = limited("m", FreeTier { rpd: Some(10), ..FreeTier::default() });
+    let take = || try_take(&pool, &model, &mut Tried::default()).map(|t| t.key);
+    let taken: Vec<usize> = std::iter::from_fn(|| take().ok()).take(100).collect();
+    assert_eq!(taken.len(), 20, "twice ten");
+    let first_ten = taken.iter().take(10).filter(|k| **k == 0).count();
+    assert!((4..=6).contains(&first_ten), "spread from the start: {taken:?}");
+    assert!(matches!(take(), Err(NoKey::UsedUp(wait)) if !wait.is_zero()));
+    let left = pool.headroom(&model, Instant::now()).unwrap();
+    assert!(left.ratio == 0.0 && !left.wait.is_zero() && left.why == Short::UsedUp);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_model_that_was_throttled_has_no_room() {
+    let limits = || FreeTier { rpd: Some(10), ..FreeTier::default() };
+    let (m, other) = (limited("m", limits()), limited("other", limits()));
+    let check = |error: Error, want: (u64, Short), of_other: u64| {
+        let pool = pool(1);
+        fails(&pool, 0, &error);
+        let left = pool.headroom(&m, Instant::now()).unwrap();
+        assert_eq!((left.wait, left.why), (Duration::from_secs(want.0), want.1), "{error:?}");
+        let left = pool.headroom(&other, Instant::now()).unwrap();
+        assert_eq!(left.wait, Duration::from_secs(of_other), "{error:?}");
+    };
+    check(failed(ErrorKind::RateLimited, 429, Some(3720)), (3720, Short::Throttled), 0);
+    // Whether a model is asked whose key is none is for its breaker to say.
+    check(failed(ErrorKind::Auth, 401, None), (0, Short::UsedUp), 0);
+    check(failed(ErrorKind::Quota, 402, None), (0, Short::UsedUp), 0);
+    check(failed(ErrorKind::Auth, 403, None), (0, Short::UsedUp), 0);
+}
