@@ -66,7 +66,7 @@ pub struct ModelRow {
     pub price: Option<Price>,
     /// Date of the price.
     pub price_as_of: Option<String>,
-    /// Free-tier limits.
+    /// Limits of its free tier; where it has none of its own, those of all its provider's models together.
     pub free_tier: Option<FreeTier>,
     /// Tokens.
     pub context_window: u32,
@@ -132,7 +132,7 @@ pub(crate) fn rows(inner: &Inner, who: &Who) -> Vec<ModelRow> {
             tier: p.tier,
             price: m.price,
             price_as_of: p.as_of.clone(),
-            free_tier: m.free_tier.clone(),
+            free_tier: m.free_tier.clone().or_else(|| p.free_tier.clone()),
             context_window: m.context_window,
             max_output_tokens: m.max_output_tokens,
             abilities: m.abilities,

@@ -31,6 +31,7 @@ use engine::runs::Runs;
 use engine::{Circuit, Engine};
 use kept::Kept;
 use reach::reach;
+pub(crate) use reach::stored_name;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -159,6 +160,16 @@ impl App {
             named_none: owned(bundle.policies().named_none()),
             policy_errors: owned(bundle.policies().failed()),
             concurrency: limited.collect(),
+            provider_keys: {
+                let mut counts: BTreeMap<(String, &'static str), usize> = BTreeMap::new();
+                for key in self.key_states().into_iter().filter(|k| !k.name.is_empty()) {
+                    let state = key.as_str();
+                    let count = counts.entry((key.provider, state)).or_default();
+                    *count = count.saturating_add(1);
+                }
+                counts.into_iter().collect()
+            },
+            key_turns: self.key_turns(),
             breakers: ready.map(|r| (r.id.to_string(), circuit(r.circuit))).collect(),
             store: vec![
                 ("spool_bytes", s.spool_bytes as f64),
@@ -221,6 +232,17 @@ impl App {
     fn free_use(&self, unix_ms: i64) -> serde_json::Value {
         let fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner).clone();
         fleet.map_or_else(|| serde_json::json!([]), |f| serde_json::json!(f.free_use(unix_ms)))
+    }
+
+    /// How the keys of providers stand, those of the environment and the stored ones.
+    pub(crate) fn key_states(&self) -> Vec<providers::KeyState> {
+        let fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        fleet.map_or_else(Vec::new, |f| f.keys())
+    }
+
+    fn key_turns(&self) -> Vec<(String, u64)> {
+        let fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        fleet.map_or_else(Vec::new, |f| f.key_turns())
     }
 
     /// Takes up the stored keys of providers as they stand now; the configuration stays.

@@ -326,6 +326,7 @@ mod tests {
             model: "p/m".into(),
             detail: "secret text of the vendor".into(),
             retry_after: None,
+            daily: false,
             fault: Some(Box::new(types::provider::Fault {
                 param: Some("messages[0]".into()),
                 code: Some("vendors_own".into()),

@@ -122,6 +122,10 @@ pub struct Reading {
     pub concurrency: Vec<(String, f64)>,
     /// How often each model was seen to change: model, in what, which way.
     pub changes: Vec<(String, &'static str, &'static str, u64)>,
+    /// By provider and state, how many of its keys are in it.
+    pub provider_keys: Vec<((String, &'static str), usize)>,
+    /// By provider, how often a call went on with another of its keys.
+    pub key_turns: Vec<(String, u64)>,
     /// What waits in the store, by name.
     pub store: Vec<(&'static str, f64)>,
     /// What became of the store's records, and its failed writes.
@@ -231,6 +235,8 @@ struct GaugeSet {
     breakers: Gauges<1>,
     concurrency: Gauges<1>,
     changes: Counts<3>,
+    provider_keys: Gauges<2>,
+    key_turns: Counts<1>,
     store: Gauges<1>,
     records: Counts<1>,
 }
@@ -432,6 +438,16 @@ impl GaugeSet {
                 "turnout_model_changes",
                 "Times that a model was seen to change, by what changed and which way",
             ),
+            provider_keys: gauges(
+                r,
+                "turnout_provider_keys",
+                "Keys of providers by what they can be used for",
+            ),
+            key_turns: counts(
+                r,
+                "turnout_provider_key_turns",
+                "Times that a call went on with another key of its provider",
+            ),
             store: gauges(r, "turnout_store", "What waits in the store, by name"),
             records: counts(
                 r,
@@ -511,6 +527,14 @@ impl GaugeSet {
             let labels =
                 [("model", model.clone()), ("aspect", (*aspect).to_owned()), ("way", (*way).to_owned())];
             stands(&self.changes.get_or_create(&labels), *n);
+        }
+        self.provider_keys.clear();
+        for ((provider, state), n) in &reading.provider_keys {
+            let labels = [("provider", provider.clone()), ("state", (*state).to_owned())];
+            self.provider_keys.get_or_create(&labels).set(*n as f64);
+        }
+        for (provider, n) in &reading.key_turns {
+            stands(&self.key_turns.get_or_create(&[("provider", provider.clone())]), *n);
         }
         for (name, n) in &reading.records {
             stands(&self.records.get_or_create(&[("what", (*name).to_owned())]), *n);
@@ -705,6 +729,8 @@ mod tests {
             breakers: vec![("p/m".into(), 2.0)],
             changes: vec![("p/m".into(), "opinion", "down", 2)],
             bundles: vec![("0123".into(), "active")],
+            provider_keys: vec![(("p".into(), "resting"), 2)],
+            key_turns: vec![("p".into(), 3)],
             store: vec![("spool_bytes", 7.0)],
             records: vec![("appended", 9)],
             extra: engine::ExtraCounts { retries: 3, ..engine::ExtraCounts::default() },
@@ -718,6 +744,8 @@ mod tests {
             r#"turnout_breaker_state{model="p/m"} 2.0"#,
             r#"turnout_model_changes_total{model="p/m",aspect="opinion",way="down"} 2"#,
             "turnout_explored_total 0",
+            r#"turnout_provider_keys{provider="p",state="resting"} 2.0"#,
+            r#"turnout_provider_key_turns_total{provider="p"} 3"#,
             r#"turnout_bundle{bundle="0123",state="active"} 1.0"#,
             "turnout_configuration_refused 0",
             r#"turnout_store{what="spool_bytes"} 7.0"#,

@@ -3,7 +3,7 @@
 use crate::dialect::{Auth, Wire};
 use crate::recorded::Recorded;
 use crate::simulated::Simulated;
-use crate::transport::{Client, Limits, Problem, Settings, Tls, unix_ms};
+use crate::transport::{Client, KeyState, Limits, Problem, Settings, Tls, unix_ms};
 use futures_util::future::BoxFuture;
 use std::collections::HashMap;
 use std::fmt;
@@ -41,14 +41,14 @@ impl Default for Config {
     }
 }
 
-/// What one key has used of a model's free tier on the vendor's present day.
+/// What one key has used of a free tier on the vendor's present day.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct FreeUse {
     /// The provider.
     pub provider: String,
     /// The name of the variable that holds the key, never the key; empty where none is needed.
     pub key: String,
-    /// `provider/model`.
+    /// `provider/model`; empty: of all models of the provider together.
     pub model: String,
     /// Unix milliseconds at which the vendor's day ends, in the vendor's own zone.
     pub day_ends_ms: i64,
@@ -56,6 +56,9 @@ pub struct FreeUse {
     pub requests: u32,
     /// Tokens, input and output.
     pub tokens: u64,
+    /// Unix milliseconds until which the vendor says that nothing is left; 0 = it has not said so.
+    #[serde(default)]
+    pub closed_until_ms: i64,
 }
 
 /// The providers of one snapshot of the configuration, with their connection pools and keys.
@@ -144,6 +147,26 @@ impl Fleet {
         all
     }
 
+    /// How the keys of all providers that can be called stand, by provider, in the order of each.
+    #[must_use]
+    pub fn keys(&self) -> Vec<KeyState> {
+        let mut all: Vec<KeyState> = self.remotes().flat_map(|c| c.key_states()).collect();
+        all.sort_by(|a, b| a.provider.cmp(&b.provider));
+        all
+    }
+
+    /// By provider, how often a call went on with another of its keys.
+    #[must_use]
+    pub fn key_turns(&self) -> Vec<(String, u64)> {
+        let mut all: Vec<(String, u64)> = self
+            .remotes()
+            .map(|c| (c.settings().id().to_owned(), c.turns()))
+            .filter(|(_, n)| *n > 0)
+            .collect();
+        all.sort();
+        all
+    }
+
     fn remotes(&self) -> impl Iterator<Item = &Arc<Client>> {
         self.members.values().filter_map(|m| match m {
             Member::Remote(client) => Some(client),
@@ -156,8 +179,10 @@ impl Fleet {
     pub fn resume_free_use(&self, before: &[FreeUse], unix_ms: i64) {
         for used in before {
             let model = self.matrix.find(&used.model).and_then(|ix| self.matrix.model(ix));
-            if let (Some(Member::Remote(client)), Some(model)) = (self.members.get(&used.provider), model) {
-                client.resume(model, used, unix_ms);
+            if let Some(Member::Remote(client)) = self.members.get(&used.provider)
+                && (model.is_some() || used.model.is_empty())
+            {
+                client.resume(model.map(|m| &**m), used, unix_ms);
             }
         }
     }
@@ -194,7 +219,11 @@ impl Fleet {
         let tls = self.tls.as_ref().map_err(|e| Availability::Unusable(e.clone()))?;
         let http = tls.client(provider.timeouts.connect, self.config.allow_private);
         let limits = Limits { answer: self.config.max_answer_bytes, event: self.config.max_event_bytes };
-        Ok(Member::Remote(Arc::new(Client::new(settings, wire, http, limits))))
+        let before = match self.members.get(&provider.id) {
+            Some(Member::Remote(client)) => Some(&**client),
+            _ => None,
+        };
+        Ok(Member::Remote(Arc::new(Client::new(settings, wire, http, limits, before))))
     }
 
     fn local(&self, provider: &Arc<Provider>) -> Result<Member, Availability> {
@@ -246,7 +275,7 @@ impl ChatProvider for Fleet {
     fn quota(&self, ix: ModelIx) -> Option<Quota> {
         let (model, provider) = (self.matrix.model(ix)?, self.matrix.provider_of(ix)?);
         // Asked of every model at every request; most have no limits that are counted.
-        model.free_tier.as_ref()?;
+        model.free_tier.as_ref().or(provider.free_tier.as_ref())?;
         match self.members.get(&provider.id)? {
             Member::Remote(client) => client.quota(model),
             _ => None,

@@ -3,7 +3,7 @@
 //! Takes a [`types::provider::Call`], gives a [`types::provider::Reply`]: [`Fleet`] finds the provider of
 //! the model, its dialect writes the request in the vendor's form, the transport sends it and tells how far
 //! it came, and the dialect reads the answer back. [`matrix`] reads which providers and models there are.
-//! It never chooses a model, tries again only with another key where a vendor refuses one, and never reads the
+//! It never chooses a model, tries again only with another key where a vendor refuses or fails one, and never reads the
 //! environment by itself.
 
 pub mod matrix;
@@ -19,4 +19,4 @@ mod sse;
 mod transport;
 
 pub use fleet::{Config, Fleet, FreeUse};
-pub use transport::Outgoing;
+pub use transport::{KeyState, Outgoing, Rest, Standing};

@@ -15,6 +15,7 @@ use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 use types::adjustment::Adjustment;
@@ -34,6 +35,7 @@ mod tests;
 
 pub(crate) use connect::{HttpClient, Tls};
 pub(crate) use keys::unix_ms;
+pub use keys::{KeyState, Rest, Standing};
 pub use outgoing::Outgoing;
 use quota::DayUsed;
 pub(crate) use quota::is_reset;
@@ -68,9 +70,16 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A pool without connections yet.
-    pub(crate) fn new(settings: Settings, wire: Wire, http: HttpClient, limits: Limits) -> Self {
-        let keys = Arc::new(KeyPool::new(&settings, wire));
+    /// A pool without connections yet. What is counted for ever is counted on from that of `before`.
+    pub(crate) fn new(
+        settings: Settings,
+        wire: Wire,
+        http: HttpClient,
+        limits: Limits,
+        before: Option<&Client>,
+    ) -> Self {
+        let turns = before.map_or_else(Arc::default, |c| c.keys.turns().clone());
+        let keys = Arc::new(KeyPool::new(&settings, wire, turns));
         let fixed = wire.fixed_path().and_then(|path| settings.address(path, None));
         let secrets = Arc::new(settings.secrets());
         Client { settings, wire, http, keys, secrets, limits, fixed }
@@ -112,13 +121,14 @@ impl Client {
         };
         let uri =
             uri.ok_or_else(|| context.error(ErrorKind::BadRequest, "the model's name makes no address"))?;
-        let model = Arc::clone(&call.model);
+        let (model, est_input) = (Arc::clone(&call.model), call.est_input);
         drop(call);
 
         let sending = Sending {
             model: &model,
-            // What a body of that size comes to; corrected by what the vendor reports.
-            tokens: u64::try_from(encoded.body.len() / 4).unwrap_or(u64::MAX),
+            // Corrected by what the vendor reports. A body says less: an image in it is larger than it counts.
+            tokens: est_input
+                .map_or_else(|| u64::try_from(encoded.body.len() / 4).unwrap_or(u64::MAX), u64::from),
             uri: &uri,
             body: encoded.body,
             began: started,
@@ -199,6 +209,9 @@ impl Client {
                 Ok(Ok(head)) => head,
                 Ok(Err(e)) => {
                     let error = connect::failure(context, &e);
+                    if error.kind == ErrorKind::Connect {
+                        key.unserved(false);
+                    }
                     key.failed(&error);
                     return Err(error);
                 }
@@ -209,6 +222,7 @@ impl Client {
                 return Ok((key, head));
             }
             let error = self.refused(context, head, &times).await;
+            key.unserved(true);
             if !key.failed(&error) {
                 return Err(error);
             }
@@ -221,6 +235,16 @@ impl Client {
         self.keys.headroom(model, Instant::now())
     }
 
+    /// How each key stands.
+    pub(crate) fn key_states(&self) -> Vec<KeyState> {
+        self.keys.states(Instant::now())
+    }
+
+    /// How often a call went on with another key.
+    pub(crate) fn turns(&self) -> u64 {
+        self.keys.turns().load(Relaxed)
+    }
+
     /// What was used of free tiers since the vendor's day began.
     pub(crate) fn days(&self, now: i64) -> Vec<FreeUse> {
         let own = |(key, model, used): (String, Arc<str>, DayUsed)| FreeUse {
@@ -230,13 +254,19 @@ impl Client {
             day_ends_ms: used.ends,
             requests: used.requests,
             tokens: used.tokens,
+            closed_until_ms: used.closed_until,
         };
         self.keys.days(now).into_iter().map(own).collect()
     }
 
-    /// Goes on from what was used before.
-    pub(crate) fn resume(&self, model: &Model, before: &FreeUse, now: i64) {
-        let used = DayUsed { ends: before.day_ends_ms, requests: before.requests, tokens: before.tokens };
+    /// Goes on from what was used before, of a model or of all together (`None`).
+    pub(crate) fn resume(&self, model: Option<&Model>, before: &FreeUse, now: i64) {
+        let used = DayUsed {
+            ends: before.day_ends_ms,
+            requests: before.requests,
+            tokens: before.tokens,
+            closed_until: before.closed_until_ms,
+        };
         self.keys.resume(&before.key, model, &used, now);
     }
 

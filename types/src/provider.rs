@@ -34,6 +34,8 @@ pub struct Call {
     pub family: TaskFamily,
     /// Likewise.
     pub sub_label: Option<SubLabel>,
+    /// About how many tokens its input has; `None` = nobody has counted, and the size of its body says.
+    pub est_input: Option<u32>,
 }
 
 impl Call {
@@ -341,6 +343,8 @@ pub struct Error {
     pub detail: String,
     /// The vendor's `Retry-After`.
     pub retry_after: Option<Duration>,
+    /// The vendor says that a day's quota is used up, and does not say for how long in a `Retry-After`.
+    pub daily: bool,
     /// What the vendor finds fault with, if it says.
     pub fault: Option<Box<Fault>>,
     /// What the vendor counted for a call whose answer is none; `None` = nothing was told with the failure.
@@ -365,7 +369,7 @@ impl Error {
             detail.truncate(cut);
         }
         let model = model.id.to_string();
-        Error { kind, status: None, model, detail, retry_after: None, fault: None, used: None }
+        Error { kind, status: None, model, detail, retry_after: None, daily: false, fault: None, used: None }
     }
 
     /// The failure of a call for which the vendor counted tokens all the same.

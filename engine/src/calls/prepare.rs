@@ -76,6 +76,7 @@ impl Calls {
             id: format!("{}.{}.{}", self.request_id, ask.node(), self.made.fetch_add(1, Ordering::Relaxed)),
             family: self.profile.task_family.value,
             sub_label: self.profile.sub_label,
+            est_input: Some(est.input),
         };
         let mut adjusted = self.reach.provider.adjustments(&call);
         adjusted.extend(fitted(&ask.edits, &call));

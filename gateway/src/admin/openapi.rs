@@ -284,7 +284,13 @@ fn schemas() -> Value {
     let provider_key = json!({
         "id": { "type": "string" }, "provider": { "type": "string" }, "name": { "type": "string" },
         "created_ms": { "type": "integer" }, "created_by": { "type": "string" },
-        "state": { "enum": ["usable", "unreadable"] },
+        "variable": { "type": "string" },
+        "state": { "enum": ["ready", "partly", "resting", "unused", "unreadable"] },
+        "why": { "type": "string" }, "rest_s": { "type": "integer" },
+        "models": { "type": "array", "items": open(json!({
+            "model": { "type": "string" }, "why": { "type": "string" }, "rest_s": { "type": "integer" },
+        })) },
+        "in_flight": { "type": "integer" }, "day_requests": { "type": "integer" }, "day_tokens": { "type": "integer" },
     });
     let all = json!({
         "Document": open(json!({})),

@@ -125,9 +125,13 @@ pub(crate) static ROUTES: &[Route] = &[
     get("/models", Need::ViewAll, "Models with state, price and what was learned", "Models", |c| {
         Box::pin(ready(models(&c)))
     }),
-    get("/provider-keys", Need::ViewAll, "Stored keys of providers, without the keys", "ProviderKeys", |c| {
-        Box::pin(list_provider_keys(c))
-    }),
+    get(
+        "/provider-keys",
+        Need::ViewAll,
+        "Keys of providers and how they stand, without the keys",
+        "ProviderKeys",
+        |c| Box::pin(list_provider_keys(c)),
+    ),
     create(
         "/provider-keys",
         Need::Admin,
@@ -379,7 +383,7 @@ fn models(c: &Call<'_>) -> Result<Reply, Failure> {
 }
 
 async fn list_provider_keys(c: Call<'_>) -> Result<Reply, Failure> {
-    list(c.app.plane.list_provider_keys().await?)
+    list(c.app.plane.list_provider_keys(&c.app.key_states()).await?)
 }
 
 async fn create_provider_key(c: Call<'_>) -> Result<Reply, Failure> {

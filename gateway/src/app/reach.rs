@@ -42,6 +42,11 @@ pub(super) fn reach(
     Reach { provider: fleet.clone(), availability, fleet: Some(fleet) }
 }
 
+/// The name of a stored key where the name of a variable is meant.
+pub(crate) fn stored_name(id: &str) -> String {
+    format!("{STORED}{id}")
+}
+
 /// Names a stored key where the name of a variable is meant; no variable is called so.
 const STORED: &str = "stored key ";
 
@@ -53,7 +58,7 @@ fn with_stored(matrix: &Arc<Matrix>, stored: &[StoredKey]) -> Arc<Matrix> {
     let with = |p: &Arc<Provider>| {
         let mut p = (**p).clone();
         let own = stored.iter().filter(|k| k.provider == p.id);
-        p.api_key_env.extend(own.map(|k| format!("{STORED}{}", k.id)));
+        p.api_key_env.extend(own.map(|k| stored_name(&k.id)));
         p
     };
     let providers = matrix.providers().iter().map(with).collect();

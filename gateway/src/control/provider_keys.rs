@@ -1,10 +1,12 @@
-//! Keys of providers that are kept here: encrypted at rest, never shown again.
+//! Keys of providers that are kept here: encrypted at rest, never shown again; and how all of them stand.
 
 use super::actor::Actor;
 use super::plane::{PROVIDER_KEY, Plane, away, sealed_about};
+use crate::app::stored_name;
 use crate::clock;
 use crate::error::Failure;
 use http::StatusCode;
+use providers::{KeyState, Rest, Standing};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use types::control::Object;
@@ -24,19 +26,56 @@ pub(crate) struct Spec {
     key: Zeroizing<String>,
 }
 
+/// How a key stands, as members of its row.
+fn standing(of: &KeyState) -> Map<String, Value> {
+    let mut members = Map::new();
+    let mut put = |name: &str, value: Value| members.insert(name.to_owned(), value);
+    put("state", of.as_str().into());
+    if let Standing::Resting(Rest { why, left }) = of.standing {
+        put("why", why.into());
+        put("rest_s", left.as_secs().into());
+    }
+    if !of.models.is_empty() {
+        let row = |(model, rest): &(String, Rest)| json!({ "model": model, "why": rest.why, "rest_s": rest.left.as_secs() });
+        put("models", of.models.iter().map(row).collect());
+    }
+    put("in_flight", of.in_flight.into());
+    if of.day_requests > 0 || of.day_tokens > 0 {
+        put("day_requests", of.day_requests.into());
+        put("day_tokens", of.day_tokens.into());
+    }
+    members
+}
+
 impl Plane {
-    /// What is kept, without the keys; `state` says whether a key can be opened with the master key there is.
-    pub(crate) async fn list_provider_keys(&self) -> Result<Vec<Value>, Failure> {
+    /// The keys of the environment and then those that are kept, without the keys, each with how it stands. `unreadable` is
+    /// one that cannot be opened with the master key there is, `unused` one that stands in for no call: its provider
+    /// is switched off, or has it by another name.
+    pub(crate) async fn list_provider_keys(&self, states: &[KeyState]) -> Result<Vec<Value>, Failure> {
         let all = self.store.all(PROVIDER_KEY).await.map_err(away)?;
         let open = self.provider_keys();
-        let shown = |mut o: Object| {
-            let state = if open.iter().any(|k| k.id == o.id) { "usable" } else { "unreadable" };
+        let names: Vec<String> = all.iter().map(|o| stored_name(&o.id)).collect();
+        let of_environment = states.iter().filter(|s| !s.name.is_empty() && !names.contains(&s.name));
+        let of_environment = of_environment.map(|s| {
+            let mut members = standing(s);
+            members.insert("provider".to_owned(), s.provider.as_str().into());
+            members.insert("variable".to_owned(), s.name.as_str().into());
+            Value::Object(members)
+        });
+        let mut shown: Vec<Value> = of_environment.collect();
+        shown.extend(all.into_iter().zip(&names).map(|(mut o, name)| {
+            let state = states.iter().find(|s| s.name == *name);
+            let told = match (open.iter().any(|k| k.id == o.id), state) {
+                (false, _) => Map::from_iter([("state".to_owned(), "unreadable".into())]),
+                (true, Some(state)) => standing(state),
+                (true, None) => Map::from_iter([("state".to_owned(), "unused".into())]),
+            };
             if let Some(members) = o.doc.as_object_mut() {
-                members.insert("state".to_owned(), state.into());
+                members.extend(told);
             }
             o.doc
-        };
-        Ok(all.into_iter().map(shown).collect())
+        }));
+        Ok(shown)
     }
 
     /// Keeps a key; it is used from the next call on.

@@ -25,6 +25,8 @@ struct Facts {
     fault: Fault,
     message: String,
     retry_delay: Option<Duration>,
+    /// It names a quota of a day.
+    daily: bool,
 }
 
 /// The failure of an answer whose status is not 200.
@@ -39,7 +41,9 @@ pub(super) fn of_answer(
     let kind = by_words(Some(status), &facts).unwrap_or_else(|| by_status(status));
     let mut error = context.error(kind, detail(Some(status), &facts));
     error.status = Some(status);
-    error.retry_after = retry_after(headers, now).or(facts.retry_delay);
+    let told = retry_after(headers, now);
+    error.daily = kind == ErrorKind::RateLimited && facts.daily && told.is_none();
+    error.retry_after = told.or(facts.retry_delay);
     error.fault = named(facts.fault);
     error
 }
@@ -63,6 +67,7 @@ fn told(context: &Context, facts: &Facts, otherwise: ErrorKind) -> Error {
     let mut error = context.error(kind, detail(facts.status, facts));
     error.status = facts.status;
     error.retry_after = facts.retry_delay;
+    error.daily = kind == ErrorKind::RateLimited && facts.daily;
     error.fault = named(facts.fault.clone());
     error
 }
@@ -92,12 +97,26 @@ fn facts(context: &Context, body: &Value) -> Facts {
             code: name("code", 64).filter(|c| c.bytes().any(|b| b.is_ascii_alphabetic())),
         },
         status: code.and_then(|c| u16::try_from(c).ok()).filter(|c| (400..600).contains(c)),
+        daily: is_daily(message, error),
         message: context.secrets.scrub(message).into_owned(),
         retry_delay: error
             .get("details")
             .and_then(Value::as_array)
             .and_then(|d| d.iter().find_map(|d| seconds(d.get("retryDelay")?.as_str()?.strip_suffix('s')?))),
     }
+}
+
+/// Whether it is about a quota of a day: Google names it in `details`, others say so.
+fn is_daily(message: &str, error: &Value) -> bool {
+    const WORDS: &[&str] = &["per day", "per-day", "byday", "(rpd)", "(tpd)", "daily"];
+    const SHORTER: &[&str] = &["per minute", "per-minute", "(rpm)", "(tpm)", "per hour", "per second"];
+    let message = message.to_lowercase();
+    let violations = |d: &Value| d.get("violations").and_then(Value::as_array).cloned().unwrap_or_default();
+    let details = error.get("details").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut named = details.iter().flat_map(violations);
+    let says = |words: &[&str]| words.iter().any(|w| message.contains(w));
+    says(WORDS) && !says(SHORTER)
+        || named.any(|v| v.get("quotaId").and_then(Value::as_str).is_some_and(|id| id.contains("PerDay")))
 }
 
 /// A text that names something; anything else may hold what nobody but the client may read.

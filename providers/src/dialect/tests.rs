@@ -48,6 +48,7 @@ pub(crate) fn call(body: &Bytes, dialect: Dialect) -> Call {
         id: "call-1".into(),
         family: TaskFamily::Chat,
         sub_label: None,
+        est_input: None,
     }
 }
 
@@ -397,6 +398,7 @@ fn failures_have_their_kind() {
             assert_eq!(e.kind.as_str(), row["kind"].as_str().unwrap(), "{name}: {row}");
             assert_eq!(after, row.get("retry_after_ms").and_then(Value::as_u64), "{name}: {row}");
             assert_eq!(e.status, Some(status));
+            assert_eq!(e.daily, row.get("daily").is_some(), "{name}: {row}");
             assert!(!e.detail.contains("sk-secret"), "{}", e.detail);
         }
     }

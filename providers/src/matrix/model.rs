@@ -162,7 +162,7 @@ fn price(node: &Node, field: &str, r: &mut Reader<'_>) -> Option<Price> {
     })
 }
 
-fn free_tier(node: &Node, field: &str, r: &mut Reader<'_>) -> Option<FreeTier> {
+pub(super) fn free_tier(node: &Node, field: &str, r: &mut Reader<'_>) -> Option<FreeTier> {
     let mut f = r.fields(node, field)?;
     let mut limit = |key: &'static str, r: &mut Reader<'_>| {
         f.take(key)

@@ -47,6 +47,7 @@ pub(super) fn lower(
     {
         p.tier = Tier::Free;
     }
+    p.free_tier = f.take("free_tier").and_then(|n| super::model::free_tier(n, &f.at("free_tier"), r));
     if let Some(n) = f.take("enabled") {
         p.enabled = r.boolean(n, &f.at("enabled")).unwrap_or(true);
     }

@@ -80,6 +80,7 @@ fn call(matrix: &Matrix, model: &str, prompt: &str, tool: Option<&str>) -> Call 
         id: "r1".to_owned(),
         family: TaskFamily::Chat,
         sub_label: None,
+        est_input: None,
     }
 }
 

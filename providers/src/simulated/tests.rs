@@ -29,6 +29,7 @@ fn call_to(simulate: &str, body: &Value, id: usize) -> Call {
         id: format!("r1.{id}"),
         family: TaskFamily::Chat,
         sub_label: None,
+        est_input: None,
     }
 }
 

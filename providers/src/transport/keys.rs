@@ -5,29 +5,31 @@
 //! model, anything else about the key with one.
 
 use super::Settings;
-use super::quota::{Counted, DayUsed, Meter};
+use super::quota::{Counted, DayUsed, Headroom, Meter};
 use crate::dialect::{Auth, Wire};
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use rest::{Health, Stamp, State};
+use rest::State;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
-use types::Usage;
-use types::error::Blame;
-use types::matrix::Model;
-use types::provider::{Error, Quota, Short};
+use types::matrix::{FreeTier, Model};
+use types::provider::{Quota, Short};
 
+mod known;
 mod rest;
+mod standing;
+mod taken;
 #[cfg(test)]
 mod tests;
 
+use known::Known;
 pub(crate) use rest::Why;
+pub use standing::{KeyState, Rest, Standing};
+pub(super) use taken::Taken;
 
-/// Rests of so long and longer are told in the log: shorter ones are the daily business of a busy pool.
-const WORTH_TELLING: Duration = Duration::from_secs(30);
 /// Most keys of one provider: as many as a call can keep account of.
 pub(super) const MAX_KEYS: usize = 64;
 
@@ -40,6 +42,12 @@ pub(super) struct KeyPool {
     turn: AtomicUsize,
     /// Limits of free tiers hold; where calls are paid for, the vendor's own limits are others.
     metered: bool,
+    /// What a key may use of all models together.
+    of_all: Option<FreeTier>,
+    /// Names of the keys that are too many.
+    unused: Vec<String>,
+    /// How often a call went on with another key.
+    turns: Arc<AtomicU64>,
 }
 
 /// All headers of a call with this key (one without credentials, where the provider wants none).
@@ -52,17 +60,8 @@ struct Slot {
     in_flight: AtomicU32,
     /// What is known against it. Locked for some comparisons, and never across an await.
     known: Mutex<Known>,
-    /// By model: what is used of its free tier.
+    /// By model: what is used of its free tier; by [`OF_ALL`]: of that of all together.
     meters: Mutex<HashMap<Arc<str>, Arc<Meter>>>,
-}
-
-/// What is known against a key.
-#[derive(Debug, Default)]
-struct Known {
-    /// With every model.
-    key: Health,
-    /// With one; nothing is known against it with those that are not here. Models of the matrix: bounded by its size.
-    models: HashMap<Arc<str>, Health>,
 }
 
 /// A call that wants a key.
@@ -77,25 +76,15 @@ pub(super) struct Wanted<'a> {
     pub(super) patience: Duration,
 }
 
+/// Where what a key uses of all models together is counted; no model is called so.
+pub(super) const OF_ALL: &str = "";
+/// The meters of a key that a call of a model counts on: of all models together, and its own.
+type Meters = [Option<Arc<Meter>>; 2];
+type Counts = [Option<(Arc<Meter>, Counted)>; 2];
+
 /// The keys that one call has tried, as bits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tried(u64);
-
-/// A key in use by one call.
-#[derive(Debug)]
-pub(super) struct Taken {
-    pool: Arc<KeyPool>,
-    key: usize,
-    model: Arc<str>,
-    /// Of the key, and of the key with the model.
-    left: (Stamp, Stamp),
-    /// By then it is silent.
-    patient_until: Instant,
-    /// What it says of its key is known.
-    heard: bool,
-    /// With what is counted for the call.
-    meter: Option<(Arc<Meter>, Counted)>,
-}
 
 /// Why there is no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +96,8 @@ pub(super) enum NoKey {
 }
 
 impl KeyPool {
-    pub(super) fn new(settings: &Settings, wire: Wire) -> Self {
+    /// `turns` counts on for a provider that had other keys before.
+    pub(super) fn new(settings: &Settings, wire: Wire, turns: Arc<AtomicU64>) -> Self {
         let common = common(settings, wire);
         let mut slots: Vec<Slot> = Vec::with_capacity(settings.keys().len().max(1));
         for (key, from) in settings.keys().iter().zip(settings.names()).take(MAX_KEYS) {
@@ -123,7 +113,13 @@ impl KeyPool {
             slots.push(Slot { headers: common, ..Slot::default() });
         }
         let provider = settings.id().to_owned();
-        KeyPool { provider, slots, turn: AtomicUsize::new(0), metered: settings.is_free() }
+        let metered = settings.is_free();
+        let of_all = settings.free_tier().filter(|_| metered).cloned();
+        let unused: Vec<String> = settings.names().iter().skip(MAX_KEYS).cloned().collect();
+        if !unused.is_empty() {
+            tracing::warn!(%provider, used = MAX_KEYS, unused = unused.len(), "a provider has more keys than are used");
+        }
+        KeyPool { provider, slots, turn: AtomicUsize::new(0), metered, of_all, unused, turns }
     }
 
     /// Whether a call that one key is refused may go on with another.
@@ -155,20 +151,17 @@ impl KeyPool {
                 return Err(shortest.map_or(NoKey::Tried, NoKey::UsedUp));
             };
             passed.add(key);
-            let meter = self.meter(key, model);
-            let meter = match meter {
-                Some(m) => {
-                    let wall = unix_ms();
-                    let Some(counted) = m.take(wall, tokens) else {
-                        let wait = m.headroom(wall, tokens).wait;
-                        shortest = Some(shortest.map_or(wait, |s| s.min(wait)));
-                        continue;
-                    };
-                    Some((m, counted))
+            let counted = match count(self.meters(key, model), tokens) {
+                Ok(counted) => counted,
+                Err(wait) => {
+                    shortest = Some(shortest.map_or(wait, |s| s.min(wait)));
+                    continue;
                 }
-                None => None,
             };
             tried.add(key);
+            if goes_on {
+                self.turns.fetch_add(1, Relaxed);
+            }
             let left = self.slots.get(key).map(|slot| {
                 slot.in_flight.fetch_add(1, Relaxed);
                 slot.known().leaves(&model.id, now)
@@ -181,7 +174,7 @@ impl KeyPool {
                 left: left.unwrap_or_default(),
                 patient_until: super::after(since, wanted.patience),
                 heard: false,
-                meter,
+                counted,
             });
         }
     }
@@ -193,15 +186,12 @@ impl KeyPool {
         if n <= 1 {
             return (!tried.has(0)).then(|| (0, state(0)));
         }
-        let wall = model.free_tier.as_ref().map(|_| unix_ms());
+        let wall = self.is_limited(model).then(unix_ms);
         let first = self.turn.fetch_add(1, Relaxed) % n;
         let order = (0..n).map(|i| first.wrapping_add(i) % n).filter(|i| !tried.has(*i));
         let ranked = order.map(|i| {
             let state = state(i);
-            let used = match (wall, self.meter(i, model)) {
-                (Some(wall), Some(m)) => 1.0 - m.headroom(wall, tokens).ratio,
-                _ => 0.0,
-            };
+            let used = wall.map_or(0.0, |wall| 1.0 - room(&self.meters(i, model), wall, tokens).ratio);
             let busy = self.slots.get(i).map_or(u32::MAX, |s| s.in_flight.load(Relaxed));
             // Tenths of a limit are near enough to spread by; finer would hand all calls to one key.
             ((state.rank(), tenths(used), busy), (i, state))
@@ -209,25 +199,39 @@ impl KeyPool {
         ranked.min_by_key(|(rank, _)| *rank).map(|(_, best)| best)
     }
 
-    fn meter(&self, key: usize, model: &Model) -> Option<Arc<Meter>> {
-        let limits = model.free_tier.as_ref().filter(|_| self.metered)?;
-        let mut meters = self.slots.get(key)?.meters.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(meter) = meters.get(&model.id) {
-            if meter.is_of(limits) {
-                return Some(Arc::clone(meter));
-            }
-            // Other limits since a reload; what was used of the day stays used.
-            let (fresh, now) = (Meter::new(limits), unix_ms());
-            if let Some(used) = meter.day(now) {
-                fresh.resume(now, &used);
-            }
-            meters.insert(model.id.clone(), Arc::new(fresh));
-        }
-        // One entry per model of the matrix: bounded by its size.
-        Some(Arc::clone(meters.entry(model.id.clone()).or_insert_with(|| Arc::new(Meter::new(limits)))))
+    /// Whether limits of a free tier are known for the model.
+    fn is_limited(&self, model: &Model) -> bool {
+        self.metered && (self.of_all.is_some() || model.free_tier.is_some())
     }
 
-    /// What each key has used of the present day of each model's free tier: key, model, use.
+    fn meters(&self, key: usize, model: &Model) -> Meters {
+        let Some(slot) = self.slots.get(key).filter(|_| self.metered) else { return [None, None] };
+        let of_all = self.of_all.as_ref().map(|limits| slot.meter(OF_ALL, limits));
+        [of_all, model.free_tier.as_ref().map(|limits| slot.meter(&model.id, limits))]
+    }
+
+    /// How often a call went on with another key; to be counted on by the pool that comes after this one.
+    pub(super) const fn turns(&self) -> &Arc<AtomicU64> {
+        &self.turns
+    }
+
+    /// How each key stands.
+    pub(super) fn states(&self, now: Instant) -> Vec<KeyState> {
+        let mut all: Vec<KeyState> =
+            self.slots.iter().map(|slot| slot.standing(&self.provider, now)).collect();
+        all.extend(self.unused.iter().map(|name| KeyState {
+            provider: self.provider.clone(),
+            name: name.clone(),
+            standing: Standing::Unused,
+            models: Vec::new(),
+            in_flight: 0,
+            day_requests: 0,
+            day_tokens: 0,
+        }));
+        all
+    }
+
+    /// What each key has used of the present day of each free tier: key, model or [`OF_ALL`], use.
     pub(super) fn days(&self, now: i64) -> Vec<(String, Arc<str>, DayUsed)> {
         let mut all = Vec::new();
         for slot in &self.slots {
@@ -239,11 +243,16 @@ impl KeyPool {
         all
     }
 
-    /// Goes on from what a key had used of a model's free tier. A key that is not here any more is passed over.
-    pub(super) fn resume(&self, key: &str, model: &Model, used: &DayUsed, now: i64) {
-        let at = self.slots.iter().position(|s| s.name == key);
-        if let Some(meter) = at.and_then(|i| self.meter(i, model)) {
-            meter.resume(now, used);
+    /// Goes on from what a key had used of the free tier of a model, or of all (`None`). A key that is not here any more
+    /// is passed over.
+    pub(super) fn resume(&self, key: &str, model: Option<&Model>, used: &DayUsed, now: i64) {
+        let (name, limits) = match model {
+            Some(model) => (&*model.id, model.free_tier.as_ref()),
+            None => (OF_ALL, self.of_all.as_ref()),
+        };
+        let slot = self.slots.iter().find(|s| s.name == key);
+        if let (Some(slot), Some(limits)) = (slot, limits.filter(|_| self.metered)) {
+            slot.meter(name, limits).resume(now, used);
         }
     }
 
@@ -251,11 +260,13 @@ impl KeyPool {
     /// Keys that are refused, without credit or failing keep nobody waiting: whether their model is asked is for its
     /// breaker to say. `None` = no limits are known.
     pub(super) fn headroom(&self, model: &Model, now: Instant) -> Option<Quota> {
-        model.free_tier.as_ref().filter(|_| self.metered)?;
+        if !self.is_limited(model) {
+            return None;
+        }
         let wall = unix_ms();
         let (mut sum, mut soonest) = (0.0, None);
         for (i, slot) in self.slots.iter().enumerate() {
-            let room = self.meter(i, model)?.headroom(wall, 0);
+            let room = room(&self.meters(i, model), wall, 0);
             let throttled = match slot.known().state(&model.id, now) {
                 State::Resting(Why::Throttled, left) => left,
                 State::Resting(why, _) if !why.passes() => continue,
@@ -290,125 +301,61 @@ impl Tried {
     }
 }
 
+/// What is left on all meters together.
+fn room(meters: &Meters, now: i64, tokens: u64) -> Headroom {
+    let each = meters.iter().flatten().map(|m| m.headroom(now, tokens));
+    each.fold(Headroom { ratio: 1.0, wait: Duration::ZERO }, |all, m| Headroom {
+        ratio: all.ratio.min(m.ratio),
+        wait: all.wait.max(m.wait),
+    })
+}
+
+/// Counts a request on all meters or, if one has no room for it, on none.
+///
+/// # Errors
+/// How long until they have.
+fn count([of_all, own]: Meters, tokens: u64) -> Result<Counts, Duration> {
+    if of_all.is_none() && own.is_none() {
+        return Ok([None, None]);
+    }
+    let now = unix_ms();
+    let take = |m: &Option<Arc<Meter>>| match m {
+        Some(m) => m.take(now, tokens).map(|counted| Some((m.clone(), counted))),
+        None => Some(None),
+    };
+    let counted = take(&of_all).and_then(|first| match take(&own) {
+        Some(second) => Some([first, second]),
+        None => {
+            if let Some((m, counted)) = first {
+                m.give_back(now, &counted, false);
+            }
+            None
+        }
+    });
+    counted.ok_or_else(|| room(&[of_all, own], now, tokens).wait)
+}
+
 impl Slot {
+    fn meter(&self, name: &str, limits: &FreeTier) -> Arc<Meter> {
+        let mut meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(meter) = meters.get(name).filter(|m| m.is_of(limits)) {
+            return Arc::clone(meter);
+        }
+        let fresh = Arc::new(Meter::new(limits));
+        // One entry per model of the matrix: bounded by its size.
+        if let Some(before) = meters.insert(Arc::from(name), fresh.clone()) {
+            // Other limits since a reload; what was used of the day stays used.
+            let now = unix_ms();
+            if let Some(used) = before.day(now) {
+                fresh.resume(now, &used);
+            }
+        }
+        fresh
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         // Every change leaves it consistent.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Known {
-    fn state(&self, model: &str, now: Instant) -> State {
-        let of_key = self.key.state(now);
-        self.models.get(model).map_or(of_key, |h| of_key.and(h.state(now)))
-    }
-
-    fn leaves(&mut self, model: &str, now: Instant) -> (Stamp, Stamp) {
-        let of_model = self.models.get_mut(model).map_or(0, |h| h.leaves(now));
-        (self.key.leaves(now), of_model)
-    }
-
-    /// True if that ends a rest.
-    fn accepted(&mut self, model: &str, left: (Stamp, Stamp), now: Instant) -> bool {
-        let of_key = self.key.accepted(left.0, now);
-        let Some(health) = self.models.get_mut(model) else { return of_key };
-        let ended = health.accepted(left.1, now) || of_key;
-        if health.is_blank(now) {
-            self.models.remove(model);
-        }
-        ended
-    }
-
-    /// How long the key rests, if a rest begins.
-    fn failed(
-        &mut self,
-        model: &Arc<str>,
-        left: (Stamp, Stamp),
-        (why, told): (Why, Option<Duration>),
-        now: Instant,
-    ) -> Option<Duration> {
-        if why.of_every_model() {
-            return self.key.failed(left.0, why, told, now);
-        }
-        self.models.entry(model.clone()).or_default().failed(left.1, why, told, now)
-    }
-
-    fn unheard(&mut self, model: &str, left: (Stamp, Stamp)) {
-        self.key.unheard(left.0);
-        if let Some(health) = self.models.get_mut(model) {
-            health.unheard(left.1);
-        }
-    }
-}
-
-impl Taken {
-    pub(super) fn headers(&self) -> HeaderMap {
-        self.slot().map(|s| s.headers.clone()).unwrap_or_default()
-    }
-
-    fn slot(&self) -> Option<&Slot> {
-        self.pool.slots.get(self.key)
-    }
-
-    /// The vendor took the key: it answers, or finds fault with the request.
-    pub(super) fn accepted(&mut self) {
-        self.heard = true;
-        let now = Instant::now();
-        let Some(slot) = self.slot() else { return };
-        if slot.known().accepted(&self.model, self.left, now) {
-            tracing::debug!(provider = %self.pool.provider, key = %slot.name, model = %self.model, "a key is taken again");
-        }
-    }
-
-    /// What was really used.
-    pub(super) fn used(&self, usage: &Usage) {
-        // What cannot be says nothing: what was taken for the call stays taken.
-        if let Some((meter, counted)) = self.meter.as_ref().filter(|_| usage.why.is_none()) {
-            // A stream may report more than once, each time the whole.
-            meter.correct(unix_ms(), counted, usage.total());
-        }
-    }
-
-    /// Takes note of what a failed call says of its key. True if the fault may be the key's, so that another may do.
-    pub(super) fn failed(&mut self, error: &Error) -> bool {
-        let Some(why) = Why::of(error) else {
-            if error.status.is_some() && error.blame() == Blame::Client {
-                self.accepted();
-            }
-            return false;
-        };
-        self.rests(why, error.retry_after);
-        true
-    }
-
-    fn rests(&mut self, why: Why, told: Option<Duration>) {
-        self.heard = true;
-        let Some(slot) = self.slot() else { return };
-        let rest = slot.known().failed(&self.model, self.left, (why, told), Instant::now());
-        let (provider, key, model, why) = (&self.pool.provider, &slot.name, &self.model, why.as_str());
-        match rest {
-            Some(time) if time >= WORTH_TELLING => {
-                let rests_s = time.as_secs();
-                tracing::warn!(%provider, %key, %model, why, rests_s, "a key rests");
-            }
-            Some(time) => tracing::debug!(%provider, %key, %model, why, ?time, "a key rests"),
-            None => {}
-        }
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        let Some(slot) = self.slot() else { return };
-        slot.in_flight.fetch_sub(1, Relaxed);
-        if self.heard {
-            return;
-        }
-        if Instant::now() >= self.patient_until {
-            self.rests(Why::Silent, None);
-        } else {
-            slot.known().unheard(&self.model, self.left);
-        }
     }
 }
 

@@ -75,6 +75,8 @@ struct State {
     day_began: i64,
     day_ends: i64,
     day: Used,
+    /// Unix milliseconds until which the vendor says that nothing is left, whatever is counted here.
+    closed_until: i64,
 }
 
 impl State {
@@ -103,9 +105,11 @@ pub(super) struct DayUsed {
     pub(super) ends: i64,
     pub(super) requests: u32,
     pub(super) tokens: u64,
+    /// Unix milliseconds until which the vendor says that nothing is left; 0 = it has not said so.
+    pub(super) closed_until: i64,
 }
 
-/// Counts of one key and one model.
+/// Counts of one key, and of one model or of all.
 #[derive(Debug)]
 pub(super) struct Meter {
     limits: FreeTier,
@@ -156,8 +160,10 @@ impl Meter {
     /// What was used of the present day; `None` = nothing.
     pub(super) fn day(&self, now: i64) -> Option<DayUsed> {
         let s = self.at(now);
-        let used = DayUsed { ends: s.day_ends, requests: s.day.requests, tokens: s.day.tokens };
-        (used.requests > 0 || used.tokens > 0).then_some(used)
+        let closed_until = if s.closed_until > now { s.closed_until } else { 0 };
+        let (ends, Used { requests, tokens }) = (s.day_ends, s.day);
+        let used = DayUsed { ends, requests, tokens, closed_until };
+        (requests > 0 || tokens > 0 || closed_until > 0).then_some(used)
     }
 
     /// Goes on from what was used before, if that is of the present day; where more is counted here already, that
@@ -171,6 +177,18 @@ impl Meter {
             s.day.requests = s.day.requests.max(before.requests);
             s.day.tokens = s.day.tokens.max(before.tokens);
         }
+        // No vendor closes for longer than a day, and one that the clocks are changed in.
+        if before.closed_until <= now.saturating_add(2 * DAY_MS) {
+            s.closed_until = s.closed_until.max(before.closed_until);
+        }
+    }
+
+    /// The vendor says that the day's quota is used up: nothing is left for so long, or until its day ends.
+    pub(super) fn close(&self, now: i64, time: Option<Duration>) {
+        let mut s = self.at(now);
+        let time = time.and_then(|t| i64::try_from(t.as_millis()).ok());
+        let until = time.map_or(s.day_ends, |ms| now.saturating_add(ms));
+        s.closed_until = s.closed_until.max(until);
     }
 
     /// What is left for a request of about so many tokens.
@@ -188,6 +206,22 @@ impl Meter {
         s.this.add(1, tokens);
         s.day.add(1, tokens);
         Some(Counted { minute: s.minute, day: s.day_began, tokens: AtomicU64::new(tokens) })
+    }
+
+    /// Takes back what was counted for a request that the vendor has not served: its tokens, and the request itself where
+    /// it was not even sent.
+    pub(super) fn give_back(&self, now: i64, counted: &Counted, sent: bool) {
+        self.correct(now, counted, 0);
+        if sent {
+            return;
+        }
+        let mut s = self.at(now);
+        if let Some(minute) = s.minute(counted.minute) {
+            minute.requests = minute.requests.saturating_sub(1);
+        }
+        if counted.day == s.day_began {
+            s.day.requests = s.day.requests.saturating_sub(1);
+        }
     }
 
     /// Puts what a request really used in the place of what was counted for it, in the minute and the day in which
@@ -228,6 +262,10 @@ fn headroom(limits: &FreeTier, s: &State, now: i64, tokens: u64) -> Headroom {
     hold(limits.tpm, in_minute, tokens, to_minute);
     hold(limits.rpd, f64::from(s.day.requests), 1.0, to_day);
     hold(limits.tpd, wide(s.day.tokens), tokens, to_day);
+    let closed = s.closed_until.saturating_sub(now);
+    if closed > 0 {
+        (ratio, wait) = (0.0, wait.max(closed));
+    }
     Headroom { ratio, wait: Duration::from_millis(u64::try_from(wait).unwrap_or(0)) }
 }
 
@@ -309,7 +347,7 @@ mod tests {
     fn a_day_whose_end_is_corrected_is_the_same_day() {
         let m = Meter::new(&tier(0, 0, 0, 1_000));
         let counted = m.take(NOON, 10).unwrap();
-        m.resume(NOON, &DayUsed { ends: NOON + 3_600_000, requests: 1, tokens: 500 });
+        m.resume(NOON, &DayUsed { ends: NOON + 3_600_000, requests: 1, tokens: 500, closed_until: 0 });
         m.correct(NOON, &counted, 30);
         let used = m.day(NOON).unwrap();
         assert_eq!((used.ends - NOON, used.tokens), (3_600_000, 520));
@@ -352,6 +390,52 @@ mod tests {
         let odd = Meter::new(&limits);
         odd.resume(NOON, &DayUsed { ends: NOON + 30 * DAY_MS, ..used });
         assert_eq!(odd.day(NOON), None);
+    }
+
+    #[test]
+    fn what_was_not_served_is_given_back() {
+        let m = Meter::new(&tier(9, 1_000, 9, 1_000));
+        let used = |m: &Meter| {
+            let minute = m.at(NOON).this;
+            (minute.requests, minute.tokens, m.day(NOON))
+        };
+        let day = |requests, tokens| {
+            Some(DayUsed { ends: NOON + 12 * 3_600_000, requests, tokens, closed_until: 0 })
+        };
+        let (refused, unsent) = (m.take(NOON, 300).unwrap(), m.take(NOON, 200).unwrap());
+        assert_eq!(used(&m), (2, 500, day(2, 500)));
+        m.give_back(NOON, &refused, true);
+        assert_eq!(used(&m), (2, 200, day(2, 200)));
+        m.give_back(NOON, &unsent, false);
+        assert_eq!(used(&m), (1, 0, day(1, 0)));
+    }
+
+    #[test]
+    fn a_vendor_that_says_that_the_day_is_used_up_is_believed_until_its_reset() {
+        let limits = FreeTier { resets: Some("00:00 America/Los_Angeles".to_owned()), ..FreeTier::default() };
+        let m = Meter::new(&limits);
+        assert!(m.take(NOON, 10).is_some());
+        m.close(NOON, None);
+        let midnight = 19 * 3_600_000;
+        let check = |m: &Meter, now: i64, wait: i64| {
+            let left = m.headroom(now, 10);
+            let ratio = if wait > 0 { 0.0 } else { 1.0 };
+            assert_eq!((left.ratio, left.wait.as_millis()), (ratio, u128::try_from(wait).unwrap()), "{now}");
+            assert_eq!(m.take(now, 10).is_some(), wait == 0);
+        };
+        check(&m, NOON + 1_000, midnight - 1_000);
+        // In another process, too.
+        let after = Meter::new(&limits);
+        after.resume(NOON + 2_000, &m.day(NOON + 2_000).unwrap());
+        check(&after, NOON + 2_000, midnight - 2_000);
+        check(&after, NOON + midnight, 0);
+        assert_eq!(after.day(NOON + midnight).unwrap().closed_until, 0);
+        // A vendor that says how long.
+        m.close(NOON + midnight, Some(Duration::from_secs(7_200)));
+        check(&m, NOON + midnight, 7_200_000);
+        let odd = Meter::new(&limits);
+        odd.resume(NOON, &DayUsed { closed_until: NOON + 30 * DAY_MS, ..DayUsed::default() });
+        check(&odd, NOON, 0);
     }
 
     #[test]

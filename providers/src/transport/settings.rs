@@ -7,7 +7,7 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue, Uri};
 use std::net::IpAddr;
 use std::sync::Arc;
-use types::matrix::{Provider, Tier};
+use types::matrix::{FreeTier, Provider, Tier};
 
 /// Headers that an operator may not set: they frame the message.
 const FRAMING: &[&str] = &[
@@ -102,7 +102,7 @@ impl Settings {
     }
 
     /// The provider's name.
-    pub(super) fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.provider.id
     }
 
@@ -114,6 +114,11 @@ impl Settings {
     /// Calls cost nothing and are limited instead.
     pub(super) fn is_free(&self) -> bool {
         self.provider.tier == Tier::Free
+    }
+
+    /// What a key may use of all models together.
+    pub(super) fn free_tier(&self) -> Option<&FreeTier> {
+        self.provider.free_tier.as_ref()
     }
 
     pub(super) fn headers(&self) -> &[(HeaderName, HeaderValue)] {

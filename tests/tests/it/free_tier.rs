@@ -120,7 +120,7 @@ async fn whom_a_used_up_free_tier_keeps_from_being_asked_has_not_been_asked() {
 /// A vendor that limits each model for itself, and a key that is unknown for a moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_throttled_model_keeps_out_no_other_and_a_refused_key_is_no_used_up_tier() {
-    let throttled = Reply::error_with(429, "retry-after", "3600");
+    let throttled = Reply::error_with(429, "retry-after", "1800");
     let vendor = Vendor::scripted(Dialect::OpenAi, move |seen| match seen.model().as_str() {
         "one" => throttled.clone(),
         _ => Reply::text("hello"),
@@ -158,5 +158,111 @@ async fn a_throttled_model_keeps_out_no_other_and_a_refused_key_is_no_used_up_ti
             "one refusal keeps the key out for the whole rest"
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A vendor that limits all its models together.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_all_models_of_a_vendor_may_use_together_is_counted_together() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    // The day ends about twelve hours from now.
+    let hour = (tests::now_ms() / 3_600_000 + 12) % 24;
+    let mut house = Plan::new()
+        .vendor("alpha", &vendor)
+        .free("alpha")
+        .with_line("alpha", &format!("free_tier: {{ rpd: 3, resets: \"{hour:02}:00 UTC\" }}"))
+        .model(&Model::new("alpha/one"))
+        .model(&Model::new("alpha/two"))
+        .rules(crate::NO_CHANCE)
+        .start()
+        .await;
+    let ask = |model: &str| json!({"model": model, "routing": {"max_latency_ms": 3_000}, "messages": [{"role": "user", "content": "hi"}]});
+    for model in ["alpha/one", "alpha/two"] {
+        assert_eq!(house.client().chat(&ask(model)).await.status, 200);
+    }
+    let data = house.folder().path().join("data");
+    assert!(tests::eventually(Duration::from_secs(20), || written(&data) == 2).await, "{}", written(&data));
+    house.kill().await;
+    house.restart().await;
+    assert_eq!(house.client().chat(&ask("alpha/one")).await.status, 200);
+    for model in ["alpha/one", "alpha/two"] {
+        assert_ne!(house.client().chat(&ask(model)).await.status, 200, "{model}");
+    }
+    assert_eq!(vendor.count(), 3, "nobody was asked a fourth time");
+    let told = String::from_utf8(house.cli(&["models"]).await.stdout).unwrap();
+    assert_eq!(told.matches("free tier used up").count(), 2, "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_that_the_vendor_says_is_used_up_is_over_at_its_reset_and_not_before() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::Error {
+        status: 429,
+        headers: Vec::new(),
+        message: "Rate limit exceeded: free-models-per-day".to_owned(),
+    })
+    .await;
+    let hour = (tests::now_ms() / 3_600_000 + 12) % 24;
+    let mut house = Plan::new()
+        .vendor("alpha", &vendor)
+        .free("alpha")
+        .model(&Model::new("alpha/one").with(&format!("free_tier: {{ resets: \"{hour:02}:00 UTC\" }}")))
+        .rules(crate::NO_CHANCE)
+        .start()
+        .await;
+    let ask = json!({"model": "alpha/one", "routing": {"max_latency_ms": 5_000},
+                     "messages": [{"role": "user", "content": "hi"}]});
+    assert_ne!(house.client().chat(&ask).await.status, 200);
+    let asked = vendor.count();
+    let waits = async |house: &tests::house::House| {
+        let told: Value = serde_json::from_slice(&house.cli(&["models", "--json"]).await.stdout).unwrap();
+        let text = told.to_string();
+        let rest = text.split_once("\"quota_wait_s\":").map_or("", |(_, rest)| rest);
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u64>().unwrap_or(0)
+    };
+    assert!(waits(&house).await > 10 * 3_600, "until its reset");
+    let data = house.folder().path().join("data");
+    let kept = || {
+        files(&data).iter().any(|(_, bytes)| String::from_utf8_lossy(bytes).contains("\"closed_until_ms\":1"))
+    };
+    assert!(tests::eventually(Duration::from_secs(20), kept).await);
+    house.kill().await;
+    house.restart().await;
+    assert!(waits(&house).await > 10 * 3_600, "in another process too");
+    assert_ne!(house.client().chat(&ask).await.status, 200);
+    assert_eq!(vendor.count(), asked, "nobody is asked before");
+}
+
+/// A minute has 20,000 tokens: a fortieth of what the bytes of the image would come to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_counts_as_what_it_is_and_one_that_was_refused_as_nothing() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello").costing(100, 5)).await;
+    let house = Plan::new()
+        .vendor("alpha", &vendor)
+        .free("alpha")
+        .model(&Model::new("alpha/one").with("free_tier: { tpm: 20000, tpd: 30000 }"))
+        .rules(crate::NO_CHANCE)
+        .settings("breaker: { open: 50ms, open_max: 100ms }")
+        .start()
+        .await;
+    let ask = |content: Value| {
+        json!({"model": "alpha/one", "routing": {"max_latency_ms": 5_000},
+               "messages": [{"role": "user", "content": content}]})
+    };
+    assert_eq!(house.client().chat(&ask(json!("hi"))).await.status, 200);
+    let image = format!("data:image/png;base64,{}", "A".repeat(800_000));
+    let with_image =
+        json!([{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": image}}]);
+    let answer = house.client().chat(&ask(with_image)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let long = json!("word ".repeat(8_000));
+    for _ in 0..6 {
+        vendor.otherwise(|_| Reply::error(503));
+        assert_ne!(house.client().chat(&ask(long.clone())).await.status, 200);
+        vendor.otherwise(|_| Reply::text("hello").costing(100, 5));
+        let began = tokio::time::Instant::now();
+        while house.client().chat(&ask(json!("hi"))).await.status != 200 {
+            assert!(began.elapsed() < Duration::from_secs(20), "what was refused is counted");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 }

@@ -104,7 +104,7 @@ async fn keys_that_fail_under_load_are_never_seen_by_a_client() {
     // One after the other goes bad while requests are on their way.
     let bad: [(&str, Fate); 4] = [
         ("sk-upstream-1", || Reply::error(401)),
-        ("sk-upstream-2", || Reply::error_with(429, "retry-after", "60")),
+        ("sk-upstream-2", || Reply::error_with(429, "retry-after", "1800")),
         ("sk-upstream-3", || Reply::error(402)),
         ("sk-upstream-4", || Reply::error(403)),
     ];
@@ -116,8 +116,41 @@ async fn keys_that_fail_under_load_are_never_seen_by_a_client() {
         load.more(200).await;
         assert!(asked(key) <= before + 3, "{key} is asked again and again");
     }
-    // A key is added while the server runs, then the last of the first ones dies as well.
+    // Whoever operates the server sees which they are, in the list, in the series and in the log.
     let admin = Admin::of(&house);
+    let listed = admin.call("GET", "/provider-keys", &Value::Null).await.json();
+    let state = |variable: &str| {
+        let rows = listed["data"].as_array().unwrap();
+        let row = rows.iter().find(|r| r["variable"] == variable).unwrap_or_else(|| panic!("{listed}"));
+        let of_model = &row["models"][0];
+        let told = [&row["state"], &row["why"], &of_model["model"], &of_model["why"]];
+        told.map(|v| v.as_str().unwrap_or("").to_owned())
+    };
+    for (variable, want) in [
+        ("K1", ["resting", "refused", "", ""]),
+        ("K2", ["partly", "", "alpha/one", "throttled"]),
+        ("K3", ["resting", "no_credit", "", ""]),
+        ("K4", ["partly", "", "alpha/one", "forbidden"]),
+        ("K5", ["ready", "", "", ""]),
+    ] {
+        assert_eq!(state(variable), want, "{variable}: {listed}");
+    }
+    let metrics = house.client().get("/metrics").await.text();
+    for (state, n) in [("ready", 1), ("partly", 2), ("resting", 2)] {
+        let line = format!("turnout_provider_keys{{provider=\"alpha\",state=\"{state}\"}} {n}.0");
+        assert!(metrics.contains(&line), "{line}: {metrics}");
+    }
+    assert!(metrics.contains("turnout_provider_key_turns_total{provider=\"alpha\"}"), "{metrics}");
+    let log = house.log();
+    for variable in ["K1", "K2", "K3", "K4"] {
+        let says = |line: &&str| line.contains("a key rests") && line.contains(variable);
+        assert!(log.lines().any(|line| says(&line)), "{variable}: {log}");
+    }
+    assert!(
+        ![&log, &metrics, &listed.to_string()].iter().any(|text| text.contains("sk-upstream")),
+        "no bytes"
+    );
+    // A key is added while the server runs, then the last of the first ones dies as well.
     let made =
         admin.call("POST", "/provider-keys", &json!({"provider": "alpha", "key": "sk-upstream-new"})).await;
     assert_eq!(made.status, 201, "{}", made.text());

@@ -1,5 +1,6 @@
 //! Providers: who is asked, in which wire format, under which terms.
 
+use super::FreeTier;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -191,6 +192,8 @@ pub struct Provider {
     pub region: Option<String>,
     /// Free or paid.
     pub tier: Tier,
+    /// What a key may use of all its models together for nothing; that of a model holds besides. Only for [`Tier::Free`].
+    pub free_tier: Option<FreeTier>,
     /// Static headers; values may be `${ENV:NAME}`, expanded by the providers room.
     pub headers: Vec<(String, String)>,
     /// What it does with data.
@@ -222,6 +225,7 @@ impl Provider {
             api_key_env: Vec::new(),
             region: None,
             tier: Tier::Paid,
+            free_tier: None,
             headers: Vec::new(),
             data: DataPolicy::default(),
             quirks: Quirks::default(),

@@ -20,7 +20,7 @@ pub(in crate::cli) struct Args {
 
 #[derive(Subcommand, Debug)]
 enum ProviderKeyCommand {
-    /// What is kept, without the keys
+    /// The keys there are and how they stand, without the keys
     List,
     /// Keep a key, read from standard input
     Add {
@@ -51,6 +51,10 @@ pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outc
             client.ask("DELETE", &format!("/provider-keys/{id}"), None).await?
         }
     };
-    show(out, &said, &["id", "provider", "name", "state", "created_by"]);
+    show(
+        out,
+        &said,
+        &["id", "provider", "name", "variable", "state", "why", "rest_s", "models", "created_by"],
+    );
     Ok(GOOD)
 }

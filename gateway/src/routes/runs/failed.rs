@@ -87,6 +87,7 @@ mod tests {
             model: "p/m".into(),
             detail: "words of the vendor".into(),
             retry_after: None,
+            daily: false,
             fault: Some(Box::new(fault)),
             used: None,
         })

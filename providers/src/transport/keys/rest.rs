@@ -194,6 +194,14 @@ impl Health {
         }
     }
 
+    /// Why it rests and for how much longer, also when that time is over and nobody has been answered since; what passes
+    /// by itself has then passed.
+    pub(super) fn known(&self, now: Instant) -> Option<(Why, Duration)> {
+        let rest = self.rest.as_ref()?;
+        let left = rest.until.saturating_duration_since(now);
+        (!left.is_zero() || !rest.why.passes()).then_some((rest.why, left))
+    }
+
     /// Whose rest is over is tried by the first call that leaves, and nobody else until that has been answered.
     pub(super) fn leaves(&mut self, now: Instant) -> Stamp {
         if let Some(rest) = self.rest.as_mut().filter(|r| r.until <= now) {

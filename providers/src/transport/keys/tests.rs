@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::dialect::tests::model;
-use types::matrix::FreeTier;
-use types::provider::ErrorKind;
+use types::provider::{Error, ErrorKind};
 
 fn pool(keys: usize) -> Arc<KeyPool> {
     let slot = |i| Slot { name: format!("K{i}"), ..Slot::default() };
@@ -12,6 +11,9 @@ fn pool(keys: usize) -> Arc<KeyPool> {
         slots: (0..keys).map(slot).collect(),
         turn: AtomicUsize::new(0),
         metered: true,
+        of_all: None,
+        unused: Vec::new(),
+        turns: Arc::default(),
     })
 }
 
@@ -52,7 +54,7 @@ fn fails(pool: &Arc<KeyPool>, key: usize, error: &Error) -> bool {
         left,
         patient_until: now + Duration::from_secs(20),
         heard: false,
-        meter: None,
+        counted: [None, None],
     };
     taken.failed(error)
 }
@@ -200,4 +202,75 @@ async fn only_the_model_that_was_throttled_has_no_room() {
     check(failed(ErrorKind::Auth, 401, None), (0, Short::UsedUp), 0);
     check(failed(ErrorKind::Quota, 402, None), (0, Short::UsedUp), 0);
     check(failed(ErrorKind::Auth, 403, None), (0, Short::UsedUp), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tier_of_all_models_together_counts_beside_those_of_each() {
+    let mut pool = pool(2);
+    Arc::get_mut(&mut pool).unwrap().of_all = Some(FreeTier { rpd: Some(5), ..FreeTier::default() });
+    let (m, other) = (limited("m", FreeTier { rpd: Some(3), ..FreeTier::default() }), model("other"));
+    let taken = |of: &Model| std::iter::from_fn(|| try_take(&pool, of, &mut Tried::default()).ok()).count();
+    assert_eq!(taken(&m), 6, "three of each key");
+    let left = |of: &Model| pool.headroom(of, Instant::now()).unwrap();
+    assert!(left(&m).ratio == 0.0 && !left(&m).wait.is_zero());
+    assert!(
+        (left(&other).ratio - 0.4).abs() < 1e-9 && left(&other).wait.is_zero(),
+        "a refused one counts on none"
+    );
+    assert_eq!(taken(&other), 4);
+    assert!(!left(&other).wait.is_zero() && left(&other).why == Short::UsedUp);
+    let now = unix_ms();
+    let days = pool.days(now);
+    let of_all: Vec<u32> = days.iter().filter(|(_, m, _)| &**m == OF_ALL).map(|(.., d)| d.requests).collect();
+    assert_eq!(of_all, [5, 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_day_that_the_vendor_says_is_used_up_is_the_models_or_else_of_all() {
+    let error = Error { daily: true, ..failed(ErrorKind::RateLimited, 429, None) };
+    let nothing_said = || FreeTier { resets: Some("00:00 UTC".to_owned()), ..FreeTier::default() };
+    let (m, other) = (limited("m", nothing_said()), model("other"));
+    let check = |refused: &Model, error: &Error, open: [bool; 2]| {
+        let mut pool = pool(1);
+        Arc::get_mut(&mut pool).unwrap().of_all = Some(nothing_said());
+        assert!(try_take(&pool, refused, &mut Tried::default()).unwrap().failed(error));
+        let is_open = |of: &Model| {
+            let left = pool.headroom(of, Instant::now()).unwrap();
+            assert_eq!(left.wait.is_zero(), left.ratio > 0.0);
+            left.wait.is_zero()
+        };
+        assert_eq!([is_open(&m), is_open(&other)], open);
+    };
+    check(&m, &error, [false, true]);
+    check(&other, &error, [false, false]);
+    check(&m, &failed(ErrorKind::RateLimited, 429, Some(3600)), [false, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_known_of_a_key_is_told_by_its_name() {
+    let pool = pool(5);
+    let told = || -> Vec<String> {
+        let shown = |s: KeyState| {
+            let rest = |r: Rest| format!("{} {}", r.why, r.left.as_secs());
+            let whole = if let Standing::Resting(r) = s.standing { rest(r) } else { String::new() };
+            let models: Vec<String> = s.models.iter().map(|(m, r)| format!("{m} {}", rest(*r))).collect();
+            [s.name.clone(), s.as_str().to_owned(), whole, models.join(",")].join("|")
+        };
+        pool.states(Instant::now()).into_iter().map(shown).collect()
+    };
+    fails(&pool, 0, &failed(ErrorKind::Auth, 401, None));
+    fails(&pool, 1, &failed(ErrorKind::RateLimited, 429, Some(9)));
+    fails(&pool, 2, &failed(ErrorKind::Quota, 402, None));
+    fails(&pool, 3, &failed(ErrorKind::Auth, 403, None));
+    let other = ["K2|resting|no_credit 60|", "K3|partly||p/m forbidden 30", "K4|ready||"];
+    assert_eq!(told()[..2], ["K0|resting|refused 30|", "K1|partly||p/m throttled 9"]);
+    assert_eq!(told()[2..], other);
+    after(31).await;
+    // A rate has passed by then; nobody knows yet of the others.
+    assert_eq!(told()[..2], ["K0|resting|refused 0|", "K1|ready||"]);
+    assert_eq!(pool.turns.load(Relaxed), 0);
+    let mut tried = Tried::default();
+    drop(try_take(&pool, &model("m"), &mut tried).unwrap());
+    drop(try_take(&pool, &model("m"), &mut tried).unwrap());
+    assert_eq!(pool.turns.load(Relaxed), 1, "it went on");
 }

@@ -1,0 +1,118 @@
+//! A key in use by one call, and what becomes of it by what the call hears.
+
+use super::rest::Stamp;
+use super::{Counts, KeyPool, Slot, Why, unix_ms};
+use http::HeaderMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use tokio::time::Instant;
+use types::Usage;
+use types::error::Blame;
+use types::provider::Error;
+
+/// Rests of so long and longer are told in the log: shorter ones are the daily business of a busy pool.
+const WORTH_TELLING: Duration = Duration::from_secs(30);
+/// A vendor that says of a model that it can be asked again after so long says that its quota is used up.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// A key in use by one call.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(super) pool: Arc<KeyPool>,
+    pub(super) key: usize,
+    pub(super) model: Arc<str>,
+    /// Of the key, and of the key with the model.
+    pub(super) left: (Stamp, Stamp),
+    /// By then it is silent.
+    pub(super) patient_until: Instant,
+    /// What it says of its key is known.
+    pub(super) heard: bool,
+    /// With what is counted for the call.
+    pub(super) counted: Counts,
+}
+
+impl Taken {
+    pub(crate) fn headers(&self) -> HeaderMap {
+        self.slot().map(|s| s.headers.clone()).unwrap_or_default()
+    }
+
+    fn slot(&self) -> Option<&Slot> {
+        self.pool.slots.get(self.key)
+    }
+
+    /// The vendor took the key: it answers, or finds fault with the request.
+    pub(crate) fn accepted(&mut self) {
+        self.heard = true;
+        let now = Instant::now();
+        let Some(slot) = self.slot() else { return };
+        if slot.known().accepted(&self.model, self.left, now) {
+            tracing::debug!(provider = %self.pool.provider, key = %slot.name, model = %self.model, "a key is taken again");
+        }
+    }
+
+    /// What was really used.
+    pub(crate) fn used(&self, usage: &Usage) {
+        // What cannot be says nothing: what was taken for the call stays taken.
+        for (meter, counted) in self.counted.iter().flatten().filter(|_| usage.why.is_none()) {
+            // A stream may report more than once, each time the whole.
+            meter.correct(unix_ms(), counted, usage.total());
+        }
+    }
+
+    /// The vendor has not served the call: its tokens are given back, and the request where it was not even `sent`. Many
+    /// vendors count requests that they refuse.
+    pub(crate) fn unserved(&self, sent: bool) {
+        for (meter, counted) in self.counted.iter().flatten() {
+            meter.give_back(unix_ms(), counted, sent);
+        }
+    }
+
+    /// Takes note of what a failed call says of its key. True if the fault may be the key's, so that another may do.
+    pub(crate) fn failed(&mut self, error: &Error) -> bool {
+        let Some(why) = Why::of(error) else {
+            if error.status.is_some() && error.blame() == Blame::Client {
+                self.accepted();
+            }
+            return false;
+        };
+        let long = error.retry_after.filter(|t| why == Why::Throttled && *t >= LONG);
+        if error.daily || long.is_some() {
+            // Of the model where it has a tier of its own, else of all: it is remembered with what was used of the day.
+            let narrowest = self.counted.iter().flatten().next_back();
+            narrowest.inspect(|(meter, _)| meter.close(unix_ms(), long));
+        }
+        self.rests(why, error.retry_after);
+        true
+    }
+
+    fn rests(&mut self, why: Why, told: Option<Duration>) {
+        self.heard = true;
+        let Some(slot) = self.slot() else { return };
+        let rest = slot.known().failed(&self.model, self.left, (why, told), Instant::now());
+        let (provider, key, model, why) = (&self.pool.provider, &slot.name, &self.model, why.as_str());
+        match rest {
+            Some(time) if time >= WORTH_TELLING => {
+                let rests_s = time.as_secs();
+                tracing::warn!(%provider, %key, %model, why, rests_s, "a key rests");
+            }
+            Some(time) => tracing::debug!(%provider, %key, %model, why, ?time, "a key rests"),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let Some(slot) = self.slot() else { return };
+        slot.in_flight.fetch_sub(1, Relaxed);
+        if self.heard {
+            return;
+        }
+        if Instant::now() >= self.patient_until {
+            self.rests(Why::Silent, None);
+        } else {
+            slot.known().unheard(&self.model, self.left);
+        }
+    }
+}
