@@ -109,13 +109,13 @@ fn answered(run: &Run, status: Status) -> Option<Usage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::run::Step;
+    use types::run::{Purpose, Step};
 
     #[test]
     fn what_is_paid_after_an_answer_counts_the_most_that_calls_which_were_cut_off_may_have_cost() {
         let call = |model: &str, usd: i64, at_most: Option<(u64, i64)>| CallRecord {
             at_most: at_most.map(|(tokens, usd)| AtMost { tokens, usd: Usd::from_nanos(usd) }),
-            ..CallRecord::lost(model.into(), "judge", Some(Usd::from_nanos(usd)), "as it may be")
+            ..CallRecord::lost(model.into(), Purpose::Judge, Some(Usd::from_nanos(usd)), "as it may be")
         };
         let calls = vec![call("p/a", 5, None), call("p/b", 3, None), call("p/a", 2, Some((40, 30)))];
         let step = Step {

@@ -10,6 +10,7 @@ use types::Usd;
 use types::limits::Amount;
 use types::provider;
 use types::run::{CallRecord, Run};
+use workflows::Exhausted;
 
 /// Shared by everything that makes calls for one request.
 #[derive(Clone, Debug, Default)]
@@ -110,16 +111,17 @@ impl Ledger {
     ///
     /// # Errors
     /// Which of them is used up.
-    pub(crate) fn admit(&self, input: u32, output: u32) -> Result<Place, &'static str> {
+    pub(crate) fn admit(&self, input: u32, output: u32) -> Result<Place, Exhausted> {
         let mut b = self.lock();
         if b.limits.calls.is_some_and(|most| b.admitted >= most) {
-            return Err("calls");
+            return Err(Exhausted::Calls);
         }
         let mut place = Place { tokens: 0, output: None };
         if let Some(most) = b.limits.tokens {
             let used: u64 = b.calls.iter().map(|(_, c)| c.counted().tokens).sum();
             let left = u64::from(most).saturating_sub(used).saturating_sub(b.tokens);
-            let for_output = left.checked_sub(u64::from(input)).filter(|n| *n > 0).ok_or("tokens")?;
+            let for_output =
+                left.checked_sub(u64::from(input)).filter(|n| *n > 0).ok_or(Exhausted::Tokens)?;
             let granted = u32::try_from(for_output).unwrap_or(u32::MAX).min(output);
             place.output = Some(granted);
             place.tokens = u64::from(input).saturating_add(u64::from(granted));
@@ -438,11 +440,11 @@ mod tests {
         let l = Ledger::under(Limits { calls: Some(3), tokens: Some(100), ..Limits::default() });
         let first = l.admit(30, 40).unwrap();
         assert_eq!(first.output, Some(40));
-        assert_eq!(l.admit(30, 40), Err("tokens"), "only 30 are left, and none for an answer");
+        assert_eq!(l.admit(30, 40), Err(Exhausted::Tokens), "only 30 are left, and none for an answer");
         assert_eq!(l.admit(20, 40).unwrap().output, Some(10));
         l.unmade(first);
         assert!(l.admit(10, 20).is_ok() && l.admit(10, 20).is_ok());
-        assert_eq!(l.admit(0, 1), Err("calls"));
+        assert_eq!(l.admit(0, 1), Err(Exhausted::Calls));
         assert!(Ledger::default().admit(u32::MAX, u32::MAX).is_ok());
     }
 
@@ -477,7 +479,7 @@ mod tests {
         l.lock().given = Some(usd(0.5));
         let made = CallRecord {
             model: "p/a".into(),
-            purpose: "primary".into(),
+            purpose: types::run::Purpose::Primary,
             attempt: 1,
             error: None,
             usage: types::Usage::default(),

@@ -4,7 +4,7 @@ use crate::completion::Usage;
 use crate::decision::Decision;
 use crate::outcome::{Account, Billed, Late, Outcome, RewardParts, Status, UNSETTLED, expiry};
 use crate::profile::Cell;
-use crate::run::{AtMost, CallRecord, Run, Step, Verdict};
+use crate::run::{AtMost, CallRecord, Purpose, Run, Step, Verdict};
 use crate::store::RequestRecord;
 use crate::units::Usd;
 use serde::{Deserialize, Serialize};
@@ -120,7 +120,7 @@ fn run(of: &Beginning, calls: &[Begun]) -> Run {
     let call = |(begun, attempt): (&Begun, u32)| CallRecord {
         attempt,
         at_most: begun.tokens.map(|tokens| AtMost { tokens, usd: begun.reserved.unwrap_or_default() }),
-        ..CallRecord::lost(begun.call.clone(), UNSETTLED, begun.reserved, "the process ended")
+        ..CallRecord::lost(begun.call.clone(), Purpose::Unsettled, begun.reserved, "the process ended")
     };
     let step = Step {
         node: UNSETTLED.into(),

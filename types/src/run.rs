@@ -1,5 +1,9 @@
 //! What happened when a workflow ran: one step per node, one record per model call, findings of the checks.
 
+mod purpose;
+
+pub use purpose::Purpose;
+
 use crate::adjustment::Adjustment;
 use crate::completion::Usage;
 use crate::provider::ErrorKind;
@@ -128,8 +132,8 @@ pub struct Report {
 pub struct CallRecord {
     /// `provider/model`.
     pub model: Arc<str>,
-    /// Why it was made: `primary`, `fallback`, `repair:<strategy>`, `judge`, `sample`, `escalate`.
-    pub purpose: String,
+    /// What it was made for.
+    pub purpose: Purpose,
     /// From 1, within its node.
     pub attempt: u32,
     /// Why it failed; `None` = it answered.
@@ -186,10 +190,10 @@ impl CallRecord {
     /// A call whose answer was lost with the process that waited for it: its vendor may have billed it, so it counts with
     /// what was set aside for it (`None` = its price is unknown).
     #[must_use]
-    pub fn lost(model: Arc<str>, purpose: &str, reserved: Option<Usd>, why: &str) -> Self {
+    pub fn lost(model: Arc<str>, purpose: Purpose, reserved: Option<Usd>, why: &str) -> Self {
         CallRecord {
             model,
-            purpose: purpose.to_owned(),
+            purpose,
             attempt: 1,
             error: Some(CallError { kind: ErrorKind::Cancelled, status: None, detail: why.to_owned() }),
             usage: Usage::default(),

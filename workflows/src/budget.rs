@@ -48,6 +48,43 @@ impl Amounts {
     }
 }
 
+/// Which limit of a run is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exhausted {
+    /// Money.
+    Usd,
+    /// Input and output tokens.
+    Tokens,
+    /// Model calls.
+    Calls,
+    /// Runs of nodes.
+    NodeRuns,
+}
+
+impl Exhausted {
+    /// All of them.
+    pub const ALL: [Exhausted; 4] =
+        [Exhausted::Usd, Exhausted::Tokens, Exhausted::Calls, Exhausted::NodeRuns];
+
+    /// Its name in the `limits` of a workflow, in error codes and in records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Exhausted::Usd => "usd",
+            Exhausted::Tokens => "tokens",
+            Exhausted::Calls => "calls",
+            Exhausted::NodeRuns => "node_runs",
+        }
+    }
+}
+
+impl std::fmt::Display for Exhausted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// What has been used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Used {
@@ -142,18 +179,18 @@ impl Budget {
     /// again when the answer is counted, or when nobody has this budget any more.
     ///
     /// # Errors
-    /// `tokens`: too few are left for an answer.
-    pub fn hold(&self, input: u32, output: u32, least: u32) -> Result<u32, &'static str> {
+    /// [`Exhausted::Tokens`]: too few are left for an answer.
+    pub fn hold(&self, input: u32, output: u32, least: u32) -> Result<u32, Exhausted> {
         self.free();
         self.grant(input, output, least)
     }
 
-    fn grant(&self, input: u32, output: u32, least: u32) -> Result<u32, &'static str> {
+    fn grant(&self, input: u32, output: u32, least: u32) -> Result<u32, Exhausted> {
         let mut state = self.lock();
         let left = self.limit.tokens.map(|most| state.left_of(most).saturating_sub(u64::from(input)));
         let mut granted = left.map_or(output, |left| u32::try_from(left).unwrap_or(u32::MAX).min(output));
         if granted < least.max(1) {
-            return Err("tokens");
+            return Err(Exhausted::Tokens);
         }
         if let Some(above) = &self.above {
             granted = above.grant(input, granted, least)?;
@@ -258,19 +295,19 @@ impl Budget {
     /// Takes one call.
     ///
     /// # Errors
-    /// The name of the limit that stands against it.
-    pub fn call(&self) -> Result<(), &'static str> {
+    /// The limit that stands against it.
+    pub fn call(&self) -> Result<(), Exhausted> {
         let mut state = self.lock();
         if self.limit.calls.is_some_and(|most| state.used.calls >= most) {
-            return Err("calls");
+            return Err(Exhausted::Calls);
         }
         let mut tokens = [self.limit.tokens, self.limit.enough_tokens].into_iter().flatten();
         if tokens.any(|most| state.used.tokens >= u64::from(most)) {
-            return Err("tokens");
+            return Err(Exhausted::Tokens);
         }
         // Where nothing may be spent, what costs nothing may be called.
         if self.limit.usd.is_some_and(|most| most > Usd::ZERO && state.used.usd >= most) {
-            return Err("usd");
+            return Err(Exhausted::Usd);
         }
         if let Some(above) = &self.above {
             above.call()?;
@@ -283,7 +320,7 @@ impl Budget {
     ///
     /// # Errors
     /// As [`Budget::call`].
-    pub fn take(&self) -> Result<Taken<'_>, &'static str> {
+    pub fn take(&self) -> Result<Taken<'_>, Exhausted> {
         self.call().map(|()| Taken(Some(self)))
     }
 
@@ -347,7 +384,7 @@ mod tests {
         let node = Budget::new(Amounts { calls: Some(1), ..Amounts::default() }, Some(run.clone()));
         assert_eq!(
             (node.call(), node.call(), run.call(), run.call()),
-            (Ok(()), Err("calls"), Ok(()), Err("calls"))
+            (Ok(()), Err(Exhausted::Calls), Ok(()), Err(Exhausted::Calls))
         );
         let stated = Amounts { tokens: Some(10), ..Amounts::default() };
         let usual = Amounts { enough_tokens: Some(10), ..Amounts::default() };
@@ -355,7 +392,7 @@ mod tests {
             let other = Budget::new(limit, None);
             assert_eq!(other.call(), Ok(()));
             other.settle(Usd::ZERO, Usd::ZERO, 10);
-            assert_eq!(other.call(), Err("tokens"));
+            assert_eq!(other.call(), Err(Exhausted::Tokens));
         }
     }
 
@@ -365,7 +402,7 @@ mod tests {
         let node = Budget::new(Amounts::default(), Some(run.clone()));
         let first = node.take().unwrap();
         let second = node.take().unwrap();
-        assert_eq!(node.take().err(), Some("calls"));
+        assert_eq!(node.take().err(), Some(Exhausted::Calls));
         first.made();
         drop(second);
         assert_eq!((node.used().calls, run.used().calls), (1, 1));
@@ -378,9 +415,9 @@ mod tests {
         let call = || Budget::new(Amounts::default(), Some(node.clone()));
         let (first, second, third) = (call(), call(), call());
         assert_eq!(first.hold(10, 40, 1), Ok(40));
-        assert_eq!(second.hold(10, 40, 21), Err("tokens"), "too few");
+        assert_eq!(second.hold(10, 40, 21), Err(Exhausted::Tokens), "too few");
         assert_eq!(second.hold(10, 40, 20), Ok(20), "what is left of the node's");
-        assert_eq!((third.hold(10, 40, 1), third.tokens_left()), (Err("tokens"), Some(0)));
+        assert_eq!((third.hold(10, 40, 1), third.tokens_left()), (Err(Exhausted::Tokens), Some(0)));
         assert_eq!(second.hold(10, 5, 1), Ok(5), "another attempt, in the place of the first");
         first.settle(Usd::ZERO, Usd::ZERO, 30);
         assert_eq!((node.used().tokens, node.tokens_left(), run.tokens_left()), (30, Some(35), Some(55)));

@@ -329,14 +329,7 @@ impl RunFailure {
                 retry_after: wait,
                 ..RunFailure::new("policy", "no_candidates", 403, failure.to_string())
             },
-            Failure::Budget(kind) => {
-                let (code, status) = match kind {
-                    "tenant" => ("insufficient_quota", 429),
-                    "wall" => ("wall", 504),
-                    other => (other, 422),
-                };
-                RunFailure::new("budget", code, status, failure.to_string())
-            }
+            Failure::Budget(limit) => RunFailure::new("budget", limit.as_str(), 422, failure.to_string()),
             Failure::Deadline => RunFailure::new("budget", "wall", 504, failure.to_string()),
         }
     }

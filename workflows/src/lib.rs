@@ -40,7 +40,7 @@ mod value;
 mod vars;
 mod world;
 
-pub use budget::{Amounts, Budget, Taken, Used};
+pub use budget::{Amounts, Budget, Exhausted, Taken, Used};
 pub use callers::{Caller, Sure};
 pub use codes::CODES;
 pub use differ::{Change, Difference, difference};

@@ -4,7 +4,7 @@ use crate::world::{
     Ask, CacheAsk, Cached, CheckAsk, Failure, GateAsk, GateReply, Generated, Recalled, Served, ToolAsk,
     ToolFailure, ToolReply, ToolSpec, World,
 };
-use crate::{Ending, Input, Library, Names, Workflow, load};
+use crate::{Ending, Exhausted, Input, Library, Names, Workflow, load};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
@@ -433,7 +433,7 @@ impl World for Script {
             let mut guard = guard;
             if let Some(cost) = cost {
                 if !budget.reserve(cost) {
-                    return Err(Failure::Budget("usd"));
+                    return Err(Failure::Budget(Exhausted::Usd));
                 }
                 self.paid.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(1)).await;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use types::provider::ErrorKind;
 use types::run::CallRecord;
+use types::run::Purpose;
 use workflows::Ask;
 
 /// A model, the repair that asks it, and what is asked.
@@ -76,5 +77,5 @@ impl Putting {
 
 /// What tells a repair's questions apart; `None` = no repair asks it.
 fn question(ask: &Ask, model: &Arc<str>) -> Option<Question> {
-    ask.purpose.starts_with("repair").then(|| (model.clone(), ask.node().clone(), ask.question()))
+    matches!(ask.purpose, Purpose::Repair(_)).then(|| (model.clone(), ask.node().clone(), ask.question()))
 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use types::adjustment::Adjustment;
 use types::matrix::Model;
 use types::provider::{Error, ErrorKind};
+use types::run::Purpose;
 use types::run::{AtMost, CallError, CallRecord};
 use types::{Usage, Usd};
 use workflows::Budget;
@@ -25,7 +26,7 @@ pub(super) struct Open {
     pub(super) node: Arc<str>,
     pub(super) model: Arc<Model>,
     pub(super) free: bool,
-    pub(super) purpose: String,
+    pub(super) purpose: Purpose,
     pub(super) attempt: u32,
     pub(super) reserved: Usd,
     /// What it holds on the limits of its model.
@@ -80,7 +81,7 @@ impl Open {
         let at_most = cut.then(|| self.at_most(&usage, end));
         let record = CallRecord {
             model: self.model.id.clone(),
-            purpose: std::mem::take(&mut self.purpose),
+            purpose: self.purpose.clone(),
             attempt: self.attempt,
             error: end.error.map(|e| CallError { kind: e.kind, status: e.status, detail: e.detail.clone() }),
             cost_usd: if usage == Usage::default() { Some(Usd::ZERO) } else { cost },

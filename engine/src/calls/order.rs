@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use types::chat::ResponseFormat;
 use types::matrix::{Model, ModelIx};
 use types::provider::Enforce;
+use types::run::Purpose;
 use workflows::{Ask, Failure, Route, Strategy};
 
 impl Calls {
@@ -20,7 +21,12 @@ impl Calls {
         } else {
             resolve(&ask.route, &self.candidates, &self.reach.matrix, self.seed, |ix| self.can(ask, ix))
         };
-        if let Some(set) = self.ceilings.escalate.as_ref().filter(|_| ask.purpose.contains("escalate")) {
+        if let Some(set) = self
+            .ceilings
+            .escalate
+            .as_ref()
+            .filter(|_| ask.purpose == Purpose::Repair(types::repair::Strategy::Escalate))
+        {
             let all = resolve(&strongest(), &self.candidates, &self.reach.matrix, self.seed, |_| true);
             let stronger: Vec<ModelIx> = all.into_iter().filter(|ix| set.contains(*ix)).collect();
             if !stronger.is_empty() {
@@ -35,7 +41,7 @@ impl Calls {
         if !order.is_empty() {
             let skip = usize::try_from(ask.skip).unwrap_or(0);
             // A hedge by the same model is no help unless it was asked for.
-            if ask.purpose == "hedge" && skip >= order.len() {
+            if ask.purpose == Purpose::Hedge && skip >= order.len() {
                 return Vec::new();
             }
             let skip = skip % order.len();

@@ -13,13 +13,13 @@ use types::adjustment::Adjustment;
 use types::chat::{ChatRequest, Message, ResponseFormat, Role, ToolChoice};
 use types::matrix::{Model, ModelIx, Provider, Tier};
 use types::provider::{Call, Edits, Enforce};
-use workflows::{Ask, Budget};
+use workflows::{Ask, Budget, Exhausted};
 
 impl Calls {
     /// The call for one candidate with its money, and its place in the tree, reserved.
     ///
     /// # Errors
-    /// What does not reach: `usd`, `calls`, `tokens`.
+    /// The limit that does not reach.
     pub(super) async fn prepare(
         &self,
         ask: &Ask,
@@ -27,7 +27,7 @@ impl Calls {
         provider: &Arc<Provider>,
         (attempt, under_way): (u32, Option<UnderWay>),
         deadline: Instant,
-    ) -> Result<(Call, Open), &'static str> {
+    ) -> Result<(Call, Open), Exhausted> {
         let model = &self.ceilings.priced(model);
         let mut edits = ask.edits.clone();
         self.ceilings.lower(&mut edits, &self.request);
@@ -51,7 +51,7 @@ impl Calls {
         }
         let most = self.most_input(&edits);
         let Some((reserved, share)) = self.reserve((ix, model), provider, &mut edits, most, ask).await else {
-            return Err("usd");
+            return Err(Exhausted::Usd);
         };
         held.keep();
         let free = provider.tier == Tier::Free;
@@ -62,8 +62,6 @@ impl Calls {
             begins.call(&model.id, (usd, tokens), share.as_ref(), ask.late);
         }
         let now = Instant::now();
-        let purpose =
-            if attempt > 1 && ask.purpose == "primary" { "fallback".into() } else { ask.purpose.to_string() };
         let ledger = self.ledger_of(ask);
         ledger.await_begins(now);
         let call = Call {
@@ -87,7 +85,7 @@ impl Calls {
             node: ask.node().clone(),
             model: model.clone(),
             free,
-            purpose,
+            purpose: ask.purpose.clone(),
             attempt,
             reserved,
             share,
@@ -132,7 +130,7 @@ pub(super) fn is_fixed(asked: &Edits, request: &ChatRequest) -> bool {
 ///
 /// # Errors
 /// `tokens`: too few are left for an answer.
-fn hold_tokens(budget: &Budget, input: u32, length: Length) -> Result<u32, &'static str> {
+fn hold_tokens(budget: &Budget, input: u32, length: Length) -> Result<u32, Exhausted> {
     let Length { mut wished, least, is_said } = length;
     if let Some(left) = budget.tokens_left().filter(|_| !is_said) {
         // What nobody said the length of leaves as much to the calls beside it and after it.

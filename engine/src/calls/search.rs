@@ -14,7 +14,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use types::matrix::{Model, ModelIx, Provider};
 use types::provider::{Error, ErrorKind};
-use workflows::{Ask, Failure, Generated, Taken};
+use types::run::Purpose;
+use workflows::{Ask, Exhausted, Failure, Generated, Taken};
 
 /// Share of a model's answers that are waited for at least.
 const LONGEST: f64 = 0.99;
@@ -32,6 +33,8 @@ pub(super) struct Search<'a> {
     rng: StdRng,
     /// Calls made.
     attempts: u32,
+    /// The model that was asked first.
+    first: Option<ModelIx>,
     /// Candidates that were asked and could be reached.
     reached: usize,
     /// Providers that the question was put to.
@@ -97,6 +100,7 @@ impl<'a> Search<'a> {
             deadline: calls.deadline_of(ask),
             rng: StdRng::seed_from_u64(calls.seed),
             attempts: 0,
+            first: None,
             reached: 0,
             asked: Vec::new(),
             counted: hedge,
@@ -148,7 +152,7 @@ impl<'a> Search<'a> {
     fn found_none(self) -> Failure {
         match self.last {
             Some(last) => self.calls.most_useful(self.ask, Some(last)),
-            None if self.refused_by_budget => Failure::Budget("usd"),
+            None if self.refused_by_budget => Failure::Budget(Exhausted::Usd),
             None if Instant::now() >= self.deadline => Failure::Deadline,
             None if self.repeats => {
                 Failure::nobody("everybody who may be asked has been asked just that before")
@@ -261,16 +265,22 @@ impl<'a> Search<'a> {
         let own = if c.whole && c.more { self.share(c.ix, Instant::now()) } else { self.deadline };
         let attempt = self.attempts.saturating_add(1);
         let prepared = calls.prepare(self.ask, (c.ix, c.model), c.provider, (attempt, under_way), own).await;
-        let (call, open) = match prepared {
+        let (call, mut open) = match prepared {
             Ok(prepared) => prepared,
-            Err("usd") => {
+            Err(Exhausted::Usd) => {
                 self.refused_by_budget = true;
                 self.counted = Some(counted);
                 return Err(Stop::Another);
             }
-            Err(used_up) => return Err(self.ended(Failure::Budget(used_up))),
+            Err(limit @ (Exhausted::Tokens | Exhausted::Calls | Exhausted::NodeRuns)) => {
+                return Err(self.ended(Failure::Budget(limit)));
+            }
         };
         self.attempts = attempt;
+        let first = *self.first.get_or_insert(c.ix);
+        if first != c.ix && open.purpose == Purpose::Primary {
+            open.purpose = Purpose::Fallback;
+        }
         counted.made();
         if let Some(taken) = taken {
             taken.made();
@@ -364,5 +374,5 @@ impl Candidate<'_> {
 
 /// A call that only hedges a slow one.
 pub(super) fn is_hedge(ask: &Ask) -> bool {
-    ask.purpose == "hedge"
+    ask.purpose == Purpose::Hedge
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use types::Usd;
 use types::run::CallRecord;
+use types::run::Purpose;
 use types::runs::{Entry, Head, Record, State};
 
 /// The name under which the next end of a run is recorded.
@@ -54,7 +55,7 @@ pub(super) fn unrecorded(entries: &[Entry]) -> Ledger {
     let chosen = made::known(entries, false).and_then(|(_, d)| d.choice()).map(|arm| arm.model.clone());
     for (effect, purpose, reservation) in open {
         let model = chosen.clone().unwrap_or_else(|| "".into());
-        ledger.add(&frame(effect), CallRecord::lost(model, purpose, Some(reservation), LOST));
+        ledger.add(&frame(effect), CallRecord::lost(model, Purpose::of(purpose), Some(reservation), LOST));
     }
     ledger
 }

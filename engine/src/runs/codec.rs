@@ -9,7 +9,9 @@ use types::matrix::Model;
 use types::provider::{self, ErrorKind};
 use types::run::CallRecord;
 use types::{Completion, Report};
-use workflows::{Cached, Consent, Failure, GateReply, Generated, Recalled, ToolFailure, ToolReply};
+use workflows::{
+    Cached, Consent, Exhausted, Failure, GateReply, Generated, Recalled, ToolFailure, ToolReply,
+};
 
 /// Finds a model by its name; `None` = the configuration has it no longer.
 pub(super) type Models = dyn Fn(&str) -> Option<Arc<Model>> + Send + Sync;
@@ -72,7 +74,7 @@ enum CallFailure {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         wait_ms: Option<u64>,
     },
-    Budget(String),
+    Budget(Exhausted),
     Deadline,
 }
 
@@ -83,9 +85,6 @@ pub(super) struct Served {
     pub(super) budget: i64,
     pub(super) calls: Vec<CallRecord>,
 }
-
-/// Names of budgets; a failure borrows them.
-const BUDGETS: [&str; 6] = ["usd", "tokens", "calls", "node_runs", "tenant", "wall"];
 
 /// Writes down what a model answered, the calls it took, and what its budget bore. A stream is put together by
 /// who calls this.
@@ -109,7 +108,7 @@ pub(super) fn write_call(
             why: why.clone(),
             wait_ms: wait.and_then(|d| u64::try_from(d.as_millis()).ok()),
         }),
-        Err(Failure::Budget(name)) => Outcome::Error(CallFailure::Budget((*name).to_owned())),
+        Err(Failure::Budget(limit)) => Outcome::Error(CallFailure::Budget(*limit)),
         Err(Failure::Deadline) => Outcome::Error(CallFailure::Deadline),
     };
     to_json(&Call { outcome, budget, calls })
@@ -143,9 +142,7 @@ fn failure(e: CallFailure) -> Failure {
         CallFailure::NoCandidate { why, wait_ms } => {
             Failure::NoCandidate { why, wait: wait_ms.map(Duration::from_millis) }
         }
-        CallFailure::Budget(name) => {
-            Failure::Budget(BUDGETS.into_iter().find(|b| *b == name).unwrap_or("usd"))
-        }
+        CallFailure::Budget(limit) => Failure::Budget(limit),
         CallFailure::Deadline => Failure::Deadline,
     }
 }
@@ -328,7 +325,7 @@ mod tests {
             fault: Some(Box::new(provider::Fault { param: Some("messages".into()), code: None })),
             used: None,
         });
-        let budgets = BUDGETS.map(Failure::Budget);
+        let budgets = Exhausted::ALL.map(Failure::Budget);
         let kept_out = Failure::NoCandidate { why: "none".into(), wait: Some(Duration::from_millis(1_500)) };
         let others =
             [provider.clone().without_time(), provider, kept_out, Failure::nobody("none"), Failure::Deadline];
@@ -339,6 +336,12 @@ mod tests {
         }
         assert!(read_call(json!({"ok": {"completion": {}, "model": "p/gone"}}), &|_| None).is_err());
         assert!(read_call(json!({"else": 1}), &|_| None).is_err());
+        let of = |limit: &str| json!({"error": {"budget": limit}, "budget": 0, "calls": []});
+        assert!(read_call(of("node_runs"), &|_| None).is_ok());
+        assert!(
+            read_call(of("tenant"), &|_| None).is_err(),
+            "a limit that there is not is none of those there are"
+        );
     }
 
     #[test]

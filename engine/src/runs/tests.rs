@@ -123,7 +123,7 @@ impl Outside for Script {
             let failed = self.fails.contains(&effect.as_str());
             log.push(CallRecord {
                 model: "p/a".into(),
-                purpose: ask.purpose.to_string(),
+                purpose: ask.purpose.clone(),
                 attempt: 1,
                 error: None,
                 usage: Usage { input: 10, output: 5, ..Usage::default() },

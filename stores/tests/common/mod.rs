@@ -11,6 +11,7 @@ use types::completion::Usage;
 use types::decision::{Arm, Decision, Terms};
 use types::outcome::{Account, Feedback, Outcome, RewardParts, Status};
 use types::profile::{Cell, LengthBand};
+use types::run::Purpose;
 use types::run::{CallRecord, Run, Step, Verdict};
 use types::store::{Observer, Record, RequestRecord, Seq};
 use types::{UnitInterval, Usd};
@@ -94,7 +95,7 @@ fn decision(id: &str) -> Decision {
 fn run(usage: Usage) -> Run {
     let call = CallRecord {
         model: MODEL.into(),
-        purpose: "primary".to_owned(),
+        purpose: Purpose::Primary,
         attempt: 1,
         error: None,
         usage,

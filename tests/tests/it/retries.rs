@@ -2,6 +2,7 @@
 
 use crate::NO_CHANCE;
 use serde_json::json;
+use std::sync::OnceLock;
 use tests::house::{House, Model, Plan};
 use tests::vendor::{Dialect, Reply, Seen, Vendor};
 
@@ -129,4 +130,32 @@ async fn a_model_that_there_is_no_money_for_takes_none_of_the_calls_that_a_node_
         .model(&model("gamma/cheap", 1, 1.0));
     let house = within_half_a_cent(plan, 2).await;
     assert_eq!(asked(&house, &vendor).await, ["failing", "cheap"]);
+}
+
+/// What a call was for: only another model than the first is one to fall back on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_tried_again_is_no_fallback() {
+    let body = json!({"model": "workflow/tries", "messages": [{"role": "user", "content": "hi"}]});
+    for (reroute, then, same) in [(false, "primary", true), (true, "fallback", false)] {
+        let first: OnceLock<String> = OnceLock::new();
+        let script = move |seen: &Seen| match *first.get_or_init(|| seen.model()) == seen.model() {
+            true => Reply::error(503),
+            false => Reply::text("hello"),
+        };
+        let vendor = Vendor::scripted(Dialect::OpenAi, script).await;
+        let text = format!(
+            "version: 1\nname: tries\nnodes:\n  - {{ id: ask, type: generate, primary: true, retry: {{ max_attempts: 2, \
+             reroute: {reroute}, backoff: {{ initial: 1ms }} }} }}\noutput: nodes.ask.completion\n"
+        );
+        let plan = Plan::new().vendor("lab", &vendor).rules(NO_CHANCE).file("workflows/tries.yaml", &text);
+        let plan =
+            ["lab/one", "lab/two"].into_iter().fold(plan, |plan, model| plan.model(&Model::new(model)));
+        let house = plan.start().await;
+        let record = house.decision(&house.client().chat(&body).await.request_id()).await;
+        let steps = record["run"]["steps"].as_array().unwrap();
+        let calls: Vec<_> =
+            steps.iter().flat_map(|s| s["calls"].as_array().cloned().unwrap_or_default()).collect();
+        assert_eq!((calls.len(), &calls[0]["purpose"]), (2, &json!("primary")), "{calls:#?}");
+        assert_eq!((&calls[1]["purpose"], calls[0]["model"] == calls[1]["model"]), (&json!(then), same));
+    }
 }

@@ -16,6 +16,7 @@ use types::diagnostic::suggestion;
 use types::doc::{self, Fields};
 use types::expr::Type;
 use types::provider::Edits;
+use types::run::Purpose;
 
 pub(crate) static TYPE: NodeType = NodeType {
     name: "classify",
@@ -211,7 +212,7 @@ impl Classify {
                 ..Edits::default()
             };
             let id = EffectId::new(&at.path, EffectKind::Model, 0, attempt);
-            let ask = Ask { edits: at.host.edits(&own), ..at.question(id, "classify", route.clone()) };
+            let ask = Ask { edits: at.host.edits(&own), ..at.question(id, Purpose::Classify, route.clone()) };
             let answer = at.call(ask).await?;
             if let Some((label, confidence)) = self.read(answer.completion.text(), &schema) {
                 let word = self.labels.get(label).cloned().unwrap_or_default();

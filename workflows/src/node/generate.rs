@@ -17,6 +17,7 @@ use std::time::Duration;
 use types::doc::{self, Fields};
 use types::expr::Type;
 use types::provider::Edits;
+use types::run::Purpose;
 
 mod client;
 mod conversation;
@@ -226,9 +227,9 @@ impl Generate {
             edits.seed = seed.map(|s| s.wrapping_add(i64::from(sample)));
         }
         let purpose = match (sample, self.is_primary()) {
-            (0, true) => "primary",
-            (0, false) => "generate",
-            _ => "sample",
+            (0, true) => Purpose::Primary,
+            (0, false) => Purpose::Generate,
+            _ => Purpose::Sample,
         };
         let id = EffectId::new(&at.path, EffectKind::Model, sample, 1);
         let samples = self.how_many(at.host, at.frame.is_called());

@@ -18,6 +18,7 @@ use types::chat::{Content, Message, Role};
 use types::doc::Fields;
 use types::expr::Type;
 use types::provider::Edits;
+use types::run::Purpose;
 
 pub(crate) static TYPE: NodeType = NodeType {
     name: "merge",
@@ -187,7 +188,7 @@ impl Merge {
         ));
         let own = Edits { messages: Some(messages), ..(**edits).clone() };
         let id = EffectId::new(&at.path, EffectKind::Model, 0, 1);
-        let ask = Ask { edits: at.host.edits(&own), ..at.question(id, "synthesize", route.clone()) };
+        let ask = Ask { edits: at.host.edits(&own), ..at.question(id, Purpose::Synthesize, route.clone()) };
         Ok((ask, parents(&parts, at)))
     }
 }

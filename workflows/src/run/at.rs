@@ -17,13 +17,13 @@ use crate::world::{
 };
 use futures_util::StreamExt;
 use serde_json::Value as Json;
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use types::completion::Accumulator;
 use types::matrix::Model;
 use types::provider::Edits;
+use types::run::Purpose;
 use types::run::Severity;
 use types::{Finding, Report, Verdict};
 
@@ -162,12 +162,7 @@ impl<'a> At<'a> {
     }
 
     /// A question to a model; what is asked goes into its `edits`.
-    pub(crate) fn question(
-        &self,
-        id: EffectId,
-        purpose: impl Into<Cow<'static, str>>,
-        route: Arc<Route>,
-    ) -> Ask {
+    pub(crate) fn question(&self, id: EffectId, purpose: Purpose, route: Arc<Route>) -> Ask {
         let seen = |r: &Option<Ref>| self.seen(r.as_slice());
         let not_models = seen(&route.apart.distinct_from).into_iter().map(|m| m.id.clone()).collect();
         let not_families = seen(&route.apart.family_not).into_iter().map(|m| m.family.clone()).collect();
@@ -175,7 +170,7 @@ impl<'a> At<'a> {
             not_models,
             not_families,
             id,
-            purpose: purpose.into(),
+            purpose,
             primary: false,
             route,
             edits: Edits::default(),

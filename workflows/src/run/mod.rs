@@ -1,6 +1,6 @@
 //! A run: one request through one workflow.
 
-use crate::budget::{Amounts, Budget};
+use crate::budget::{Amounts, Budget, Exhausted};
 use crate::ending::{Ending, Finished, Input, Mode, RunFailure, Suspension};
 use crate::event::Event;
 use crate::load::{Expr, bind, of_directive};
@@ -337,7 +337,7 @@ impl Host {
     /// Takes one of the node runs that the run may make.
     pub(crate) fn admit(&self) -> Result<(), Failure> {
         if self.node_runs.fetch_add(1, Ordering::Relaxed) >= self.limits.node_runs {
-            return Err(Failure::Budget("node_runs"));
+            return Err(Failure::Budget(Exhausted::NodeRuns));
         }
         Ok(())
     }
@@ -469,7 +469,7 @@ impl Host {
     /// Notes which limit cut the run short; the first one stays.
     pub(crate) fn exhausted(&self, failure: &Failure) {
         let kind = match failure {
-            Failure::Budget(kind) => kind,
+            Failure::Budget(limit) => limit.as_str(),
             Failure::Deadline => "wall",
             // It may yet be taken up, and the run go on.
             Failure::Provider(_) | Failure::NoTime(_) | Failure::NoCandidate { .. } => return,

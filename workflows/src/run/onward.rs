@@ -9,6 +9,7 @@ use std::sync::Arc;
 use types::chat::{Message, ResponseFormat, Role};
 use types::completion::Delta;
 use types::matrix::Model;
+use types::run::Purpose;
 use types::{Chunk, Completion, provider};
 
 /// Most calls that go on with one answer.
@@ -61,7 +62,7 @@ fn question(at: &At<'_>, first: &Ask, partial: &Completion, avoid: &[Arc<str>], 
     }
     let mut ask = first.clone();
     ask.id.attempt = ATTEMPT.saturating_add(n);
-    ask.purpose = "continue".into();
+    ask.purpose = Purpose::Continue;
     ask.budget = at.budget_of_call();
     ask.avoid.extend_from_slice(avoid);
     let asked = ask.edits.messages.take();

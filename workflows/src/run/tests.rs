@@ -17,7 +17,7 @@ mod taken;
 mod windows;
 
 use crate::testing::*;
-use crate::{Ending, Failure};
+use crate::{Ending, Exhausted, Failure};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -353,14 +353,14 @@ async fn a_provider_that_fails_in_a_repair_gives_way_to_the_next_strategy() {
 async fn an_exhausted_budget_delivers_the_best_so_far() {
     let script = Script::new(vec![
         ("generate", vec![Says::Text(1, "no")]),
-        ("fix", vec![Says::Fail(Failure::Budget("usd"))]),
+        ("fix", vec![Says::Fail(Failure::Budget(Exhausted::Usd))]),
     ]);
     let input = input(json_wanted(), None);
     let trace = input.trace.clone();
     let ending = run(&shipped("default"), input, &script).await;
     assert_eq!(text(&ending), "no|failed");
     assert_eq!(trace.take().exhausted.as_deref(), Some("usd"));
-    let script = Script::new(vec![("generate", vec![Says::Fail(Failure::Budget("usd"))])]);
+    let script = Script::new(vec![("generate", vec![Says::Fail(Failure::Budget(Exhausted::Usd))])]);
     let (ending, _) = play(&shipped("default"), prose(), &script).await;
     assert_eq!(text(&ending), "budget.usd");
 }
@@ -406,7 +406,7 @@ edges:
     let no_time = || Says::Fail(unavailable().without_time());
     let late = types::provider::Error { kind: ErrorKind::TotalTimeout, ..late };
     for (says, said, kind) in [
-        (Says::Fail(Failure::Budget("calls")), "DRAFT|unverified", Some("calls")),
+        (Says::Fail(Failure::Budget(Exhausted::Calls)), "DRAFT|unverified", Some("calls")),
         (Says::Fail(Failure::Deadline), "DRAFT|unverified", Some("wall")),
         // It might be asked again, had the run more time.
         (no_time(), "DRAFT|unverified", Some("wall")),

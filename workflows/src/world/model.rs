@@ -1,17 +1,17 @@
 //! Questions to models, and their answers.
 
 use super::{EffectId, digest};
-use crate::budget::Budget;
+use crate::budget::{Budget, Exhausted};
 use crate::retry::Retry;
 use crate::route::Route;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use types::matrix::Model;
 use types::provider::{self, Edits, ErrorKind, Sampling};
+use types::run::Purpose;
 use types::{Chunk, Completion};
 
 /// What a node wants of a model.
@@ -20,7 +20,7 @@ pub struct Ask {
     /// Which effect this is; `id.frame` is the node instance that asks.
     pub id: EffectId,
     /// For the record: `primary`, `generate`, `sample`, `repair:<strategy>`, `judge`.
-    pub purpose: Cow<'static, str>,
+    pub purpose: Purpose,
     /// The candidates of the decision are meant; `route` adds nothing then.
     pub primary: bool,
     /// Which models may serve it.
@@ -237,9 +237,9 @@ pub enum Failure {
         /// When a model may that is only kept out for a while.
         wait: Option<Duration>,
     },
-    /// A budget is used up: `usd`, `tokens`, `calls`, `node_runs`, `tenant`.
+    /// A limit of the run is used up.
     #[error("the budget `{0}` is used up")]
-    Budget(&'static str),
+    Budget(Exhausted),
     /// The deadline passed.
     #[error("the deadline passed")]
     Deadline,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use types::directives::{HedgeAfter, HedgeRule};
 use types::doc::Node;
+use types::run::Purpose;
 
 /// How long a call is left alone where nobody knows how long such calls take.
 const USUAL: Duration = Duration::from_secs(2);
@@ -137,7 +138,7 @@ impl<'a> Race<'a> {
     /// A failure ends the race only where no other call is under way: it never begins one.
     pub(crate) async fn winner(&mut self) -> Result<(u32, Opened<'a>), Failure> {
         let mut racing = Together::new();
-        racing.push(self.call("retry"));
+        racing.push(self.call(Purpose::Retry));
         let mut pause = self.pause();
         let mut failure: Option<Failure> = None;
         loop {
@@ -165,7 +166,7 @@ impl<'a> Race<'a> {
                     pause = None;
                     if self.more() {
                         self.hedged = true;
-                        racing.push(self.call("hedge"));
+                        racing.push(self.call(Purpose::Hedge));
                         pause = self.pause();
                     }
                 }
@@ -174,7 +175,7 @@ impl<'a> Race<'a> {
     }
 
     /// The next call.
-    fn call(&mut self, purpose: &'static str) -> Call<'a> {
+    fn call(&mut self, purpose: Purpose) -> Call<'a> {
         let first = self.made == 0;
         self.made = self.made.saturating_add(1);
         let mut ask = self.first.clone();
@@ -183,7 +184,7 @@ impl<'a> Race<'a> {
             // Each is paid for by itself, from the same budget.
             ask.budget = self.at.budget_of_call();
             ask.id.attempt = self.made;
-            ask.purpose = purpose.into();
+            ask.purpose = purpose;
             match self.hedge.map(|h| &h.to) {
                 Some(To::Same) => {}
                 Some(To::Route(r)) => (ask.route, ask.primary) = (r.clone(), false),

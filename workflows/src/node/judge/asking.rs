@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use types::chat::{Message, ResponseFormat, Role};
 use types::provider::Edits;
+use types::run::Purpose;
 
 /// Most of an answer that is shown to a judge, in bytes.
 const MAX_SHOWN: usize = 64 * 1024;
@@ -78,7 +79,8 @@ impl Judge {
                 logprobs: Some(false),
                 ..Edits::default()
             };
-            let mut ask = Ask { edits: at.host.edits(&own), ..at.question(id, "judge", self.route.clone()) };
+            let mut ask =
+                Ask { edits: at.host.edits(&own), ..at.question(id, Purpose::Judge, self.route.clone()) };
             match self.independent {
                 Independent::Require => ask.not_families.extend(asking.families.iter().cloned()),
                 Independent::Prefer => {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use types::chat::Message;
 use types::matrix::Model;
 use types::provider::Edits;
+use types::run::Purpose;
 use types::{Completion, Finding, Report, Usd, Verdict};
 use validators::{Checked, OnFail};
 
@@ -352,7 +353,7 @@ impl Machine<'_> {
             // The machine ends by itself when the run must.
             timeout: None,
             avoid: if escalates { self.used.clone() } else { Vec::new() },
-            ..self.at.question(id, rung.strategy.purpose(), route)
+            ..self.at.question(id, Purpose::Repair(rung.strategy), route)
         }
     }
 

@@ -3,12 +3,13 @@
 use super::prose;
 use crate::testing::*;
 use crate::world::{Distinct, Spread};
-use crate::{Ending, Failure};
+use crate::{Ending, Exhausted, Failure};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use types::ChatRequest;
+use types::run::Purpose;
 
 /// One `generate` node, and what is told of it.
 fn asking(keys: &str) -> String {
@@ -161,7 +162,7 @@ nodes:
 async fn a_failure_never_begins_a_hedge_and_never_ends_one() {
     let (t, _) = ask("hedge: { after: 100ms }", vec![Says::Fail(unavailable())]).await;
     assert_eq!((t.asked, t.ms), (1, 0), "{}", t.said);
-    let failing = || vec![Says::Never, Says::Fail(Failure::Budget("usd")), text(5)];
+    let failing = || vec![Says::Never, Says::Fail(Failure::Budget(Exhausted::Usd)), text(5)];
     // The hedge is not affordable: the first goes on until its own time is up.
     let (t, _) = ask("hedge: { after: 100ms }, timeout: 1s", failing()).await;
     assert_eq!((t.asked, t.ms), (2, 1000), "{}", t.said);
@@ -179,7 +180,7 @@ async fn a_hedge_goes_where_it_is_told_to() {
         let keys = format!("hedge: {{ after: 10ms{to} }}");
         let (_, script) = ask(&keys, vec![Says::Never, text(1)]).await;
         let asked = script.asked.lock().unwrap();
-        assert_eq!((&*asked[0].purpose, &*asked[1].purpose), ("primary", "hedge"));
+        assert_eq!((&asked[0].purpose, &asked[1].purpose), (&Purpose::Primary, &Purpose::Hedge));
         assert!(asked[0].stream && asked[1].stream, "what counts is the first content");
         assert_ne!(asked[0].id, asked[1].id);
         (asked[1].skip, asked[1].primary, asked[1].route.pool.clone())
@@ -214,8 +215,10 @@ edges:
   - { from: other, to: pick, outcome: any }
   - { from: pick, to: answer, outcome: completed }
 ";
-    let script =
-        Script::new(vec![("ask", vec![text(300)]), ("other", vec![Says::Fail(Failure::Budget("usd"))])]);
+    let script = Script::new(vec![
+        ("ask", vec![text(300)]),
+        ("other", vec![Says::Fail(Failure::Budget(Exhausted::Usd))]),
+    ]);
     let start = Instant::now();
     let (ending, steps) = play(&workflow(body), prose(), &script).await;
     assert!(matches!(ending, Ending::Delivered { .. }), "{steps:?}");

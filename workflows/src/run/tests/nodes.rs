@@ -5,6 +5,7 @@ use crate::Ending;
 use crate::testing::*;
 use crate::world::{GateReply, ToolFailure};
 use serde_json::json;
+use types::run::Purpose;
 
 /// A node and its labels: whichever it takes ends the run with that code.
 fn classified(keys: &str) -> String {
@@ -254,7 +255,7 @@ async fn merges_make_one_of_several() {
     assert_eq!(said, "both|none");
     let asked = script.asked.lock().unwrap();
     let last = asked.last().unwrap();
-    assert_eq!((&*last.purpose, last.edits.temperature), ("synthesize", Some(0.1)));
+    assert_eq!((&last.purpose, last.edits.temperature), (&Purpose::Synthesize, Some(0.1)));
     let messages = last.edits.messages.as_ref().unwrap();
     assert!(messages.last().unwrap().content.text().contains("[\"A\",\"B\"]"));
 }
