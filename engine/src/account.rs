@@ -11,7 +11,7 @@ use types::outcome::{Account, Billed, ReferenceCost, Status};
 use types::run::{AtMost, CallRecord, Run};
 use types::{Usage, Usd};
 
-/// What is known before the first call.
+/// What the account of a request needs to know before its first call.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct About {
     /// Images in the request.

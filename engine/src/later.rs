@@ -29,15 +29,15 @@ pub type Background = Arc<dyn Fn(&'static str, BoxFuture<'static, ()>) + Send + 
 /// What came of the work after responses since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// It was done.
+    /// Pieces of work after a response that were done.
     pub done: u64,
-    /// It was left out because there was too much to do.
+    /// Left out because too many were under way.
     pub shed: u64,
-    /// It was left out because a limit or budget of whoever asked had no room for it.
+    /// Left out because a limit or budget of whoever asked had no room for it.
     pub unpaid: u64,
 }
 
-/// Counts it.
+/// Counts the work after responses, and bounds how much of it is under way.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     under_way: AtomicUsize,

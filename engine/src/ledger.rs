@@ -57,7 +57,7 @@ impl fmt::Debug for Heir {
     }
 }
 
-/// What stands against a call.
+/// Why a ledger has no money left for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Short {
     /// A ceiling: nobody may spend more.

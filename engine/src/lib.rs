@@ -133,9 +133,9 @@ pub(crate) struct Inner {
     pub(crate) finished: Option<Finished>,
     pub(crate) config: Config,
     pub(crate) gate: Arc<Gate>,
-    /// Turns of errands.
+    /// Permits for work on the processor that is no request: checks, replays, rehearsals.
     pub(crate) errands: Arc<Semaphore>,
-    /// What sessions were given last.
+    /// The model that each session was answered by last.
     pub(crate) sessions: route::Sessions,
     /// What exploring has cost.
     pub(crate) explorers: explore::Explorers,
@@ -145,7 +145,7 @@ pub(crate) struct Inner {
     pub(crate) memory: Arc<history::Memory>,
     /// Questions that policies put to people.
     pub(crate) approvals: Arc<approvals::Approvals>,
-    /// What those were given who keep what they are given.
+    /// The arm that each holder of a `sticky` rule was given last; bounded.
     pub(crate) arms: sticky::Arms,
     /// What nodes of workflows have put out.
     pub(crate) results: Arc<kept::Results>,
@@ -177,7 +177,7 @@ impl View {
     }
 }
 
-/// How the engine is.
+/// Load and readiness of the engine at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Health {
     /// Requests in flight.
@@ -501,7 +501,7 @@ impl Engine {
         self.0.store.flush().await
     }
 
-    /// How it is.
+    /// Load and readiness, now.
     #[must_use]
     pub fn health(&self) -> Health {
         let view = self.0.view.load();

@@ -27,8 +27,8 @@ use types::profile::Facts;
 use types::run::{CallRecord, Run};
 use types::{Usage, Usd};
 
-/// What a request holds. Until a ledger spends it, it was for nothing: dropped, all of it comes back. From then on
-/// that ledger says what was used: dropped, it is settled as the ledger stands.
+/// Reservations of one request on its limits. Dropped before a ledger spends from them, they are given back whole;
+/// dropped after that, they are settled at what the ledger says was used.
 pub(crate) struct Held {
     store: Arc<dyn LimitStore>,
     parts: Vec<Reservation>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use types::UnitInterval;
 use types::outcome::{Feedback, Outcome, RewardParts};
 
-/// Weights of the parts (`routing.md` §6).
+/// Weights of the parts: what was checked or said by people counts most, what only hints at it least.
 const CONTRACT: f64 = 0.4;
 const SEMANTIC: f64 = 0.2;
 const JUDGE: f64 = 0.2;

@@ -14,7 +14,7 @@ use types::directives::{LimitRule, Set};
 use types::matrix::Tier;
 use types::{Usage, Usd};
 
-/// What something is reserved for.
+/// The request that limits and budgets set something aside for.
 #[derive(Clone, Copy)]
 pub(crate) struct Purpose<'a> {
     pub(crate) request: &'a ChatRequest,

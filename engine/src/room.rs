@@ -1,4 +1,4 @@
-//! How many calls of one model may be under way beside each other (`reliability.md` §4).
+//! Adaptive concurrency limit of one model: additive increase, multiplicative decrease (Chiu and Jain 1989).
 //!
 //! As many as there are, until its vendor complains of load: then 0.7 of what was under way, one more in every second
 //! in which it answers, and as many as there are again once it bears more than it complained of. So a house whose

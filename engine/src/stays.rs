@@ -1,4 +1,4 @@
-//! Whom a request stays with that comes after another one: the model of its session, the arm that a rule keeps.
+//! Affinity: the model of a request's session, and the arm that a `sticky` rule keeps, noted for the requests after it.
 
 use crate::Inner;
 use crate::limits::Asker;

@@ -19,19 +19,19 @@ use std::sync::Arc;
 /// stand relative to the best arm of the request, so that what all share changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Terms {
-    /// P: believed probability of success.
+    /// P, 0..=1: believed probability of success.
     #[serde(serialize_with = "rounded")]
     pub success: f64,
-    /// The UCB bonus added to P.
+    /// The UCB bonus β·doubt that is added to P, 0 or more.
     #[serde(serialize_with = "rounded")]
     pub bonus: f64,
     /// P⁺ = min(1, P + bonus), before its exponent.
     #[serde(serialize_with = "rounded")]
     pub optimistic: f64,
-    /// Q: expected quality given success.
+    /// Q, 0..=1 of the best arm: expected quality given success.
     #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub quality: f64,
-    /// S: probability that the contract's schema holds.
+    /// S, 0..=1 of the best arm: probability that the form which the request asks for is kept.
     #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub schema: f64,
     /// 1: money is subtracted (see `price`), not multiplied. Records of earlier versions hold
@@ -154,7 +154,7 @@ pub struct AxisRecord {
     pub axis: std::borrow::Cow<'static, str>,
     /// Its value.
     pub value: std::borrow::Cow<'static, str>,
-    /// How sure.
+    /// Confidence in that value, 0..=1.
     pub confidence: f32,
 }
 

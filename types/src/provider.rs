@@ -98,7 +98,7 @@ pub struct Sampling {
     pub top_p: Option<f64>,
     /// Most tokens of the answer.
     pub max_tokens: Option<u32>,
-    /// Seed.
+    /// Seed of the vendor's sampling, as the request says it.
     pub seed: Option<i64>,
     /// Sequences at which it ends.
     pub stop: Vec<String>,

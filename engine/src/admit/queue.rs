@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 /// Where the answer to somebody who waits goes.
 pub(super) type To = oneshot::Sender<Result<Permit, Error>>;
 
-/// See the module.
+/// Requests that wait for a place, fair between tenants.
 #[derive(Debug)]
 pub(super) struct Queue {
     /// The next in turn at the front; none is empty.

@@ -2,7 +2,7 @@
 
 use types::doc::{self, Node, Reader};
 
-/// See the module.
+/// One root key of `routing_rules.yaml` each; `None` = it is not there.
 pub(super) struct Sections<'a> {
     pub(super) utility: Option<&'a Node>,
     pub(super) exploration: Option<&'a Node>,

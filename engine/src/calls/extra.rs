@@ -28,7 +28,7 @@ const HEDGES_AT_FIRST: f64 = 10.0;
 /// Retries and hedges together, of all providers: at most this share of first calls.
 const TOGETHER: f64 = 0.2;
 
-/// What came of the wish for further calls since the start.
+/// Retries and hedges since the start: how many the budget for extra calls let through, and how many not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Retries made.

@@ -1,4 +1,4 @@
-//! How long whoever reads a stream takes nothing of it: that is no time of the vendor's.
+//! Time in which the reader of a stream, not its vendor, was waited for.
 //!
 //! Nobody polls a stream whose reader has no room. So from the moment when the vendor has something to give, by what was
 //! given or by the vendor's call, until the next poll it is the reader who is waited for.

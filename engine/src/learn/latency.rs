@@ -1,4 +1,7 @@
 //! Durations, and token counts, as log-normal quantities that are learned.
+//!
+//! Mean and variance of the logarithm are kept by Welford's update (1962) with exponential forgetting; a prior is
+//! blended in as measurements of its own.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,7 @@
-//! By what counters of rules know who asks: by what the request says of itself, as it came. They are kept on the disk, told
-//! of to clients and to operators, so that a value that may be somebody's stands in them as a hash.
+//! Names of the counters of rules' limits (`per: user`, `per: label`, …), made of what the request says of itself.
+//!
+//! A name is kept on the disk and told to clients and operators, so that a value that may be personal stands in it as a
+//! keyed hash.
 
 use super::label;
 use crate::who::Who;
@@ -15,7 +17,7 @@ const LONGEST: usize = 64;
 /// Hexadecimal digits of a hash.
 const DIGITS: usize = 32;
 
-/// Who asks, for the limits of rules and for what is remembered of them.
+/// Caller and request, as the names of counters and of `sticky` holders are made of them.
 #[derive(Clone)]
 pub(crate) struct Asker {
     pub(crate) who: Arc<Who>,

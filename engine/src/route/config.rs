@@ -5,27 +5,27 @@ use types::axis::{EconomicPolicy, LatencyClass, PrecisionSensitivity};
 use types::directives::TermWeights;
 use types::doc::{Node, Reader};
 
-/// Exponents of the utility's factors.
+/// Weights of the utility's terms, each 0 or more: exponents of the factors, and what the price is multiplied by.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct Weights {
-    /// w1, of P⁺.
+    /// w1: exponent of P⁺.
     pub success: f64,
-    /// w2, of Q.
+    /// w2: exponent of Q.
     pub quality: f64,
-    /// w3, of S.
+    /// w3: exponent of S.
     pub schema: f64,
-    /// w4, of the cost factor.
+    /// w4: multiplies the price λ·cost/cost_ref, which is subtracted; no exponent.
     pub cost: f64,
-    /// w5, of L.
+    /// w5: exponent of L.
     pub latency: f64,
-    /// w6, of safety.
+    /// w6: exponent of the safety factor.
     pub safety: f64,
 }
 
 /// The numbers of routing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Exponents, per economic policy in the order of the axis.
+    /// Weights, per economic policy in the order of the axis.
     pub weights: [Weights; 3],
     /// Multipliers of these, per precision sensitivity in the order of the axis. Default 1 each.
     pub precision: [TermWeights; 3],
@@ -35,16 +35,15 @@ pub struct Config {
     pub latency_budget: [Duration; 3],
     /// ε: share of choices that are randomised. Default 0.05.
     pub epsilon: f64,
-    /// Arms among which. Default 3.
+    /// Arms, at most, that a randomised choice is drawn from. Default 3.
     pub explore_arms: usize,
-    /// Share of the best arm's value that an arm may lie below it and still be explored is one less this.
-    /// Default 0.8.
+    /// Share of the best arm's utility, 0..=1, that an arm has to reach to be one of them. Default 0.8.
     pub explore_within: f64,
     /// β of the UCB bonus β·doubt, in standard deviations of what is believed. Default 0.6.
     pub beta: f64,
     /// β while a family has fewer than `young` outcomes, and for a model that was seen to change. Default 0.6.
     pub beta_young: f64,
-    /// Default 30.
+    /// Outcomes of a family below which `beta_young` is in force. Default 30.
     pub young: u64,
     /// Confidence of the profile below which nothing is explored. Default 0.5.
     pub min_confidence: f64,
@@ -53,7 +52,7 @@ pub struct Config {
     /// What leaving a session's model costs beside its lost prompt cache, in points of success: conversion of the
     /// transcript, and an answer in another voice. Default 0.01.
     pub switch: f64,
-    /// Cost that counts as 1, in dollars; `None` = that of the model believed in most, for each request.
+    /// Cost that counts as 1, in dollars; `None` = for each request that of the model with the best prior.
     pub cost_ref: Option<f64>,
 }
 
