@@ -22,6 +22,9 @@ pub struct Config {
     /// Whether providers may be at addresses that are not public (loopback, private networks). Default
     /// true: hosts are named by the operator alone, and local models are an ordinary case.
     pub allow_private: bool,
+    /// Whether keys and headers may go over `http://` to a host that is not known to be near: neither a private
+    /// address nor a name of a local network. Default false.
+    pub allow_http: bool,
 }
 
 impl Config {
@@ -37,6 +40,7 @@ impl Default for Config {
             max_answer_bytes: Config::MAX_ANSWER_BYTES,
             max_event_bytes: Config::MAX_EVENT_BYTES,
             allow_private: true,
+            allow_http: false,
         }
     }
 }
@@ -210,6 +214,11 @@ impl Fleet {
         })?;
         if !self.config.allow_private && !settings.may_be_public() {
             return Err(Availability::Unusable("its address is not public, which is not allowed".to_owned()));
+        }
+        if !self.config.allow_http && settings.tells_secrets() {
+            let why = "its key would go over http:// to a public host: the address begins with https://, or \
+                       `upstream.allow_http` is set";
+            return Err(Availability::Unusable(why.to_owned()));
         }
         if let Some(Member::Remote(client)) = self.members.get(&provider.id)
             && *client.settings() == settings

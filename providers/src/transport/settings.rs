@@ -131,6 +131,12 @@ impl Settings {
         literal.is_none_or(is_public)
     }
 
+    /// Whether a key, or a header from the environment, would go in clear to a host that is not known to be near.
+    pub(crate) fn tells_secrets(&self) -> bool {
+        let has_secret = !self.keys.is_empty() || !self.from_env.is_empty();
+        self.scheme == Scheme::HTTP && has_secret && !is_near(self.authority.host())
+    }
+
     /// `Host` for connections without TLS. Others may speak HTTP/2, which has no such header; there the client
     /// adds what is needed.
     pub(super) fn host(&self) -> Option<HeaderValue> {
@@ -154,6 +160,18 @@ impl Settings {
             .build()
             .ok()
     }
+}
+
+/// Whether a host is of this machine or of a network of its own: an address that is not public, a name of one word, as
+/// containers have, or one under a domain that no public server answers for (RFC 6761, RFC 6762, RFC 8375, RFC 9476,
+/// and `internal` as ICANN reserved it in 2024).
+fn is_near(host: &str) -> bool {
+    const LOCAL: [&str; 6] = [".localhost", ".local", ".internal", ".home.arpa", ".test", ".alt"];
+    if let Ok(address) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return !is_public(address);
+    }
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    !host.contains('.') || LOCAL.iter().any(|domain| host.ends_with(domain))
 }
 
 fn base(url: &str) -> Result<(Scheme, Authority, String, Option<String>), String> {

@@ -713,6 +713,21 @@ fn availability_says_why_not() {
         true,
         unusable("base_url names NONE, which is not set"),
     );
+    let in_clear = "its key would go over http:// to a public host: the address begins with https://, or \
+                    `upstream.allow_http` is set";
+    let keyed = |url: &'static str| {
+        move |p: &mut Provider| (p.base_url, p.api_key_env) = (url.into(), vec!["KEY_a".into()])
+    };
+    for near in
+        ["http://ollama:11434/v1", "http://10.0.0.7/v1", "http://[::1]:9/v1", "http://gpu.lab.internal/v1"]
+    {
+        check(&keyed(near), true, Availability::Ready);
+    }
+    check(&keyed("https://api.example.com/v1"), true, Availability::Ready);
+    check(&|p| p.base_url = "http://api.example.com/v1".into(), true, Availability::Ready);
+    for far in ["http://api.example.com/v1", "http://8.8.8.8/v1"] {
+        check(&keyed(far), true, unusable(in_clear));
+    }
     check(&|p| p.dialect = Dialect::Simulated, false, Availability::Ready);
     check(&|p| p.dialect = Dialect::Recorded, true, unusable("`file` names no outcome table"));
     let none = fleet(&provider("http://x", long()), Config::default()).availability(ModelIx(7));
