@@ -304,3 +304,113 @@ async fn what_is_settled_late_takes_back_nothing_of_others() {
     store.settle(early, tokens(0));
     assert!(store.reserve(&tenant, &all, tokens(1), NOON).await.is_err());
 }
+
+const DAY: i64 = 86_400_000;
+/// 2026-07-02 00:00 UTC.
+const MIDNIGHT: i64 = NOON + DAY / 2;
+
+fn only_usd(dollars: f64) -> Amount {
+    Amount { usd: (dollars * 1e9) as u64, ..Amount::default() }
+}
+
+/// What is used of the first limit, what of it is free but for what is set aside, both in cents, and how long who wants all
+/// of it and more has to wait.
+async fn stands(store: &Counters, all: &Arc<[Limit]>, at: i64) -> (u64, u64, Duration) {
+    let tenant: Arc<str> = "acme".into();
+    let used = store.standing(&tenant, all, at).await[0].used;
+    let refused = store.reserve(&tenant, all, only_usd(1_000.0), at).await.unwrap_err();
+    let Refused::Reached { free, retry_after, .. } = refused else { panic!("{refused:?}") };
+    (used / 10_000_000, free / 10_000_000, retry_after)
+}
+
+/// What is counted in a new day comes back to it, however old the stamp is that it came with.
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_while_the_clock_steps_back_over_midnight_comes_back() {
+    for window in [Window::Day, Window::Month] {
+        let store = Counters::default();
+        let tenant: Arc<str> = "acme".into();
+        let all = limits(&[("key:k", Metric::Usd, 1.0, window)]);
+        let midnight = if window == Window::Day { MIDNIGHT } else { MIDNIGHT + 30 * DAY };
+        let old = store.reserve(&tenant, &all, only_usd(0.5), midnight - 2).await.unwrap();
+        let first = store.reserve(&tenant, &all, only_usd(0.2), midnight).await.unwrap();
+        let late = store.reserve(&tenant, &all, only_usd(0.7), midnight - 1).await.unwrap();
+        let (used, free, wait) = stands(&store, &all, midnight - 1).await;
+        assert_eq!((used, free), (90, 100));
+        // A clock that was set back opens the day a second time at no midnight, and says so.
+        let next = if window == Window::Day { DAY } else { 31 * DAY };
+        assert_eq!(wait, Duration::from_millis(u64::try_from(next + 1).unwrap()));
+        store.settle(late, Amount::default());
+        assert_eq!(
+            (stands(&store, &all, midnight - 1).await.0, stands(&store, &all, midnight).await.1),
+            (20, 100)
+        );
+        store.settle(first, only_usd(0.1));
+        store.settle(old, Amount::default());
+        let (used, free, _) = stands(&store, &all, midnight - 1).await;
+        assert_eq!((used, free), (10, 90), "what was taken the day before is no part of it");
+    }
+}
+
+/// A clock that was days ahead, and is set right, leaves no counter behind that begins anew only then.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_ahead_freezes_no_day_and_no_month() {
+    for (window, ahead, next) in [
+        (Window::Day, NOON + 10 * DAY, NOON + DAY),
+        (Window::Month, NOON + 33 * DAY, NOON + 31 * DAY),
+        (Window::Month, NOON + 400 * DAY, NOON + 31 * DAY),
+    ] {
+        let store = Counters::default();
+        let tenant: Arc<str> = "acme".into();
+        let all = limits(&[("key:k", Metric::Usd, 1.0, window)]);
+        let spent = store.reserve(&tenant, &all, only_usd(0.3), NOON).await.unwrap();
+        store.settle(spent, only_usd(0.3));
+        let before = store.reserve(&tenant, &all, only_usd(0.2), NOON).await.unwrap();
+        let meanwhile = store.reserve(&tenant, &all, only_usd(0.4), ahead).await.unwrap();
+        // Set right: all of it was used of the present day.
+        let (used, free, _) = stands(&store, &all, NOON).await;
+        assert_eq!((used, free), (90, 70), "{window}");
+        store.settle(meanwhile, only_usd(0.1));
+        assert_eq!(stands(&store, &all, NOON).await.0, 60, "{window}");
+        store.settle(before, only_usd(0.1));
+        let (used, free, wait) = stands(&store, &all, NOON).await;
+        assert_eq!((used, free), (50, 50), "{window}");
+        assert!(NOON + i64::try_from(wait.as_millis()).unwrap() <= next, "{window}: {wait:?}");
+        let open = store.reserve(&tenant, &all, only_usd(0.1), NOON).await.unwrap();
+        assert_eq!(stands(&store, &all, next).await.0, 0, "{window}: the next one begins with nothing used");
+        store.settle(open, Amount::default());
+        assert_eq!(stands(&store, &all, next).await.1, 100, "{window}");
+    }
+}
+
+/// What a process wrote down under a clock that was ahead freezes nothing in the next one.
+#[tokio::test(start_paused = true)]
+async fn what_was_written_under_a_clock_that_was_ahead_counts_for_today() {
+    let store = Counters::default();
+    let tenant: Arc<str> = "acme".into();
+    let all = limits(&[("key:k", Metric::Usd, 1.0, Window::Day)]);
+    store.restore(&tenant, &all[0], 400_000_000, NOON + 10 * DAY);
+    assert_eq!(stands(&store, &all, NOON).await.0, 40);
+    assert_eq!(stands(&store, &all, NOON + DAY).await.0, 0);
+}
+
+/// What a long stream had set aside has left a sliding window: only time brings back what is used in it.
+#[tokio::test(start_paused = true)]
+async fn what_has_left_a_sliding_window_is_not_waited_for() {
+    let store = Counters::default();
+    let tenant: Arc<str> = "acme".into();
+    let all = limits(&[("key:k", Metric::Tokens, 10_000.0, MINUTE)]);
+    let tokens = |n| Amount { tokens: n, ..Amount::default() };
+    let stream = store.reserve(&tenant, &all, tokens(8_000), NOON).await.unwrap();
+    tokio::time::advance(Duration::from_secs(120)).await;
+    let used = store.reserve(&tenant, &all, tokens(9_500), NOON).await.unwrap();
+    store.settle(used, tokens(9_500));
+    tokio::time::advance(Duration::from_secs(20)).await;
+    let told = async || match store.reserve(&tenant, &all, tokens(1_000), NOON).await {
+        Err(Refused::Reached { free, retry_after, .. }) => (free, retry_after.as_secs()),
+        other => panic!("{other:?}"),
+    };
+    let (free, wait) = told().await;
+    assert!(free == 500 && (38..=45).contains(&wait), "{free}, {wait} s");
+    store.settle(stream, tokens(8_000));
+    assert_eq!(told().await.0, 500);
+}

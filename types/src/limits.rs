@@ -347,10 +347,11 @@ pub struct Reservation {
     pub limits: Arc<[Limit]>,
     /// How much.
     pub amount: Amount,
-    /// Unix milliseconds at which it was taken, so that it is settled in the same day or month.
+    /// Unix milliseconds at which it was taken.
     pub unix_ms: i64,
-    /// The same moment on the clock of those who count, in milliseconds.
-    pub at_ms: u64,
+    /// The same moment on the clock of those who count, in nanoseconds, which never runs backwards: it is settled in the day
+    /// or month that counted then, whatever the clock of the day says.
+    pub at_ns: u64,
 }
 
 /// Counts what is used. Check and act are one step, also between processes.

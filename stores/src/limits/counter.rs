@@ -8,21 +8,109 @@ use types::limits::{Metric, Window};
 const PARTS: usize = 60;
 
 const DAY_MS: i64 = 86_400_000;
+/// How far ahead of the clock a day or month may have begun, in milliseconds, before the clock is taken to have been wrong
+/// then. A clock that is set back by less opens nothing again, so that nobody gains by it.
+const AHEAD_MS: i64 = DAY_MS;
 
 /// Counts for one limit.
 #[derive(Clone, Debug)]
 pub(super) enum Counter {
     Sliding(Box<Ring>),
-    Calendar { period: i64, used: u64 },
+    Calendar(Calendar),
     Gauge(u64),
 }
 
 /// Times of one question: since the process started, and of the calendar.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
-    /// Milliseconds that never run backwards.
-    pub(super) ms: u64,
+    /// Nanoseconds that never run backwards. No two questions to counters that lie together have the same.
+    pub(super) ns: u64,
     pub(super) unix_ms: i64,
+}
+
+impl Moment {
+    /// Milliseconds that never run backwards.
+    pub(super) const fn ms(self) -> u64 {
+        ms_of(self.ns)
+    }
+}
+
+const fn ms_of(ns: u64) -> u64 {
+    ns / 1_000_000
+}
+
+/// What counts, and what of that is set aside for what has not ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    used: u64,
+    open: u64,
+}
+
+impl Sum {
+    const fn add(&mut self, other: Sum) {
+        self.used = self.used.saturating_add(other.used);
+        self.open = self.open.saturating_add(other.open);
+    }
+
+    const fn take(&mut self, other: Sum) {
+        self.used = self.used.saturating_sub(other.used);
+        self.open = self.open.saturating_sub(other.open);
+    }
+}
+
+/// A day or month.
+#[derive(Clone, Copy, Debug)]
+struct Period {
+    number: i64,
+    /// When it began to count, on the clock that never runs backwards: what was taken since lies in it, whatever the
+    /// clock of the day said then.
+    since: u64,
+    sum: Sum,
+}
+
+/// Days or months: the present one, and the one before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Calendar {
+    now: Option<Period>,
+    before: Option<Period>,
+}
+
+impl Calendar {
+    /// Moves on to a moment.
+    fn turn(&mut self, window: Window, now: Moment) {
+        let number = period(window, now.unix_ms);
+        match &mut self.now {
+            Some(of) if number < of.number && is_far(window, of.number, now.unix_ms) => {
+                // The clock was wrong. What was used while it was counts for the present period, and so does what was
+                // used of this before.
+                of.number = number;
+                if let Some(before) = self.before.take().filter(|before| before.number >= number) {
+                    of.since = before.since;
+                    of.sum.add(before.sum);
+                }
+            }
+            // A clock that steps back opens no new period.
+            Some(of) if number <= of.number => {}
+            of => {
+                let new = Period { number, since: now.ns, sum: Sum::default() };
+                self.before = of.replace(new);
+            }
+        }
+    }
+
+    /// The day or month in which something was taken; `None` = none that still counts.
+    fn of(&mut self, taken: u64) -> Option<&mut Period> {
+        [&mut self.now, &mut self.before].into_iter().flatten().find(|period| period.since <= taken)
+    }
+}
+
+/// Whether a day or month begins so late after a moment that it cannot have begun.
+fn is_far(window: Window, number: i64, unix_ms: i64) -> bool {
+    match number.saturating_sub(period(window, unix_ms)) {
+        ..=0 => false,
+        1 => end(window, unix_ms).saturating_sub(unix_ms) > AHEAD_MS,
+        _ => true,
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -30,8 +118,13 @@ pub(super) struct Ring {
     part_ms: u64,
     /// Number of the newest part, counted from the epoch.
     newest: u64,
-    parts: [u64; PARTS],
-    sum: u64,
+    parts: [Sum; PARTS],
+    sum: Sum,
+}
+
+/// What of something is set aside until that ends: a request was made, however it ends.
+const fn open(metric: Metric, amount: u64) -> u64 {
+    if matches!(metric, Metric::Requests) { 0 } else { amount }
 }
 
 impl Counter {
@@ -41,9 +134,10 @@ impl Counter {
             (_, Window::Sliding(ms)) => {
                 // One part more than fits, since the oldest counts whole.
                 let part_ms = ms.div_ceil(PARTS as u64 - 1).max(1);
-                Counter::Sliding(Box::new(Ring { part_ms, newest: 0, parts: [0; PARTS], sum: 0 }))
+                let (parts, sum) = ([Sum::default(); PARTS], Sum::default());
+                Counter::Sliding(Box::new(Ring { part_ms, newest: 0, parts, sum }))
             }
-            (_, Window::Day | Window::Month) => Counter::Calendar { period: i64::MIN, used: 0 },
+            (_, Window::Day | Window::Month) => Counter::Calendar(Calendar { now: None, before: None }),
         }
     }
 
@@ -52,62 +146,99 @@ impl Counter {
         match self {
             Counter::Gauge(n) => *n,
             Counter::Sliding(ring) => {
-                ring.advance(now.ms);
-                ring.sum
+                ring.advance(now.ms());
+                ring.sum.used
             }
-            Counter::Calendar { period, used } => {
-                let current = self::period(window, now.unix_ms);
-                // A clock that steps back opens no new period.
-                if current > *period {
-                    (*period, *used) = (current, 0);
-                }
-                *used
+            Counter::Calendar(calendar) => {
+                calendar.turn(window, now);
+                calendar.now.map_or(0, |period| period.sum.used)
             }
         }
     }
 
-    /// The day or month as a number, and what is used in it; `None` for a counter of another kind.
+    /// What of that is set aside for what has not ended.
+    pub(super) fn open(&self) -> u64 {
+        match self {
+            Counter::Gauge(n) => *n,
+            Counter::Sliding(ring) => ring.sum.open,
+            Counter::Calendar(calendar) => calendar.now.map_or(0, |period| period.sum.open),
+        }
+    }
+
+    /// The day or month as a number, and what is used in it; `None` for a counter of another kind, and where it has not
+    /// counted anything.
     pub(super) fn calendar(&self) -> Option<(i64, u64)> {
         match self {
-            Counter::Calendar { period, used } => Some((*period, *used)),
+            Counter::Calendar(calendar) => calendar.now.map(|period| (period.number, period.sum.used)),
             _ => None,
+        }
+    }
+
+    fn add_sum(&mut self, sum: Sum) {
+        match self {
+            Counter::Gauge(used) => *used = used.saturating_add(sum.used),
+            Counter::Calendar(calendar) => calendar.now.iter_mut().for_each(|period| period.sum.add(sum)),
+            Counter::Sliding(ring) => ring.add(sum),
         }
     }
 
     /// Adds to what is used now.
     pub(super) fn add(&mut self, n: u64) {
-        match self {
-            Counter::Gauge(used) | Counter::Calendar { used, .. } => *used = used.saturating_add(n),
-            Counter::Sliding(ring) => ring.add(n),
-        }
+        self.add_sum(Sum { used: n, open: 0 });
     }
 
-    /// Takes back what was counted at a moment, if that still counts.
-    pub(super) fn take_back(&mut self, n: u64, window: Window, counted: Moment) {
+    /// Sets something aside now.
+    pub(super) fn reserve(&mut self, metric: Metric, amount: u64) {
+        self.add_sum(Sum { used: amount, open: open(metric, amount) });
+    }
+
+    /// Puts what was used in the place of what was set aside at a moment, where that still counts; what was used beyond it
+    /// is used now. `now` has the time of the day of that moment, which says what a counter counts that is new.
+    pub(super) fn settle(
+        &mut self,
+        (metric, window): (Metric, Window),
+        (reserved, used): (u64, u64),
+        taken: u64,
+        now: Moment,
+    ) {
+        let back = Sum { used: reserved.saturating_sub(used), open: open(metric, reserved) };
         match self {
-            Counter::Gauge(used) => *used = used.saturating_sub(n),
-            Counter::Calendar { period, used } if self::period(window, counted.unix_ms) >= *period => {
-                *used = used.saturating_sub(n);
+            Counter::Gauge(n) => *n = n.saturating_sub(back.used),
+            Counter::Sliding(ring) => {
+                ring.advance(now.ms());
+                ring.take(back, ms_of(taken));
             }
-            Counter::Calendar { .. } => {}
-            Counter::Sliding(ring) => ring.take_back(n, counted.ms),
+            Counter::Calendar(calendar) => {
+                if calendar.now.is_none() {
+                    calendar.turn(window, now);
+                }
+                if let Some(period) = calendar.of(taken) {
+                    period.sum.take(back);
+                }
+            }
         }
+        self.add(used.saturating_sub(reserved));
     }
 
     /// Milliseconds until `want` fits under `ceiling`, if nothing else happens.
     pub(super) fn wait(&self, want: u64, ceiling: u64, window: Window, now: Moment) -> u64 {
         match self {
             Counter::Gauge(_) => 1_000,
-            Counter::Calendar { .. } => {
-                u64::try_from(end(window, now.unix_ms).saturating_sub(now.unix_ms)).unwrap_or(1).max(1)
+            Counter::Calendar(calendar) => {
+                let present = period(window, now.unix_ms);
+                let ahead = calendar.now.is_some_and(|period| period.number > present);
+                // A clock that was set back opens no new period at the end of this one.
+                let over =
+                    if ahead { end(window, end(window, now.unix_ms)) } else { end(window, now.unix_ms) };
+                u64::try_from(over.saturating_sub(now.unix_ms)).unwrap_or(1).max(1)
             }
-            Counter::Sliding(ring) => ring.wait(want, ceiling, now.ms),
+            Counter::Sliding(ring) => ring.wait(want, ceiling, now.ms()),
         }
     }
 
     /// The day or month of a moment as a number; `None` for a window that slides.
-    pub(super) fn period_of(window: Window, now: Moment) -> Option<i64> {
-        (!matches!(window, Window::Sliding(_))).then(|| period(window, now.unix_ms))
+    pub(super) fn period_of(window: Window, unix_ms: i64) -> Option<i64> {
+        (!matches!(window, Window::Sliding(_))).then(|| period(window, unix_ms))
     }
 
     /// Milliseconds since its day or month began.
@@ -137,43 +268,44 @@ impl Ring {
         let part = ms / self.part_ms;
         let passed = part.saturating_sub(self.newest);
         if passed >= PARTS as u64 {
-            self.parts = [0; PARTS];
-            self.sum = 0;
+            self.parts = [Sum::default(); PARTS];
+            self.sum = Sum::default();
         } else {
             for i in 1..=passed {
                 let at = index(self.newest.saturating_add(i));
                 if let Some(slot) = self.parts.get_mut(at) {
-                    self.sum = self.sum.saturating_sub(std::mem::take(slot));
+                    self.sum.take(std::mem::take(slot));
                 }
             }
         }
         self.newest = self.newest.max(part);
     }
 
-    fn add(&mut self, n: u64) {
+    fn add(&mut self, sum: Sum) {
         if let Some(slot) = self.parts.get_mut(index(self.newest)) {
-            *slot = slot.saturating_add(n);
-            self.sum = self.sum.saturating_add(n);
+            slot.add(sum);
+            self.sum.add(sum);
         }
     }
 
-    fn take_back(&mut self, n: u64, ms: u64) {
+    /// Takes back what was added at a moment, if that is not over.
+    fn take(&mut self, back: Sum, ms: u64) {
         let part = ms / self.part_ms;
         if part.saturating_add(PARTS as u64) <= self.newest {
             return;
         }
         if let Some(slot) = self.parts.get_mut(index(part)) {
-            let taken = n.min(*slot);
-            *slot = slot.saturating_sub(taken);
-            self.sum = self.sum.saturating_sub(taken);
+            let back = Sum { used: back.used.min(slot.used), open: back.open.min(slot.open) };
+            slot.take(back);
+            self.sum.take(back);
         }
     }
 
     fn wait(&self, want: u64, ceiling: u64, ms: u64) -> u64 {
-        let mut used = self.sum;
+        let mut used = self.sum.used;
         for ahead in 1..=PARTS as u64 {
             let part = self.newest.saturating_add(ahead);
-            used = used.saturating_sub(self.parts.get(index(part)).copied().unwrap_or(0));
+            used = used.saturating_sub(self.parts.get(index(part)).map_or(0, |slot| slot.used));
             if used.saturating_add(want) <= ceiling {
                 return part.saturating_mul(self.part_ms).saturating_sub(ms).max(1);
             }
@@ -219,7 +351,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn at(ms: u64) -> Moment {
-        Moment { ms, unix_ms: 1_782_907_200_000_i64.saturating_add_unsigned(ms) }
+        Moment { ns: ms * 1_000_000, unix_ms: 1_782_907_200_000_i64.saturating_add_unsigned(ms) }
     }
 
     #[test]

@@ -59,13 +59,13 @@ struct Shard {
     /// Counters of days and months of which the disk may say something else than they do. Those that were forgotten
     /// since they were written are among them.
     due: HashSet<Id>,
+    /// When something was done here last, in nanoseconds.
+    last_ns: u64,
 }
 
 /// A counter, and how fast it fills.
 struct Counted {
     counter: Counter,
-    /// Reserved and not settled yet.
-    in_work: InWork,
     pace: Option<Pace>,
     mark: Mark,
     /// It has counted something since it was last told what it counts.
@@ -98,9 +98,12 @@ impl Counters {
         Some(self.shards.get(at)?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn moment(&self, unix_ms: i64) -> Moment {
-        let ms = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Moment { ms, unix_ms }
+    /// The part in which the counters of a tenant lie, and the moment of what is done to it: one after the other, each
+    /// later than the one before, so that what was taken before a day began is told from what was taken after.
+    fn locked(&self, tenant: &str, unix_ms: i64) -> Option<(MutexGuard<'_, Shard>, Moment)> {
+        let mut shard = self.shard(tenant)?;
+        let now = shard.moment(self.epoch, unix_ms);
+        Some((shard, now))
     }
 
     fn take(
@@ -110,24 +113,25 @@ impl Counters {
         amount: Amount,
         unix_ms: i64,
     ) -> Result<(Reservation, bool), Refused> {
-        let now = self.moment(unix_ms);
-        let granted = |limits: &Arc<[Limit]>| {
+        let granted = |limits: &Arc<[Limit]>, at_ns: u64| {
             let (tenant, limits) = (tenant.clone(), limits.clone());
-            Reservation { tenant, limits, amount, unix_ms, at_ms: now.ms }
+            Reservation { tenant, limits, amount, unix_ms, at_ns }
         };
-        let Some(mut shard) = self.shard(tenant) else { return Ok((granted(limits), false)) };
+        let Some((mut shard, now)) = self.locked(tenant, unix_ms) else {
+            return Ok((granted(limits, 0), false));
+        };
         shard.sweep(now);
         let limits = &shard.bounded(tenant, limits, now);
         let mut refused: Option<Refused> = None;
         for limit in limits.iter() {
             let want = amount.of(limit.metric);
-            let Counted { counter, in_work, .. } = shard.counted(tenant, limit, now);
+            let Counted { counter, .. } = shard.counted(tenant, limit, now);
             let used = counter.used(limit.window, now);
             // A request that uses nothing of it passes even where the ceiling was lowered below what is used.
             if want == 0 || used.saturating_add(want) <= limit.ceiling {
                 continue;
             }
-            let settled = used.saturating_sub(in_work.of(counter));
+            let settled = used.saturating_sub(counter.open());
             let free = limit.ceiling.saturating_sub(settled);
             let wait = match want <= free {
                 true => SOON,
@@ -148,21 +152,19 @@ impl Counters {
         let mut lags = false;
         for limit in each(limits) {
             let want = amount.of(limit.metric);
-            let Counted { counter, mark, in_work, .. } = shard.changing(tenant, limit, now);
-            counter.add(want);
-            in_work.begins(counter, limit.metric, want);
+            let Counted { counter, mark, .. } = shard.changing(tenant, limit, now);
+            counter.reserve(limit.metric, want);
             if let Some(used) = counter.calendar().filter(|_| want > 0) {
                 mark.reserved(limit.ceiling);
                 lags |= mark.lags(used);
             }
         }
-        Ok((granted(limits), lags))
+        Ok((granted(limits, now.ns), lags))
     }
 
     /// Whether more of what a reservation holds is used than the disk says.
     fn lags(&self, r: &Reservation) -> bool {
-        let now = self.moment(r.unix_ms);
-        let Some(mut shard) = self.shard(&r.tenant) else { return false };
+        let Some((mut shard, now)) = self.locked(&r.tenant, r.unix_ms) else { return false };
         r.limits.iter().filter(|l| r.amount.of(l.metric) > 0).any(|l| {
             let Counted { counter, mark, .. } = shard.counted(&r.tenant, l, now);
             counter.calendar().is_some_and(|used| mark.lags(used))
@@ -177,45 +179,18 @@ fn each(limits: &[Limit]) -> impl Iterator<Item = &Limit> {
     limits.iter().enumerate().filter(first).map(|(_, limit)| limit)
 }
 
-/// What of a counter was set aside for what has not ended: of a day or month only its own, as the counter itself.
-#[derive(Default)]
-struct InWork {
-    period: i64,
-    amount: u64,
-}
-
-impl InWork {
-    /// How much of what a counter counts that is.
-    fn of(&mut self, counter: &Counter) -> u64 {
-        if let Some((period, _)) = counter.calendar()
-            && period > self.period
-        {
-            *self = InWork { period, amount: 0 };
-        }
-        self.amount
-    }
-
-    fn begins(&mut self, counter: &Counter, metric: Metric, amount: u64) {
-        // A request was made, however it ends.
-        if metric != Metric::Requests {
-            self.amount = self.of(counter).saturating_add(amount);
-        }
-    }
-
-    fn ends(&mut self, counter: &Counter, (metric, window): (Metric, Window), amount: u64, counted: Moment) {
-        let now = self.of(counter);
-        let earlier = Counter::period_of(window, counted).is_some_and(|period| period < self.period);
-        if metric != Metric::Requests && !earlier {
-            self.amount = now.saturating_sub(amount);
-        }
-    }
-}
-
 fn id(tenant: &Arc<str>, limit: &Limit) -> Id {
     (tenant.clone(), limit.holder.clone(), limit.metric, limit.window)
 }
 
 impl Shard {
+    /// Now, which is later than whatever was done here before.
+    fn moment(&mut self, epoch: Instant, unix_ms: i64) -> Moment {
+        let ns = u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.last_ns = ns.max(self.last_ns.saturating_add(1));
+        Moment { ns: self.last_ns, unix_ms }
+    }
+
     fn counted(&mut self, tenant: &Arc<str>, limit: &Limit, now: Moment) -> &mut Counted {
         self.entry(tenant, limit, now).0
     }
@@ -244,8 +219,7 @@ impl Shard {
             }
             Counted {
                 counter: Counter::new(limit.metric, limit.window),
-                in_work: InWork::default(),
-                pace: Pace::new(limit.window, now.ms).filter(|_| limit.metric != Metric::Concurrency),
+                pace: Pace::new(limit.window, now.ms()).filter(|_| limit.metric != Metric::Concurrency),
                 mark,
                 changed: false,
             }
@@ -273,8 +247,8 @@ impl Shard {
             return false;
         }
         let full = |shard: &Shard| shard.opened.get(&kind).is_some_and(|n| *n >= OPENED);
-        if full(self) && self.looked.is_none_or(|at| now.ms >= at.saturating_add(LOOK)) {
-            self.looked = Some(now.ms);
+        if full(self) && self.looked.is_none_or(|at| now.ms() >= at.saturating_add(LOOK)) {
+            self.looked = Some(now.ms());
             self.forget(now);
         }
         full(self)
@@ -353,28 +327,19 @@ impl LimitStore for Counters {
     }
 
     fn settle(&self, reservation: Reservation, used: Amount) {
-        let now = self.moment(reservation.unix_ms);
-        let counted = Moment { ms: reservation.at_ms, unix_ms: reservation.unix_ms };
-        let Some(mut shard) = self.shard(&reservation.tenant) else { return };
+        let Some((mut shard, now)) = self.locked(&reservation.tenant, reservation.unix_ms) else { return };
         for limit in each(&reservation.limits) {
             let (reserved, used) = (reservation.amount.of(limit.metric), used.of(limit.metric));
-            let Counted { counter, pace, in_work, .. } = shard.changing(&reservation.tenant, limit, now);
+            let Counted { counter, pace, .. } = shard.changing(&reservation.tenant, limit, now);
             if let Some(pace) = pace {
-                pace.add(used, now.ms);
+                pace.add(used, now.ms());
             }
-            counter.used(limit.window, now);
-            in_work.ends(counter, (limit.metric, limit.window), reserved, counted);
-            if used > reserved {
-                counter.add(used.saturating_sub(reserved));
-            } else {
-                counter.take_back(reserved.saturating_sub(used), limit.window, counted);
-            }
+            counter.settle((limit.metric, limit.window), (reserved, used), reservation.at_ns, now);
         }
     }
 
     fn restore(&self, tenant: &Arc<str>, limit: &Limit, used: u64, unix_ms: i64) {
-        let now = self.moment(unix_ms);
-        let Some(mut shard) = self.shard(tenant) else { return };
+        let Some((mut shard, now)) = self.locked(tenant, unix_ms) else { return };
         let Counted { counter, pace, mark, .. } = shard.changing(tenant, limit, now);
         mark.restored();
         counter.used(limit.window, now);
@@ -385,12 +350,11 @@ impl LimitStore for Counters {
     }
 
     fn standing(&self, tenant: &Arc<str>, limits: &[Limit], unix_ms: i64) -> BoxFuture<'_, Vec<Standing>> {
-        let now = self.moment(unix_ms);
-        let Some(mut shard) = self.shard(tenant) else { return ready(Vec::new()).boxed() };
+        let Some((mut shard, now)) = self.locked(tenant, unix_ms) else { return ready(Vec::new()).boxed() };
         let standing = |limit: &Limit| {
             let Counted { counter, pace, .. } = shard.counted(tenant, limit, now);
             let used = counter.used(limit.window, now);
-            let pace_per_h = pace.as_mut().map(|p| p.per_hour(now.ms));
+            let pace_per_h = pace.as_mut().map(|p| p.per_hour(now.ms()));
             let wait = match limit.window {
                 // Nothing has to come back.
                 Window::Sliding(_) if used == 0 => 0,

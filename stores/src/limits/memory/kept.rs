@@ -47,13 +47,14 @@ impl Counters {
     /// Sliding windows begin anew.
     #[must_use]
     pub fn kept(&self, unix_ms: i64) -> Vec<Kept> {
-        let now = self.moment(unix_ms);
         let ahead = self.writing.has_begun();
-        let day = Counter::period_of(Window::Day, now).unwrap_or(0);
-        let is_new_day = self.day.fetch_max(day, Ordering::AcqRel) < day;
+        let day = Counter::period_of(Window::Day, unix_ms).unwrap_or(0);
+        // Another one: also where the clock was ahead and has been set back.
+        let is_new_day = self.day.swap(day, Ordering::AcqRel) != day;
         let mut all = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = shard.moment(self.epoch, unix_ms);
             if is_new_day {
                 shard.look_for_past(now);
             }
@@ -80,7 +81,7 @@ fn kept(counters: &mut HashMap<Id, Counted>, id: &Id, now: Moment, ahead: bool) 
     let (tenant, holder, metric, window) = id.clone();
     let (used, settled, period) = match counters.get_mut(id) {
         Some(counted) => counted.told(window, now, ahead)?,
-        None => (0, 0, Counter::period_of(window, now)?),
+        None => (0, 0, Counter::period_of(window, now.unix_ms)?),
     };
     Some(Kept { tenant, holder, metric, window, used, settled: Some(settled), period })
 }
@@ -90,7 +91,7 @@ impl Counted {
     fn told(&mut self, window: Window, now: Moment, ahead: bool) -> Option<(u64, u64, i64)> {
         self.counter.used(window, now);
         let (period, used) = self.counter.calendar()?;
-        let settled = used.saturating_sub(self.in_work.of(&self.counter));
+        let settled = used.saturating_sub(self.counter.open());
         self.changed = false;
         Some((if ahead { self.mark.next((period, used)) } else { used }, settled, period))
     }
@@ -100,7 +101,7 @@ impl Shard {
     /// Counters whose day or month is over are due: what the disk says of them counts no more.
     fn look_for_past(&mut self, now: Moment) {
         for (id, counted) in &self.counters {
-            if Counter::period_of(id.3, now).is_some_and(|period| counted.mark.is_past(period)) {
+            if Counter::period_of(id.3, now.unix_ms).is_some_and(|period| counted.mark.is_past(period)) {
                 self.due.insert(id.clone());
             }
         }
