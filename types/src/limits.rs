@@ -258,6 +258,8 @@ pub struct Standing {
     pub limit: Limit,
     /// Used and reserved.
     pub used: u64,
+    /// What of that is set aside for requests in work, which give back what they do not use.
+    pub in_work: u64,
     /// Until all of it is free again.
     pub resets_in: Duration,
     /// At which pace it is used, in its units an hour: an exponentially weighted mean. `None` for windows that
@@ -407,6 +409,7 @@ mod tests {
             let s = Standing {
                 limit: limit.clone(),
                 used: (used * 1e9) as u64,
+                in_work: 0,
                 resets_in: Duration::from_secs_f64(hours * 3_600.0),
                 pace_per_h: pace.map(|p| p * 1e9),
             };
@@ -424,7 +427,8 @@ mod tests {
         let of = |used: u64, pace: f64| {
             let used = used * 1_000_000_000;
             let resets_in = Duration::from_secs(36_000);
-            let s = Standing { limit: limit.clone(), used, resets_in, pace_per_h: Some(pace * 1e9) };
+            let pace_per_h = Some(pace * 1e9);
+            let s = Standing { limit: limit.clone(), used, in_work: 0, resets_in, pace_per_h };
             (s.left(), s.ordinary_left(), s.runs_out_in().map(|d| d.as_secs() / 3_600), s.pressure())
         };
         assert_eq!(of(4, 0.5), (6_000_000_000, 2_000_000_000, Some(4), Pressure::Amber));

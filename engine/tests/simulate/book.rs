@@ -1,5 +1,6 @@
 //! What is true of a run: what vendors billed, what was asked and how it ended, what is recorded, and what is wrong.
 
+use crate::days::Periods;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::time::Instant;
@@ -55,8 +56,12 @@ pub(crate) struct Asked {
     pub(crate) end: Option<Status>,
     /// The life of the engine that it was put to.
     pub(crate) life: u32,
-    /// On which day.
-    pub(crate) day: i64,
+    /// On which day, and in which month.
+    pub(crate) periods: Periods,
+    /// A day or month began, or the clock was set, while it was in work: it may count in either.
+    pub(crate) crosses: bool,
+    /// Nothing of it is in work any more.
+    pub(crate) rested: bool,
     /// With which key.
     pub(crate) key: String,
 }

@@ -1,6 +1,7 @@
 //! Clients: they ask, read fast or slowly, stay or leave, and look at what they are given.
 
 use crate::book::{Asked, Book};
+use crate::days::Periods;
 use crate::traffic::{Ask, Caller};
 use engine::{Admission, Answer, Engine, Event};
 use futures_util::StreamExt as _;
@@ -31,7 +32,7 @@ pub(crate) async fn ask(
     caller: Arc<Vec<Caller>>,
     ask: Ask,
     book: Arc<Book>,
-    (life, day): (u32, i64),
+    (life, periods): (u32, Periods),
 ) {
     let caller = &caller[ask.caller];
     let request = ChatRequest::from_value(&ask.body).unwrap();
@@ -42,7 +43,8 @@ pub(crate) async fn ask(
     let on_record = Some(admission.on_record.clone());
     let (tenant, never) = (caller.tenant, ask.never.clone());
     let key = caller.who.principal.key_id().to_owned();
-    let asked = Asked { tenant, never, on_record, end: None, life, day, key };
+    let (end, crosses, rested) = (None, false, false);
+    let asked = Asked { tenant, never, on_record, end, life, periods, crosses, rested, key };
     book.facts().asked.insert(ask.id.clone(), asked);
     book.say(format!("{} of {tenant} asks {}", ask.id, ask.body["model"]));
     let work = answered(engine, admission, request, &ask, &book);

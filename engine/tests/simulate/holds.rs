@@ -1,5 +1,7 @@
 //! What must hold after each step, at rest, and after a start.
 
+use crate::book::Asked;
+use crate::days;
 use crate::keeping::Kept;
 use crate::traffic::{Budget, EXCLUDED, TENANTS};
 use crate::world::World;
@@ -15,11 +17,20 @@ use types::store::RequestRecord;
 const FIRM: [&str; 5] = ["rule", "option", "no_key", "unknown_price", "context_window"];
 
 impl World {
-    /// What limits have to count of a budget.
+    /// What limits have to count of a budget: what was asked for in its present day or month.
     pub(crate) fn spent(&self, budget: &Budget) -> u64 {
+        self.spent_by(budget, |asked| self.is_present(budget, asked))
+    }
+
+    fn is_present(&self, budget: &Budget, asked: &Asked) -> bool {
+        let of = |periods| days::of(budget.limit.window, periods);
+        of(asked.periods) == of(self.periods)
+    }
+
+    /// What requests spent of a budget, by their records.
+    fn spent_by(&self, budget: &Budget, counts: impl Fn(&Asked) -> bool) -> u64 {
         let facts = self.book.facts();
-        let of_today =
-            |r: &&RequestRecord| facts.asked.get(&r.outcome.request_id).is_some_and(|a| a.day == self.day);
+        let of_today = |r: &&RequestRecord| facts.asked.get(&r.outcome.request_id).is_some_and(&counts);
         let of = |r: &RequestRecord| -> u64 {
             let counts = |c: &&CallRecord| budget.counts(&r.outcome.tenant, &r.decision.key, &c.model);
             r.run.calls().filter(counts).map(|c| nanos(c.counted().usd)).sum()
@@ -32,19 +43,22 @@ impl World {
         facts.records.values().filter(of_today).map(|r| of(r) + late(r)).sum()
     }
 
-    /// What vendors have billed of it.
+    /// What vendors have billed of it for requests that belong to its present day or month from end to end.
     fn billed(&self, budget: &Budget) -> u64 {
         let facts = self.book.facts();
         let of = |b: &&crate::book::Bill| {
             let asked = &facts.asked[&b.request];
-            asked.day == self.day && budget.counts(asked.tenant, &asked.key, &b.model)
+            !asked.crosses
+                && self.is_present(budget, asked)
+                && budget.counts(asked.tenant, &asked.key, &b.model)
         };
         facts.bills.iter().filter(of).map(|b| b.usd).sum()
     }
 
     pub(crate) fn no_budget_is_overspent(&self) {
         for budget in &self.budgets {
-            let (billed, most) = (self.billed(budget), budget.limit.ceiling);
+            let most = budget.limit.ceiling * self.times(budget.limit.window);
+            let billed = self.billed(budget);
             self.book
                 .must(billed <= most, || format!("{billed} nano-dollars were spent of {}", budget.limit));
         }
@@ -68,15 +82,22 @@ impl World {
             let held = life.counted.held(tenant);
             self.book.must(held == Amount::default(), || format!("{tenant} holds {held:?} at rest"));
         }
+        for budget in &self.budgets {
+            let open = life.counted.standing(budget.tenant, &budget.limit).in_work;
+            self.book.must(open == 0, || format!("{open} of {} are set aside at rest", budget.limit));
+        }
     }
 
     pub(crate) fn what_was_billed_is_counted(&self) {
         let life = self.life.as_ref().unwrap();
         for budget in &self.budgets {
-            let (counted, recorded) = (life.counted.used(budget.tenant, &budget.limit), self.spent(budget));
+            let counted = life.counted.used(budget.tenant, &budget.limit);
+            let whole = self.spent_by(budget, |asked| !asked.crosses && self.is_present(budget, asked));
+            let partly = self.spent_by(budget, |asked| asked.crosses);
             let billed = self.billed(budget);
-            self.book.must(counted == recorded && recorded >= billed, || {
-                format!("{}: {billed} billed, {recorded} recorded, {counted} counted", budget.limit)
+            self.book.must((whole..=whole + partly).contains(&counted) && whole >= billed, || {
+                let limit = &budget.limit;
+                format!("{limit}: {billed} billed, {whole} recorded, {partly} in part, {counted} counted")
             });
         }
         let facts = self.book.facts();

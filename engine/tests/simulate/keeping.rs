@@ -225,9 +225,13 @@ impl Counted {
         self.held.lock().unwrap().get(tenant).copied().unwrap_or_default()
     }
 
-    pub(crate) fn used(&self, tenant: &str, limit: &Limit) -> u64 {
+    pub(crate) fn standing(&self, tenant: &str, limit: &Limit) -> Standing {
         let all = self.counters.standing(&tenant.into(), std::slice::from_ref(limit), self.wall.now());
-        all.now_or_never().unwrap()[0].used
+        all.now_or_never().unwrap().pop().unwrap()
+    }
+
+    pub(crate) fn used(&self, tenant: &str, limit: &Limit) -> u64 {
+        self.standing(tenant, limit).used
     }
 
     pub(crate) fn count(&self, tenant: &str, limit: &Limit, used: u64) {

@@ -14,6 +14,7 @@
 
 mod book;
 mod clients;
+mod days;
 mod holds;
 mod keeping;
 mod traffic;
@@ -32,7 +33,7 @@ fn number(name: &str, usual: u64) -> u64 {
 }
 
 /// What the seeds of every day meet, in the words of their traces.
-const MET: [&str; 20] = [
+const MET: [&str; 23] = [
     "kill",
     "restart",
     "swap",
@@ -53,6 +54,9 @@ const MET: [&str; 20] = [
     "no key",
     "memory",
     "disk",
+    "day ",
+    "month ",
+    "set right",
 ];
 
 /// The run of a seed; where something is wrong with it, the end of its trace and how to see it again are printed.

@@ -71,6 +71,11 @@ pub(crate) enum Step {
     Keys(usize),
     /// The clock of the day is set.
     Clock(i64),
+    /// It is set to so many milliseconds before midnight.
+    Evening(i64),
+    /// It goes wrong by so many days, and is set right.
+    Ahead(i64),
+    Right,
     CatchUp,
     /// Somebody says something of an answer.
     Word(usize),
@@ -94,6 +99,8 @@ pub(crate) struct Plan {
     pub(crate) callers: Vec<Caller>,
     pub(crate) budgets: Vec<Budget>,
     pub(crate) max_inflight: usize,
+    /// Days after the first morning.
+    pub(crate) begins: i64,
     pub(crate) steps: Vec<(Duration, Step)>,
 }
 
@@ -198,7 +205,7 @@ fn quota(metric: Metric, amount: f64, per: Option<&str>, model: Option<&str>) ->
     Quota { metric, amount, per, model, label: None, reserved_premium: None }
 }
 
-fn callers(rng: &mut StdRng) -> (Vec<Caller>, Vec<Budget>) {
+fn callers(rng: &mut StdRng, months: bool) -> (Vec<Caller>, Vec<Budget>) {
     let tight = |rng: &mut StdRng| rng.random_range(20..400_u32);
     let mut acme = Tenant::new("acme");
     acme.limits = vec![
@@ -212,6 +219,11 @@ fn callers(rng: &mut StdRng) -> (Vec<Caller>, Vec<Budget>) {
         quota(Metric::Usd, f64::from(tight(rng)) / 1_000.0, Some("day"), None),
         quota(Metric::Usd, f64::from(tight(rng)) / 4_000.0, Some("day"), Some("q/*")),
     ];
+    if months {
+        // More than a day's, less than that of two.
+        let of_a_day = acme.limits[0].amount;
+        acme.limits.push(quota(Metric::Usd, of_a_day * 1.5, Some("month"), None));
+    }
     let tenants = [Arc::new(acme), Arc::new(blue), Arc::new(Tenant::new("open"))];
     let mut poor = Key::named("poorpoorpoor", "acme");
     poor.limits = vec![quota(Metric::Usd, f64::from(tight(rng)) / 4_000.0, Some("day"), None)];
@@ -246,7 +258,9 @@ fn callers(rng: &mut StdRng) -> (Vec<Caller>, Vec<Budget>) {
 /// The run of a seed.
 pub(crate) fn plan(seed: u64) -> Plan {
     let mut rng = StdRng::seed_from_u64(seed);
-    let (callers, budgets) = callers(&mut rng);
+    // Some seeds are those of former findings, which go by the hours of one day.
+    let midnights = seed % 5 != 2;
+    let (callers, budgets) = callers(&mut rng, midnights);
     let max_inflight = [4, 12, 64][rng.random_range(0..3)];
     let mut steps = Vec::new();
     let n = rng.random_range(40..110);
@@ -268,7 +282,30 @@ pub(crate) fn plan(seed: u64) -> Plan {
         };
         steps.push((wait, step));
     }
-    Plan { disk: seed % 2 == 1, callers, budgets, max_inflight, steps }
+    let begins = if midnights { nights(&mut rng, &mut steps) } else { 0 };
+    Plan { disk: seed % 2 == 1, callers, budgets, max_inflight, begins, steps }
+}
+
+/// Midnights with work under way, clocks that are set back over them, and clocks that are wrong for a while. Gives the day
+/// on which it begins: the first of a month, or the last but one, or the last.
+fn nights(rng: &mut StdRng, steps: &mut Vec<(Duration, Step)>) -> i64 {
+    let pause = Duration::from_millis(rng.random_range(1..50));
+    for _ in 0..rng.random_range(1..4) {
+        let at = rng.random_range(0..steps.len());
+        let soon = |rng: &mut StdRng| at + rng.random_range(1..12);
+        let second = [2_000, 30_000][rng.random_range(0..2)];
+        let set: [(usize, Step); 2] = match rng.random_bool(0.7) {
+            true => [
+                (at, Step::Evening(rng.random_range(0..second))),
+                (soon(rng), Step::Clock(-rng.random_range(0..60_000))),
+            ],
+            false => [(at, Step::Ahead(rng.random_range(2..40))), (soon(rng), Step::Right)],
+        };
+        for (at, step) in set {
+            steps.insert(at.min(steps.len()), (pause, step));
+        }
+    }
+    [0, 29, 30][rng.random_range(0..3)]
 }
 
 fn ask(rng: &mut StdRng, callers: &[Caller], i: u32) -> Ask {

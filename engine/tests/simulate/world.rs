@@ -2,10 +2,12 @@
 
 use crate::book::Book;
 use crate::clients;
+use crate::days::{DAY_MS, Periods, periods};
 use crate::keeping::{Counted, Folders, Kept, Wall};
 use crate::traffic::{self, Budget, Caller, Pause, Plan, Step};
 use crate::vendor::Vendors;
 use engine::{Bundle, Config, Engine, Parts};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -15,7 +17,6 @@ use types::matrix::Availability;
 use types::outcome::{Feedback, Status};
 use types::store::RequestRecord;
 
-const DAY_MS: i64 = 86_400_000;
 /// 2026-07-01 10:00 UTC.
 const MORNING: i64 = 1_782_900_000_000;
 /// Nobody waits for longer than this for an answer.
@@ -62,8 +63,12 @@ pub(crate) struct World {
     pub(crate) steps: Vec<(Duration, Step)>,
     pub(crate) folders: Option<Folders>,
     pub(crate) config: Config,
-    /// The latest day that there was.
-    pub(crate) day: i64,
+    /// The day and the month that budgets count for.
+    pub(crate) periods: Periods,
+    /// How often the clock was wrong, by the place of the window and the number of its day or month.
+    pub(crate) twice: BTreeMap<(usize, i64), u64>,
+    /// By how much the clock is wrong.
+    pub(crate) ahead: Option<i64>,
     /// Of the engine.
     pub(crate) number: u32,
     pub(crate) life: Option<Life>,
@@ -72,11 +77,12 @@ pub(crate) struct World {
 impl World {
     fn new(seed: u64, plan: Plan) -> World {
         let book = Book::new();
-        let Plan { disk, callers, budgets, max_inflight, steps } = plan;
+        let Plan { disk, callers, budgets, max_inflight, begins, steps } = plan;
+        let begins = MORNING + begins * DAY_MS;
         book.say(format!("seed {seed}, {}", if disk { "disk" } else { "memory" }));
         World {
             vendors: Vendors::new(&book, seed),
-            wall: Wall::at(MORNING),
+            wall: Wall::at(begins),
             bundles: traffic::bundles(),
             in_force: 0,
             gone: usize::MAX,
@@ -85,7 +91,9 @@ impl World {
             steps,
             folders: disk.then(Folders::new),
             config: Config { max_inflight, queue: 8, seed: Some(seed), ..Config::default() },
-            day: MORNING.div_euclid(DAY_MS),
+            periods: periods(begins),
+            twice: BTreeMap::new(),
+            ahead: None,
             number: 0,
             life: None,
             book,
@@ -96,7 +104,9 @@ impl World {
         self.begin();
         for (wait, step) in std::mem::take(&mut self.steps) {
             sleep(wait).await;
+            self.turn();
             self.step(step).await;
+            self.turn();
             self.no_budget_is_overspent();
             self.no_limit_on_places_is_passed();
         }
@@ -122,6 +132,8 @@ impl World {
 
     /// Opens what there is and makes an engine of it.
     fn begin(&mut self) {
+        // Which day it was that a clock opened too early, nobody remembers.
+        self.turn_to(|_| true);
         let folder = self.folders.as_ref().map(Folders::now);
         let (kept, statistics) = Kept::open(folder.as_deref(), &self.book, &self.wall);
         let counted = Counted::new(&self.book, &self.wall);
@@ -153,7 +165,7 @@ impl World {
         match step {
             Step::Ask(ask) => {
                 let (callers, book) = (self.callers.clone(), self.book.clone());
-                let when = (self.number, self.day);
+                let when = (self.number, self.periods);
                 let life = self.life();
                 life.clients.spawn(clients::ask(life.engine.clone(), callers, *ask, book, when));
                 tokio::task::yield_now().await;
@@ -173,21 +185,38 @@ impl World {
                 self.life().engine.reach(vendors, availability);
             }
             Step::Clock(by) => {
-                // Far from midnight: what is in work then counts for the day in which it began.
-                let hour = (self.wall.now() + by).rem_euclid(DAY_MS) / 3_600_000;
-                if (4..20).contains(&hour) {
-                    self.book.say(format!("clock {by} ms"));
-                    self.wall.step(by);
-                }
+                self.set_right();
+                self.book.say(format!("clock {by} ms"));
+                self.wall.step(by);
             }
+            Step::Evening(before) => {
+                self.set_right();
+                let by = DAY_MS - self.wall.now().rem_euclid(DAY_MS) - before;
+                self.book.say(format!("{before} ms to midnight"));
+                self.wall.step(by);
+            }
+            // Of a clock that is wrong in two ways at once counters know one alone.
+            Step::Ahead(_) if periods(self.wall.now()) != self.periods => {}
+            Step::Ahead(days) => {
+                self.set_right();
+                self.book.say(format!("the clock is {days} days ahead"));
+                self.wall.step(days * DAY_MS);
+                self.ahead = Some(days * DAY_MS);
+            }
+            Step::Right => self.set_right(),
             Step::CatchUp => self.life().kept.catch_up(),
-            Step::Word(n) => self.word(n).await,
+            Step::Word(n) => {
+                // To a clock that is ahead all answers are old.
+                self.set_right();
+                self.word(n).await;
+            }
             Step::Unwritable(n) => {
                 self.book.say(format!("unwritable {n}"));
                 self.life().kept.unwritable.store(n, std::sync::atomic::Ordering::Relaxed);
             }
             Step::Rest(pause) => self.rest(pause).await,
             Step::Restart => {
+                self.set_right();
                 self.life().engine.drain();
                 self.rest(Pause::None).await;
                 self.book.say("restart");
@@ -209,6 +238,7 @@ impl World {
 
     /// The process dies: what it had in work is gone, and what it wrote is there.
     async fn kill(&mut self, torn: &[u8]) {
+        self.set_right();
         self.book.say("kill");
         let mut life = self.life.take().unwrap();
         life.kept.die();
@@ -280,10 +310,12 @@ impl World {
             life.clients.abort_all();
         }
         self.book.say("rest");
+        self.turn();
         self.nothing_is_left_over();
         self.what_was_billed_is_counted();
         self.everybody_has_one_record();
         self.rules_were_kept();
+        self.book.facts().asked.values_mut().for_each(|asked| asked.rested = true);
         match pause {
             Pause::None => {}
             Pause::Minute => {
@@ -291,10 +323,10 @@ impl World {
                 self.windows_are_empty();
             }
             Pause::Day => {
+                self.set_right();
                 self.book.say("the next day");
-                self.wall
-                    .step(MORNING + (self.day + 1 - MORNING.div_euclid(DAY_MS)) * DAY_MS - self.wall.now());
-                self.day += 1;
+                let morning = (self.periods[0] + 1) * DAY_MS + MORNING.rem_euclid(DAY_MS);
+                self.wall.step(morning - self.wall.now());
             }
         }
     }

@@ -67,6 +67,7 @@ mod tests {
         let standing = Standing {
             limit,
             used: 6_000_000_000,
+            in_work: 0,
             resets_in: Duration::from_secs(36_000),
             pace_per_h: Some(1e9),
         };
@@ -98,7 +99,7 @@ mod tests {
         let check = |metric, window, ms, want: Value| {
             let limit = Limit::rate("key:a", metric, 10.0, window).unwrap();
             let resets_in = Duration::from_millis(ms);
-            let said = row("acme", &Standing { limit, used: 0, resets_in, pace_per_h: None }, 0);
+            let said = row("acme", &Standing { limit, used: 0, in_work: 0, resets_in, pace_per_h: None }, 0);
             assert_eq!(said["resets_in_s"], want, "{metric:?} {ms}");
         };
         check(Metric::Usd, Window::Day, 36_000_000, json!(36_000));

@@ -360,7 +360,8 @@ impl LimitStore for Counters {
                 Window::Sliding(_) if used == 0 => 0,
                 _ => counter.wait(limit.ceiling, limit.ceiling, limit.window, now),
             };
-            Standing { limit: limit.clone(), used, resets_in: Duration::from_millis(wait), pace_per_h }
+            let (in_work, resets_in) = (counter.open(), Duration::from_millis(wait));
+            Standing { limit: limit.clone(), used, in_work, resets_in, pace_per_h }
         };
         let all: Vec<Standing> = limits.iter().map(standing).collect();
         drop(shard);
