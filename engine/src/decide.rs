@@ -91,7 +91,11 @@ pub(crate) async fn decide(
     let (reserved, waited) = reserve::patiently(inner, view, held, purpose, chosen, latest).await;
     decided.waited = waited;
     match reserved {
-        Ok(()) => held.iter().for_each(|held| held.without(&decided.used_up)),
+        Ok(()) => {
+            let matrix = view.bundle.matrix();
+            let left_out = || route::limit_of(&decided.used_up, matrix, &decided.decision);
+            held.iter().for_each(|held| held.without(left_out()));
+        }
         Err(e) => decided.routed = Err(e),
     }
     decided

@@ -159,6 +159,13 @@ impl Kind {
     }
 }
 
+impl Error {
+    /// Whether nothing stood in the way but money.
+    pub(crate) fn is_short_of_money(&self) -> bool {
+        matches!(&self.kind, Kind::Budget { code, .. } if code.strip_prefix(Kind::BUDGET) == Some("usd"))
+    }
+}
+
 /// One failed call, for `error.metadata.attempts`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attempt {

@@ -7,9 +7,9 @@ mod partial;
 mod patience;
 
 pub(crate) use asker::Asker;
-pub(crate) use grant::{Grant, Share};
+pub(crate) use grant::{Grant, Left, Share};
 pub(crate) use partial::{NOTHING_USED_UP, Partial, UsedUp, partial, used_up};
-pub(crate) use patience::Patience;
+pub(crate) use patience::{Patience, Waits};
 
 use crate::error::{Error, Kind};
 use crate::ledger::Ledger;
@@ -252,7 +252,7 @@ impl Held {
                 && held.tokens.is_none_or(|tokens| tokens >= worst.least_tokens)
         };
         if let Some(mut held) = left.filter(|held| enough(held) && !held.parts.is_empty()) {
-            held.open(who, partial, Count::Request);
+            held.open(who, (partial, Count::Request), None);
             return Ok(Some(held));
         }
         let counts = |r: &&Set<LimitRule>| matches!(r.value.metric, Metric::Usd | Metric::Tokens);
@@ -271,7 +271,7 @@ impl Held {
         }
         let mut held = Held::nothing(store);
         held.allowed = held.take_all(who, &wanted, worst, unix_ms).await?;
-        held.open(who, partial, Count::Request);
+        held.open(who, (partial, Count::Request), None);
         Ok(Some(held))
     }
 
@@ -314,11 +314,17 @@ impl Held {
         Ok(())
     }
 
-    /// Lets the calls of the tree take more, once what was to be set aside at first has been.
-    pub(crate) fn open(&mut self, who: &Arc<Who>, partial: Vec<Partial>, count: Count) {
+    /// Lets the calls of the tree take more, once what was to be set aside at first has been; they wait for what requests in
+    /// work have set aside, where it is said how.
+    pub(crate) fn open(
+        &mut self,
+        who: &Arc<Who>,
+        (partial, count): (Vec<Partial>, Count),
+        waits: Option<Waits>,
+    ) {
         let counted = self.parts.iter().flat_map(|part| part.limits.iter());
         let money = counted.filter(|l| l.metric == Metric::Usd).cloned().collect();
-        self.grant = Grant::new(&self.store, who, money, (partial, count.amount()));
+        self.grant = Grant::new(&self.store, who, money, (partial, count.amount()), waits);
     }
 
     /// The calls in this ledger are paid with it from now on.
@@ -336,10 +342,10 @@ impl Held {
         self.tokens
     }
 
-    /// These models were left out: should the tree end for want of a model, that is why.
-    pub(crate) fn without(&self, used_up: &UsedUp) {
-        if let (Some(grant), Some(error)) = (&self.grant, used_up.error()) {
-            grant.refuses(error);
+    /// These models were left out of a decision: should the tree end for want of a model, that is why.
+    pub(crate) fn without(&self, used_up: Option<Error>) {
+        if let (Some(grant), Some(error)) = (&self.grant, used_up) {
+            grant.leaves_out(error);
         }
     }
 
@@ -359,9 +365,10 @@ impl Held {
     ) -> Result<Option<Usd>, Error> {
         let mut usd = worst.usd;
         let mut tokens = self.tokens.map_or(worst.tokens, |tokens| tokens.min(worst.tokens));
+        // Where the first call costs nothing, those after it need something.
+        let least = worst.least.max(Usd::from_nanos(1));
         let before = self.parts.len();
-        let mut tries = 0;
-        let mut i = 0;
+        let (mut i, mut tries) = (0_usize, 0_usize);
         while let Some(Wanted { limits, count }) = wanted.get(i) {
             let amount = Amount { tokens, usd: nanos(usd), ..count.amount() };
             match self.take(who, limits.clone(), amount, unix_ms).await {
@@ -387,11 +394,24 @@ impl Held {
                     i = 0;
                     tries += 1;
                 }
+                // How long to wait is told of the least that would do.
+                Err(Refused::Reached { limit, .. }) if limit.metric == Metric::Usd && usd > least => {
+                    usd = least;
+                    self.give_back(before);
+                    (i, tries) = (0, usize::MAX);
+                }
+                Err(Refused::Reached { limit, .. })
+                    if limit.metric == Metric::Tokens && tokens > worst.least_tokens =>
+                {
+                    tokens = worst.least_tokens;
+                    self.tokens = Some(tokens);
+                    self.give_back(before);
+                    (i, tries) = (0, usize::MAX);
+                }
                 Err(refused) => {
                     self.give_back(before);
                     let least =
                         Amount { tokens: worst.least_tokens, usd: nanos(worst.least), ..count.amount() };
-                    let refused = passing(refused, least.usd);
                     return Err(refusal(&*self.store, who, (refused, least), unix_ms).await);
                 }
             }
@@ -540,20 +560,6 @@ async fn refusal(
     let Some(limit) = reached else { return error };
     let standing = store.standing(&who.tenant_id, &[limit], unix_ms).await.pop();
     Error { limit: standing.map(Box::new), ..error }
-}
-
-/// Where the first call alone would fit but for what is set aside for requests in work, these are waited for.
-fn passing(refused: Refused, least: u64) -> Refused {
-    match refused {
-        Refused::Reached { limit, left, free, retry_after }
-            if limit.metric == Metric::Usd && free >= least =>
-        {
-            // What was too much for what is free was the whole tree.
-            let retry_after = if free > left { retry_after.min(SOON) } else { retry_after };
-            Refused::Reached { limit, left, free, retry_after }
-        }
-        other => other,
-    }
 }
 
 /// When what is set aside for requests in work may have come back.

@@ -2,7 +2,7 @@
 
 use crate::bound;
 use crate::error::Error;
-use crate::limits::{self, Asker, Count, Held, Partial, USUAL, Worst};
+use crate::limits::{self, Asker, Count, Held, Partial, USUAL, Waits, Worst};
 use crate::route;
 use crate::settle::unix_ms;
 use crate::who::Who;
@@ -70,7 +70,9 @@ pub(crate) async fn reserve(
         return Err(refused);
     }
     if let Some(held) = held {
-        held.open(who, of_models(view, who, request, rules, premium), count);
+        let waits =
+            Waits { patience: inner.patience.clone(), gate: inner.gate.clone(), most: inner.config.patience };
+        held.open(who, (of_models(view, who, request, rules, premium), count), Some(waits));
     }
     Ok(())
 }

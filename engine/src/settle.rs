@@ -154,9 +154,12 @@ impl Tree {
     /// No answer, or not all of it; the error gets what a client may know of the way there.
     pub(crate) fn failed(&mut self, mut error: Error) -> Error {
         // Where a limit gave no more, that is what the client has to know.
-        let short = matches!(error.kind, Kind::Budget { .. } | Kind::NoCandidates { .. });
-        let grant = self.held.as_ref().filter(|_| short).and_then(Held::grant);
-        if let Some(refused) = grant.and_then(|g| g.refused()) {
+        let short = self.held.as_ref().and_then(Held::grant).and_then(|grant| match error.kind {
+            Kind::Budget { .. } if error.is_short_of_money() => grant.refused(),
+            Kind::NoCandidates { .. } => grant.refused().or_else(|| grant.left_out()),
+            _ => None,
+        });
+        if let Some(refused) = short {
             error = Error { findings: error.findings, ..refused };
         }
         let status = match error.blame() {

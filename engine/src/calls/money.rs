@@ -3,7 +3,7 @@
 use super::Calls;
 use super::prepare::is_fixed;
 use crate::ledger::{Ledger, Short};
-use crate::limits::{SHORTEST, Share, USUAL, Worst};
+use crate::limits::{Left, SHORTEST, Share, USUAL, Worst};
 use std::sync::Arc;
 use types::chat::{ChatRequest, Message};
 use types::directives::{CacheRule, LimitRule, RetryRule, Set};
@@ -203,13 +203,14 @@ impl Calls {
         ask: &Ask,
     ) -> Option<(Usd, Option<Share>)> {
         /// How often less is tried.
-        const ROUNDS: usize = 4;
+        const ROUNDS: usize = 5;
         let free = provider.tier == Tier::Free;
         let price = model.price.filter(|_| !free);
         if price.is_none() && !free && self.left(ask).is_some() {
             // Routing has excluded unknown prices wherever there is a ceiling.
             return None;
         }
+        let by_client = ask.edits.max_tokens.or(self.request.params.max_tokens);
         let said = edits.max_tokens.or(self.request.params.max_tokens);
         let asked = said.unwrap_or(model.max_output_tokens);
         let n = self.request.params.n.max(1);
@@ -232,11 +233,24 @@ impl Calls {
                 }
                 Err(left) => left,
             };
-            let dearest = price?.dearest_output();
-            let left = left.dollars() - cost(0).dollars();
-            let affordable = if dearest > 0.0 { (left / dearest * 1e6 / f64::from(n)).floor() } else { 0.0 };
-            if fixed || affordable < f64::from(SHORTEST) {
+            let affordable = match left {
+                Left::Usd(left) => {
+                    let dearest = price?.dearest_output();
+                    let left = left.dollars() - cost(0).dollars();
+                    if dearest > 0.0 { (left / dearest * 1e6 / f64::from(n)).floor() } else { 0.0 }
+                }
+                // How long an answer is to be limits on tokens decide where nobody else does.
+                Left::Tokens(_) if by_client.is_some() => return None,
+                Left::Tokens(left) => (left.saturating_sub(u64::from(input.input)) / u64::from(n)) as f64,
+                Left::Nothing => return None,
+            };
+            if fixed || (affordable < f64::from(SHORTEST) && output <= SHORTEST) {
                 return None;
+            }
+            if affordable < f64::from(SHORTEST) {
+                // What there is to wait for is said of the shortest answer.
+                output = SHORTEST;
+                continue;
             }
             // What nobody said the length of leaves as much to the calls beside it and after it.
             let share = if said.is_none() && affordable >= 2.0 * f64::from(USUAL) { 0.5 } else { 1.0 };
@@ -259,19 +273,19 @@ impl Calls {
     /// Takes the money for one call from everybody, or from nobody.
     ///
     /// # Errors
-    /// The money that is left.
+    /// What is left.
     async fn take(
         &self,
         (ix, model): (ModelIx, &Model),
         amount: Usd,
         tokens: u64,
         ask: &Ask,
-    ) -> Result<Option<Share>, Usd> {
+    ) -> Result<Option<Share>, Left> {
         let share = match self.ledger_of(ask).grant() {
             Some(grant) => grant.call((ix, &model.id), amount, tokens).await?,
             None => None,
         };
-        self.set_aside(amount, ask).await.map(|()| share)
+        self.set_aside(amount, ask).await.map(|()| share).map_err(Left::Usd)
     }
 
     /// Sets money aside with the node and with the request; where only what limits gave is short, they are asked for

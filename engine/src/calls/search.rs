@@ -122,15 +122,22 @@ impl<'a> Search<'a> {
         if !elsewhere {
             order.truncate(1);
         }
-        // Whoever is passed by or cannot be reached costs next to nothing: the deadline and the calls that the run may
-        // make bound those, and their number.
-        let mut order = order.into_iter().peekable();
-        while let Some(ix) = order.next().filter(|_| self.reached < self.most()) {
-            match self.candidate(ix, order.peek().is_some(), Full::PassBy).await {
-                Ok(generated) => return Ok(generated),
-                Err(Stop::Ended(failure)) => return Err(failure),
-                Err(Stop::Another) => {}
+        let grant = self.calls.ledger_of(self.ask).grant().filter(|_| !is_hedge(self.ask));
+        let mut waiting = grant.as_ref().and_then(|grant| grant.waiting(self.deadline));
+        loop {
+            let before = grant.as_ref().map(|grant| grant.refusals());
+            if let Some(ended) = self.round(&order).await {
+                return ended;
             }
+            // Where limits gave nobody what is only set aside for others, it is waited for.
+            let refused =
+                grant.as_ref().filter(|grant| before.is_some_and(|before| grant.refusals() > before));
+            let refused = refused.and_then(|grant| grant.refused()).filter(|_| self.refused_by_budget);
+            let (Some(waiting), Some(refused), None) = (&mut waiting, refused, &self.last) else { break };
+            if !self.calls.ledger_of(self.ask).awaiting(waiting.helps(&refused)).await {
+                break;
+            }
+            self.refused_by_budget = false;
         }
         // Nobody else could do it. What only hedges a slow call waits for nobody.
         if let Some(ix) = self.full.filter(|_| !is_hedge(self.ask)) {
@@ -141,6 +148,21 @@ impl<'a> Search<'a> {
             }
         }
         Err(self.found_none())
+    }
+
+    /// Asks one candidate after the other; `None` = none of them gave an answer, and others may.
+    async fn round(&mut self, order: &[ModelIx]) -> Option<Result<Generated, Failure>> {
+        // Whoever is passed by or cannot be reached costs next to nothing: the deadline and the calls that the run may
+        // make bound those, and their number.
+        let mut order = order.iter().peekable();
+        while let Some(ix) = order.next().filter(|_| self.reached < self.most()) {
+            match self.candidate(*ix, order.peek().is_some(), Full::PassBy).await {
+                Ok(generated) => return Some(Ok(generated)),
+                Err(Stop::Ended(failure)) => return Some(Err(failure)),
+                Err(Stop::Another) => {}
+            }
+        }
+        None
     }
 
     /// Candidates that may be asked and reached for one answer.

@@ -2,12 +2,15 @@
 //! and what the limits of their own models demand.
 
 use super::partial::Partial;
+use super::patience::{Waiting, Waits};
 use super::{nanos, refusal};
 use crate::error::Error;
 use crate::settle::unix_ms;
 use crate::who::Who;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::time::Instant;
 use types::Usd;
 use types::limits::{Amount, Limit, LimitStore, Metric, Refused, Reservation};
 use types::matrix::ModelIx;
@@ -32,8 +35,25 @@ pub(crate) struct Grant {
     entered: tokio::sync::Mutex<Vec<Limit>>,
     /// Limits of models that calls of the tree took from, each once.
     called: Mutex<Vec<Limit>>,
-    /// The last limit that had no room.
+    /// The last limit that had no room for a call.
     refused: Mutex<Option<Error>>,
+    /// How often one had none.
+    refusals: AtomicU64,
+    /// The limit for which models were left out of the choice.
+    left_out: Mutex<Option<Error>>,
+    /// How calls wait for what requests in work have set aside; `None` = they do not.
+    waits: Option<Waits>,
+}
+
+/// What is left for a call that a limit has no room for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Left {
+    /// So much money: less of it may do.
+    Usd(Usd),
+    /// So many tokens, likewise.
+    Tokens(u64),
+    /// Nothing that a shorter answer would help.
+    Nothing,
 }
 
 impl fmt::Debug for Grant {
@@ -52,6 +72,7 @@ impl Grant {
         who: &Arc<Who>,
         money: Arc<[Limit]>,
         (partial, one): (Vec<Partial>, Amount),
+        waits: Option<Waits>,
     ) -> Option<Arc<Grant>> {
         (!money.is_empty() || !partial.is_empty()).then(|| {
             Arc::new(Grant {
@@ -64,6 +85,9 @@ impl Grant {
                 entered: tokio::sync::Mutex::default(),
                 called: Mutex::default(),
                 refused: Mutex::default(),
+                refusals: AtomicU64::new(0),
+                left_out: Mutex::default(),
+                waits,
             })
         })
     }
@@ -82,7 +106,8 @@ impl Grant {
             match self.take(&self.money, amount).await {
                 Ok(()) => return Usd::from_nanos(i64::try_from(wanted).unwrap_or(i64::MAX)),
                 Err(refused) => {
-                    let left = nanos(self.note(refused, 0).await);
+                    let Left::Usd(left) = self.note(refused, Amount::default()).await else { break };
+                    let left = nanos(left);
                     if left == 0 || left >= wanted {
                         break;
                     }
@@ -96,13 +121,13 @@ impl Grant {
     /// Takes what one call of a model may use on the limits of that model.
     ///
     /// # Errors
-    /// The money that is left of them, where that is what is short; else nothing.
+    /// What is left of them.
     pub(crate) async fn call(
         &self,
         (ix, model): (ModelIx, &str),
         usd: Usd,
         tokens: u64,
-    ) -> Result<Option<Share>, Usd> {
+    ) -> Result<Option<Share>, Left> {
         let limits = self.partial.iter().filter_map(|p| p.of(ix, model));
         let per_request = |l: &Limit| matches!(l.metric, Metric::Requests | Metric::Concurrency);
         let (door, spent): (Vec<Limit>, Vec<Limit>) = limits.partition(per_request);
@@ -114,13 +139,13 @@ impl Grant {
                     self.note_call(&reservation.limits);
                     share = Some(Share(Some((self.store.clone(), reservation))));
                 }
-                Err(refused) => return Err(self.note(refused, tokens).await),
+                Err(refused) => return Err(self.note(refused, amount).await),
             }
         }
         if let Err(refused) = self.enter(door).await {
             drop(share);
-            self.note(refused, 0).await;
-            return Err(Usd::ZERO);
+            self.note(refused, Amount::default()).await;
+            return Err(Left::Nothing);
         }
         Ok(share)
     }
@@ -169,26 +194,45 @@ impl Grant {
         Ok(())
     }
 
-    /// Notes why something was refused that takes no fewer `tokens`; gives the money that is left, where that is what is
-    /// short: less of it may do.
-    async fn note(&self, refused: Refused, tokens: u64) -> Usd {
+    /// Notes why so much was refused; gives what is left, where less may do.
+    async fn note(&self, refused: Refused, wanted: Amount) -> Left {
         let left = match &refused {
-            Refused::Reached { limit, left, .. } if limit.metric == Metric::Usd => *left,
-            _ => 0,
+            Refused::Reached { limit, left, .. } => match limit.metric {
+                Metric::Usd => Left::Usd(super::usd(*left)),
+                Metric::Tokens => Left::Tokens(*left),
+                Metric::Requests | Metric::Concurrency => Left::Nothing,
+            },
+            Refused::Away(_) => Left::Nothing,
         };
-        let least = Amount { tokens, ..Amount::default() };
-        let error = refusal(&*self.store, &self.who, (refused, least), unix_ms()).await;
-        self.refuses(error);
-        Usd::from_nanos(i64::try_from(left).unwrap_or(i64::MAX))
+        let error = refusal(&*self.store, &self.who, (refused, wanted), unix_ms()).await;
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        self.refusals.fetch_add(1, Ordering::Relaxed);
+        left
     }
 
-    pub(super) fn refuses(&self, error: Error) {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    /// These models' limits left them out.
+    pub(super) fn leaves_out(&self, error: Error) {
+        *self.left_out.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 
     /// The last limit that had no room for a call of the tree.
     pub(crate) fn refused(&self) -> Option<Error> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The limit for which models were left out before there was a call.
+    pub(crate) fn left_out(&self) -> Option<Error> {
+        self.left_out.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How often a limit had no room for a call.
+    pub(crate) fn refusals(&self) -> u64 {
+        self.refusals.load(Ordering::Relaxed)
+    }
+
+    /// Waits of one call until a moment; `None` = there are none.
+    pub(crate) fn waiting(&self, latest: Instant) -> Option<Waiting<'_>> {
+        self.waits.as_ref().map(|waits| waits.until(latest))
     }
 
     /// Ends it: what was taken beyond what was set aside at first comes back, for that is where all that was used is

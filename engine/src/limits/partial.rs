@@ -1,14 +1,16 @@
 //! Limits that count only calls of some models: which they are for one request, and which models they leave out.
 
-use super::{least, nanos};
-use crate::error::{Error, Kind};
+use super::{Count, SHORTEST, least, nanos, refusal};
+use crate::error::Error;
 use crate::route::matches_any;
 use crate::who::Who;
 use crate::{Inner, View};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 use types::chat::ChatRequest;
 use types::directives::{LimitRule, Per, Pools, Set};
-use types::limits::{Limit, Metric, Standing};
+use types::limits::{Amount, Limit, Metric, Standing};
 use types::matrix::{Matrix, ModelIx, ModelSet};
 use types::profile::Facts;
 
@@ -57,9 +59,9 @@ pub(crate) fn partial(
     together.chain(each.map(|r| Partial::Each(r.rule.to_string(), r.value.clone()))).collect()
 }
 
-/// Models that may not be called now, each with the limit that stands against it.
+/// Models that may not be called now, each with the limit that stands against it, and what a client is told of that.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct UsedUp(Vec<(ModelIx, Standing)>);
+pub(crate) struct UsedUp(Vec<(ModelIx, Standing, Error)>);
 
 /// No limit of a model stands against anything.
 pub(crate) static NOTHING_USED_UP: UsedUp = UsedUp(Vec::new());
@@ -67,21 +69,25 @@ pub(crate) static NOTHING_USED_UP: UsedUp = UsedUp(Vec::new());
 impl UsedUp {
     /// The limit that leaves a model out; `None` = none does.
     pub(crate) fn of(&self, ix: ModelIx) -> Option<&Standing> {
-        self.0.iter().find(|(of, _)| *of == ix).map(|(_, standing)| standing)
+        self.0.iter().find(|(of, ..)| *of == ix).map(|(_, standing, _)| standing)
     }
 
-    /// The refusal where only these models would do; `None` = none is left out.
-    pub(crate) fn error(&self) -> Option<Error> {
-        let (_, standing) = self.0.iter().min_by_key(|(_, s)| s.resets_in)?;
-        let limit = standing.limit.to_string();
-        let mut error: Error = Kind::Limit { limit, budget: standing.limit.metric == Metric::Usd }.into();
-        error.retry_after = Some(standing.resets_in);
-        error.limit = Some(Box::new(standing.clone()));
-        Some(error)
+    /// The refusal where only some of these models would do; `None` = none of those is left out.
+    pub(crate) fn error(&self, of: impl Fn(ModelIx) -> bool) -> Option<Error> {
+        let all = self.0.iter().filter(|(ix, ..)| of(*ix)).map(|(.., error)| error);
+        // What never has room is told where nothing else is.
+        all.min_by_key(|error| error.retry_after.unwrap_or(Duration::MAX)).cloned()
     }
 }
 
-/// Which models' limits have no room for the shortest useful answer.
+/// Tokens that a call takes at least, by how long its answer is said to be, or may be.
+fn least_tokens(request: &ChatRequest, facts: &Facts) -> u64 {
+    let output = request.params.max_tokens.unwrap_or(SHORTEST).saturating_mul(request.params.n.max(1));
+    u64::from(facts.most_input_tokens).saturating_add(u64::from(output))
+}
+
+/// Which models' limits have no room for the shortest useful answer. What is only set aside for requests in work comes
+/// back: calls wait for it.
 pub(crate) async fn used_up(
     inner: &Inner,
     view: &View,
@@ -105,13 +111,30 @@ pub(crate) async fn used_up(
         }
     }
     let standing = store.standing(&who.tenant_id, &limits, unix_ms).await;
-    let needs = |ix: ModelIx, metric: Metric| match (metric, matrix.model(ix), matrix.provider_of(ix)) {
-        (Metric::Usd, Some(model), Some(provider)) => nanos(least((model, provider), request, facts, None)),
-        _ => 1,
+    let needs = |ix: ModelIx| {
+        let usd = match (matrix.model(ix), matrix.provider_of(ix)) {
+            (Some(model), Some(provider)) => nanos(least((model, provider), request, facts, None)),
+            _ => 0,
+        };
+        Amount { usd, tokens: least_tokens(request, facts), ..Count::Request.amount() }
     };
-    let full = under.into_iter().filter_map(|(ix, place)| {
-        let stands = standing.get(place)?;
-        (stands.left() < needs(ix, stands.limit.metric)).then(|| (ix, stands.clone()))
-    });
-    UsedUp(full.collect())
+    let mut full = Vec::new();
+    for (ix, place) in under {
+        let Some(stands) = standing.get(place) else { continue };
+        let (least, metric) = (needs(ix), stands.limit.metric);
+        let comes_back = if metric == Metric::Concurrency { 0 } else { stands.in_work };
+        if stands.left().saturating_add(comes_back) >= least.of(metric) {
+            continue;
+        }
+        // Asked for no more than that, the limit says how long it has no room.
+        let limits: Arc<[Limit]> = Arc::from([stands.limit.clone()]);
+        match store.reserve(&who.tenant_id, &limits, least, unix_ms).await {
+            Ok(there_is) => store.settle(there_is, Amount::default()),
+            Err(refused) => {
+                let error = refusal(&**store, who, (refused, least), unix_ms).await;
+                full.push((ix, stands.clone(), error));
+            }
+        }
+    }
+    UsedUp(full)
 }

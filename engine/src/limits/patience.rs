@@ -3,6 +3,7 @@
 use super::SOON;
 use crate::admit::Gate;
 use crate::error::{Error, Kind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -14,8 +15,24 @@ const SHARE: usize = 8;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Counts those that wait.
-#[derive(Debug, Default)]
-pub(crate) struct Patience(AtomicUsize);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Patience(Arc<AtomicUsize>);
+
+/// How the calls of a request wait.
+#[derive(Clone, Debug)]
+pub(crate) struct Waits {
+    pub(crate) patience: Patience,
+    pub(crate) gate: Arc<Gate>,
+    /// For so long each at most.
+    pub(crate) most: Duration,
+}
+
+impl Waits {
+    /// A call that begins now and has to be made until a moment.
+    pub(super) fn until(&self, latest: Instant) -> Waiting<'_> {
+        self.patience.until(latest.min(Instant::now() + self.most), &self.gate)
+    }
+}
 
 /// A place among them.
 struct Place<'a>(&'a Patience);

@@ -21,6 +21,7 @@ pub use config::{Config, Weights};
 
 pub(crate) use candidates::{Candidates, Estimated, Written, matches_any, resolve};
 pub(crate) use filter::{Asked, PLAIN, breadth, selected, unavailable};
+pub(crate) use nothing::limit_of;
 pub use router::{Ask, Router};
 pub(crate) use score::detection;
 pub(crate) use session::{Sessions, Talk, Warm};

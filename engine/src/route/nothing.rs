@@ -4,10 +4,11 @@ use super::filter::Asked;
 use super::{Inputs, filter};
 use crate::error::{Error, Kind};
 use crate::learn::ANY_MODEL;
+use crate::limits::UsedUp;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use types::decision::{Decision, Exclusion};
-use types::matrix::{Availability, Model};
+use types::matrix::{Availability, Matrix, Model};
 use types::provider::CONTEXT_LENGTH_EXCEEDED;
 
 /// Says what removed the candidates. What the request itself rules out everywhere is the request's fault, and no
@@ -47,10 +48,16 @@ fn forbidden(inputs: &Inputs<'_>, decision: &Decision) -> Option<Kind> {
     Some(Kind::Denied { reason, code: "model_not_allowed".to_owned(), status: 403 })
 }
 
+/// The limit that left models out of a decision; `None` = none did.
+pub(crate) fn limit_of(used_up: &UsedUp, matrix: &Matrix, decision: &Decision) -> Option<Error> {
+    let left_out: Vec<&str> =
+        decision.excluded.iter().filter(|e| e.reason == filter::LIMIT).map(|e| &*e.model).collect();
+    used_up.error(|ix| matrix.model(ix).is_some_and(|model| left_out.contains(&&*model.id)))
+}
+
 /// The refusal where limits on their own stand against the last candidates: it passes.
 fn used_up(inputs: &Inputs<'_>, decision: &Decision) -> Option<Error> {
-    decision.excluded.iter().find(|e| e.reason == filter::LIMIT)?;
-    inputs.used_up.error()
+    limit_of(inputs.used_up, inputs.bundle.matrix(), decision)
 }
 
 /// How many each reason took, and what it was where it was the same for all of them.

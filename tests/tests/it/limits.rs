@@ -371,22 +371,38 @@ async fn a_budget_serves_as_many_at_once_as_it_pays_for() {
     let (_small, large, house) = house().await;
     large.otherwise(|_| Reply::text("hello").costing(20, 50).slow(Duration::from_millis(20)));
     // As long as the model can make it an answer costs 0.41 USD, so that there is room for nine at once. These cost 0.0035.
-    let key = key(&house, usd(4.0)).await;
-    assert_eq!(crowd(&house, &key, &ask("beta/large"), 64).await, [0_u16; 0]);
-    assert_eq!(large.count(), 64);
+    for (limit, asked) in
+        [(usd(4.0), 64), (of_model(json!({"metric": "usd", "amount": 4, "per": "day"}), "beta/*"), 128)]
+    {
+        let key = key(&house, limit).await;
+        assert_eq!(crowd(&house, &key, &ask("beta/large"), 64).await, [0_u16; 0]);
+        assert_eq!(large.count(), asked);
+    }
     let overhead = house.client().get("/metrics").await.text();
     let sum = overhead.lines().find(|l| l.starts_with("turnout_overhead_seconds_sum")).unwrap_or_default();
     assert!(!sum.is_empty(), "{overhead}");
 }
 
+fn of_model(mut limit: Value, selector: &str) -> Value {
+    limit["model"] = json!(selector);
+    json!([limit])
+}
+
 /// What requests in work have set aside comes back when they end: that is no reason to come back tomorrow.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_that_is_only_set_aside_is_asked_again_soon() {
+    let of_all = json!({"metric": "usd", "amount": 0.0018, "per": "day"});
+    for limits in [json!([of_all]), of_model(of_all.clone(), "alpha/*")] {
+        is_asked_again_soon(limits).await;
+    }
+}
+
+async fn is_asked_again_soon(limits: Value) {
     let (small, _large, house) = house_with("limits: { patience: 50ms }\n").await;
     let gate = Gate::default();
     let held = Reply::text("{\"b\": 1}").costing(20, 10).held(&gate);
     small.otherwise(move |_| held.clone());
-    let key = key(&house, usd(0.0018)).await;
+    let key = key(&house, limits).await;
     let mut body = number("alpha/small");
     body["max_tokens"] = json!(1_000);
     let first = {
@@ -419,14 +435,42 @@ async fn a_limit_that_is_only_set_aside_is_asked_again_soon() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_on_tokens_sets_the_length_that_nobody_asked_for() {
     let (small, _large, house) = house().await;
-    let key = key(&house, json!([{"metric": "tokens", "amount": 500, "per": "minute"}])).await;
-    let answer = chat(&house, &key, &ask("alpha/small")).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    let asked = longest(small.seen().last().unwrap()).as_u64().unwrap();
-    assert!((64..500).contains(&asked), "{asked}");
-    let mut said = ask("alpha/small");
-    said["max_tokens"] = json!(800);
-    assert_eq!(chat(&house, &key, &said).await.status, 429, "a length that the client set is not shortened");
+    let of_all = json!({"metric": "tokens", "amount": 500, "per": "minute"});
+    for limits in [json!([of_all]), of_model(of_all.clone(), "alpha/*")] {
+        let key = key(&house, limits).await;
+        let answer = chat(&house, &key, &ask("alpha/small")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let asked = longest(small.seen().last().unwrap()).as_u64().unwrap();
+        assert!((64..500).contains(&asked), "{asked}");
+        let mut said = ask("alpha/small");
+        said["max_tokens"] = json!(800);
+        let refused = chat(&house, &key, &said).await;
+        assert_eq!(refused.status, 429, "a length that the client set is not shortened");
+    }
+}
+
+/// Who asks for a model by name is told of that model's limit, whichever passes first of all that are reached.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_names_the_limit_that_stands_in_the_way() {
+    let (small, large, house) = house().await;
+    small.otherwise(|_| Reply::text("hello").costing(20, 10));
+    large.otherwise(|_| Reply::text("hello").costing(20, 10));
+    let key = key(
+        &house,
+        json!([
+            {"metric": "requests", "amount": 1, "per": "minute", "model": "alpha/small"},
+            {"metric": "requests", "amount": 2, "per": "month", "model": "beta/large"},
+        ]),
+    )
+    .await;
+    assert_eq!(chat(&house, &key, &ask("alpha/small")).await.status, 200);
+    assert_eq!(chat(&house, &key, &ask("beta/large")).await.status, 200);
+    assert_eq!(chat(&house, &key, &ask("beta/large")).await.status, 200);
+    let refused = chat(&house, &key, &ask("beta/large")).await;
+    let error = refused.error(429);
+    assert!(error["message"].as_str().unwrap().contains("2 requests per month"), "{error}");
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!(wait > 60, "{wait} s of a month: {error}");
 }
 
 /// What a limit never admits is told so: nobody is sent to wait for a time that does not come, no run waits for it either.
@@ -445,6 +489,11 @@ async fn who_asks_for_more_than_a_limit_ever_admits_is_not_told_to_come_again() 
             "1000 tokens",
         ),
         (usd(0.0001), "insufficient_quota", "0.0001 USD"),
+        (
+            of_model(json!({"metric": "usd", "amount": 0.0001, "per": "day"}), "alpha/*"),
+            "insufficient_quota",
+            "0.0001 USD",
+        ),
     ];
     for (limits, code, most) in limits {
         let before = small.count();
