@@ -414,3 +414,54 @@ async fn what_has_left_a_sliding_window_is_not_waited_for() {
     store.settle(stream, tokens(8_000));
     assert_eq!(told().await.0, 500);
 }
+
+/// Money of a day that slides outlives the process, and comes back when it would have come back without.
+#[tokio::test(start_paused = true)]
+async fn money_of_a_long_sliding_window_outlives_the_process() {
+    let tenant: Arc<str> = "acme".into();
+    let hour = Window::Sliding(3_600_000);
+    let all = limits(&[
+        ("key:k", Metric::Usd, 1.0, Window::Sliding(86_400_000)),
+        ("key:k", Metric::Tokens, 100.0, hour),
+        ("key:k", Metric::Usd, 1.0, MINUTE),
+        ("key:k", Metric::Requests, 9.0, hour),
+    ]);
+    let store = Counters::default();
+    let used = Amount { usd: 600_000_000, tokens: 60, requests: 1, concurrency: 0 };
+    let half = Amount { usd: used.usd / 2, tokens: used.tokens / 2, ..used };
+    for (tokens, hours) in [(half.tokens, 9), (used.tokens, 0)] {
+        let done = store.reserve(&tenant, &all, half, NOON - hours * 3_600_000).await.unwrap();
+        store.settle(done, Amount { tokens, ..half });
+        tokio::time::advance(Duration::from_secs(hours.unsigned_abs() * 3_600)).await;
+    }
+    let mut kept = store.kept(NOON);
+    kept.sort_by_key(|k| std::cmp::Reverse(k.used));
+    assert_eq!(
+        kept.iter().map(|k| (k.metric, k.used)).collect::<Vec<_>>(),
+        [(Metric::Usd, 600_000_000), (Metric::Tokens, 60)]
+    );
+    store.written(&kept);
+    assert_eq!(store.kept(NOON), []);
+
+    // Ten hours later.
+    let (again, later) = (Counters::default(), NOON + 10 * 3_600_000);
+    for k in &kept {
+        again.resume(k, k.used, NOON, later);
+    }
+    let used = async |store: &Counters, at| {
+        store.standing(&tenant, &all, at).await.iter().map(|s| s.used).collect::<Vec<_>>()
+    };
+    assert_eq!(used(&again, later).await, [600_000_000, 0, 0, 0], "the hour is over, the day is not");
+    let refused = again.reserve(&tenant, &all, only_usd(0.5), later).await.unwrap_err();
+    let Refused::Reached { retry_after, .. } = refused else { panic!("{refused:?}") };
+    // Half of it was used nineteen hours ago: that is free in five.
+    assert!((18_000..=21_000).contains(&retry_after.as_secs()), "{retry_after:?}");
+    tokio::time::advance(Duration::from_secs(6 * 3_600)).await;
+    assert_eq!(used(&again, later + 6 * 3_600_000).await[0], 300_000_000);
+    tokio::time::advance(Duration::from_secs(9 * 3_600)).await;
+    let next = later + 15 * 3_600_000;
+    assert_eq!(used(&again, next).await, [0; 4]);
+    // The disk is told that nothing of it counts any more.
+    let told = again.kept(next);
+    assert!(told.iter().any(|k| k.metric == Metric::Usd) && told.iter().all(|k| k.used == 0), "{told:?}");
+}

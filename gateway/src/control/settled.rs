@@ -203,7 +203,16 @@ pub(crate) mod tests {
     #[track_caller]
     fn check(holder: &str, metric: Metric, settled: Option<u64>, want: u64) {
         let (tenant, holder) = (Arc::from("acme"), Arc::from(holder));
-        let kept = Kept { tenant, holder, metric, window: Window::Day, used: 100, settled, period: 1 };
+        let kept = Kept {
+            tenant,
+            holder,
+            metric,
+            window: Window::Day,
+            used: 100,
+            settled,
+            period: 1,
+            parts: Vec::new(),
+        };
         let own = mark("rule:r:user=ada").into_iter().collect::<Vec<_>>();
         let spend = |tenant: &str, key: &str, at_ms, usd| Spend {
             tenant: tenant.to_owned(),
@@ -266,7 +275,16 @@ pub(crate) mod tests {
     fn what_the_operator_pays_is_in_no_request_and_all_that_was_set_aside_counts() {
         let (tenant, holder) = (Arc::from(engine::OPERATOR), Arc::from("shadow"));
         let (metric, window) = (Metric::Usd, Window::Day);
-        let kept = Kept { tenant, holder, metric, window, used: 100, settled: Some(10), period: 1 };
+        let kept = Kept {
+            tenant,
+            holder,
+            metric,
+            window,
+            used: 100,
+            settled: Some(10),
+            period: 1,
+            parts: Vec::new(),
+        };
         assert_eq!(used(&kept, 50, &[]), 100);
     }
 
@@ -288,7 +306,16 @@ pub(crate) mod tests {
             ("rule:r:user=ada", Metric::Usd, 100),
         ] {
             let (tenant, holder, window) = (Arc::from("acme"), Arc::from(holder), Window::Day);
-            let kept = Kept { tenant, holder, metric, window, used: 100, settled: Some(30), period: 1 };
+            let kept = Kept {
+                tenant,
+                holder,
+                metric,
+                window,
+                used: 100,
+                settled: Some(30),
+                period: 1,
+                parts: Vec::new(),
+            };
             assert_eq!(used(&kept, 50, std::slice::from_ref(&run)), want, "{kept:?}");
         }
     }

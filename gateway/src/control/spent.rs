@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stores::limits::{Counters, Kept};
 use types::control::{ControlStore, Error, Object};
-use types::limits::{Limit, LimitStore as _, Metric, Window};
+use types::limits::{Metric, Window};
 
 /// Kind of the objects that hold one counter of limits each.
 const COUNTER: &str = "counter";
@@ -213,9 +213,7 @@ impl Spent {
         };
         for (_, k, at) in found.values() {
             let used = spent.as_deref().map_or(k.used, |all| settled::used(k, *at, all));
-            let (holder, metric, window) = (k.holder.clone(), k.metric, k.window);
-            let limit = Limit { holder, metric, ceiling: 0, window, reserved: 0 };
-            counters.restore(&k.tenant, &limit, used, *at);
+            counters.resume(k, used, *at, clock::unix_ms());
         }
         counters.begin_writing();
         // What the log tells counts by the moments of its requests, so that it is written down before there are more of
@@ -299,7 +297,7 @@ mod tests {
     use stores::Memory;
     use stores::control::ControlMemory;
     use types::Usd;
-    use types::limits::Amount;
+    use types::limits::{Amount, Limit, LimitStore as _};
     use types::outcome::{Feedback, Outcome};
     use types::store::{Observer, OutcomeStore, Record, RequestRecord, Seq};
 
@@ -453,6 +451,7 @@ mod tests {
                 used: 9_000_000_000,
                 settled: None,
                 period: yesterday.div_euclid(86_400_000),
+                parts: Vec::new(),
             };
             let doc = json!({ "unix_ms": yesterday, "counter": kept });
             store.put(vec![object((COUNTER, &id_of(&kept)), 0, doc, yesterday)]).await.unwrap();

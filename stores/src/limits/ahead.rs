@@ -13,7 +13,7 @@ const SLICES: u64 = 50;
 /// How long a reservation waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the disk says of one counter of a day or month.
+/// What the disk says of one counter that outlives the process.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Mark {
     /// Of which day or month it speaks.

@@ -8,6 +8,9 @@ use types::limits::{Metric, Window};
 const PARTS: usize = 60;
 
 const DAY_MS: i64 = 86_400_000;
+/// Length of a sliding window, in milliseconds, from which on its money and tokens outlive the process: what is shorter is
+/// over about as soon as a process has started again.
+const LASTING_MS: u64 = 3_600_000;
 /// How far ahead of the clock a day or month may have begun, in milliseconds, before the clock is taken to have been wrong
 /// then. A clock that is set back by less opens nothing again, so that nobody gains by it.
 const AHEAD_MS: i64 = DAY_MS;
@@ -116,6 +119,8 @@ fn is_far(window: Window, number: i64, unix_ms: i64) -> bool {
 #[derive(Clone, Debug)]
 pub(super) struct Ring {
     part_ms: u64,
+    /// It outlives the process.
+    lasts: bool,
     /// Number of the newest part, counted from the epoch.
     newest: u64,
     parts: [Sum; PARTS],
@@ -135,7 +140,8 @@ impl Counter {
                 // One part more than fits, since the oldest counts whole.
                 let part_ms = ms.div_ceil(PARTS as u64 - 1).max(1);
                 let (parts, sum) = ([Sum::default(); PARTS], Sum::default());
-                Counter::Sliding(Box::new(Ring { part_ms, newest: 0, parts, sum }))
+                let lasts = ms >= LASTING_MS && matches!(metric, Metric::Usd | Metric::Tokens);
+                Counter::Sliding(Box::new(Ring { part_ms, lasts, newest: 0, parts, sum }))
             }
             (_, Window::Day | Window::Month) => Counter::Calendar(Calendar { now: None, before: None }),
         }
@@ -165,12 +171,43 @@ impl Counter {
         }
     }
 
-    /// The day or month as a number, and what is used in it; `None` for a counter of another kind, and where it has not
-    /// counted anything.
-    pub(super) fn calendar(&self) -> Option<(i64, u64)> {
+    /// Whether what it counts outlives the process.
+    pub(super) fn lasts(&self) -> bool {
+        match self {
+            Counter::Gauge(_) => false,
+            Counter::Sliding(ring) => ring.lasts,
+            Counter::Calendar(_) => true,
+        }
+    }
+
+    /// The day or month as a number, 0 of a window that slides, and what is used in it; `None` where that does not outlive the
+    /// process, or nothing has been counted yet.
+    pub(super) fn lasting(&self) -> Option<(i64, u64)> {
         match self {
             Counter::Calendar(calendar) => calendar.now.map(|period| (period.number, period.sum.used)),
+            Counter::Sliding(ring) if ring.lasts => Some((0, ring.sum.used)),
             _ => None,
+        }
+    }
+
+    /// The sums of the parts of a window that slides and outlives the process, as they are kept: the oldest first, each with
+    /// the Unix milliseconds at which its part ended, or now: nothing of it was used later.
+    pub(super) fn parts(&self, now: Moment) -> Vec<(i64, u64)> {
+        let Counter::Sliding(ring) = self else { return Vec::new() };
+        let ended = |part: u64| {
+            let ago = now.ms().saturating_sub(part.saturating_add(1).saturating_mul(ring.part_ms));
+            now.unix_ms.saturating_sub_unsigned(ago)
+        };
+        let all = (0..PARTS as u64).rev().map(|ago| ring.newest.saturating_sub(ago));
+        let used = |part: u64| ring.parts.get(index(part)).map_or(0, |slot| slot.used);
+        all.map(|part| (ended(part), used(part))).filter(|(_, used)| *used > 0).collect()
+    }
+
+    /// Adds what was used before this process, so many milliseconds ago at the latest.
+    pub(super) fn add_earlier(&mut self, n: u64, ago_ms: u64, now: Moment) {
+        match self {
+            Counter::Sliding(ring) => ring.add_at(Sum { used: n, open: 0 }, now.ms().saturating_sub(ago_ms)),
+            _ => self.add(n),
         }
     }
 
@@ -283,6 +320,18 @@ impl Ring {
 
     fn add(&mut self, sum: Sum) {
         if let Some(slot) = self.parts.get_mut(index(self.newest)) {
+            slot.add(sum);
+            self.sum.add(sum);
+        }
+    }
+
+    /// Adds what was used at an earlier moment, if that is not over.
+    fn add_at(&mut self, sum: Sum, ms: u64) {
+        let part = (ms / self.part_ms).min(self.newest);
+        if part.saturating_add(PARTS as u64) <= self.newest {
+            return;
+        }
+        if let Some(slot) = self.parts.get_mut(index(part)) {
             slot.add(sum);
             self.sum.add(sum);
         }

@@ -25,6 +25,9 @@ const SWEEP: usize = 16_384;
 /// Counters of one kind that requests of a tenant may open. Those who come when so many count something share one more:
 /// whoever makes up names gains no room by it beyond these, and takes none from a counter that is there.
 const OPENED: usize = 10_000;
+/// What the clock of the counters begins with, in nanoseconds: more than the longest window, so that what was used before
+/// the process began has its place in it.
+const BEGAN_NS: u64 = 400 * 86_400 * 1_000_000_000;
 /// Idle ones of a full kind are looked for so often, in milliseconds.
 const LOOK: u64 = 1_000;
 
@@ -56,7 +59,7 @@ struct Shard {
     opened: HashMap<Kind, usize>,
     /// When idle ones of a full kind were looked for last.
     looked: Option<u64>,
-    /// Counters of days and months of which the disk may say something else than they do. Those that were forgotten
+    /// Counters that outlive the process of which the disk may say something else than they do. Those that were forgotten
     /// since they were written are among them.
     due: HashSet<Id>,
     /// When something was done here last, in nanoseconds.
@@ -154,7 +157,7 @@ impl Counters {
             let want = amount.of(limit.metric);
             let Counted { counter, mark, .. } = shard.changing(tenant, limit, now);
             counter.reserve(limit.metric, want);
-            if let Some(used) = counter.calendar().filter(|_| want > 0) {
+            if let Some(used) = counter.lasting().filter(|_| want > 0) {
                 mark.reserved(limit.ceiling);
                 lags |= mark.lags(used);
             }
@@ -167,7 +170,7 @@ impl Counters {
         let Some((mut shard, now)) = self.locked(&r.tenant, r.unix_ms) else { return false };
         r.limits.iter().filter(|l| r.amount.of(l.metric) > 0).any(|l| {
             let Counted { counter, mark, .. } = shard.counted(&r.tenant, l, now);
-            counter.calendar().is_some_and(|used| mark.lags(used))
+            counter.lasting().is_some_and(|used| mark.lags(used))
         })
     }
 }
@@ -186,7 +189,7 @@ fn id(tenant: &Arc<str>, limit: &Limit) -> Id {
 impl Shard {
     /// Now, which is later than whatever was done here before.
     fn moment(&mut self, epoch: Instant, unix_ms: i64) -> Moment {
-        let ns = u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let ns = u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX).saturating_add(BEGAN_NS);
         self.last_ns = ns.max(self.last_ns.saturating_add(1));
         Moment { ns: self.last_ns, unix_ms }
     }
@@ -198,7 +201,7 @@ impl Shard {
     /// The counter of a limit, to count something.
     fn changing(&mut self, tenant: &Arc<str>, limit: &Limit, now: Moment) -> &mut Counted {
         let (counted, due) = self.entry(tenant, limit, now);
-        if counted.counter.calendar().is_some() && !std::mem::replace(&mut counted.changed, true) {
+        if counted.counter.lasts() && !std::mem::replace(&mut counted.changed, true) {
             due.insert(id(tenant, limit));
         }
         counted

@@ -127,10 +127,19 @@ async fn a_rotated_key_works_for_its_grace_and_everything_survives_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_spent_is_remembered_over_a_kill() {
+    is_remembered_over_a_kill("month").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_spent_of_a_window_that_slides_is_remembered_over_a_kill() {
+    is_remembered_over_a_kill("hour").await;
+}
+
+async fn is_remembered_over_a_kill(window: &str) {
     let (vendor, mut house) = house().await;
     metered(&vendor, Duration::from_millis(1), |_| "hello");
     let admin = Admin::of(&house);
-    let (_, key) = admin.key(json!({"limits": [{"metric": "usd", "amount": 0.003, "per": "month"}]})).await;
+    let (_, key) = admin.key(json!({"limits": [{"metric": "usd", "amount": 0.003, "per": window}]})).await;
     for _ in 0..2 {
         assert_eq!(send(house.client(), &key, "/v1/chat/completions", &ask()).await.status, 200);
     }

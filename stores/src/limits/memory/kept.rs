@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use types::limits::{Metric, Window};
+use types::limits::{Limit, LimitStore as _, Metric, Window};
 
-/// What was used of a day or month: to be kept, and restored after a restart.
+/// What was used of a day or month, or of money and tokens within a sliding window of an hour and more: to be kept, and
+/// restored after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     /// Whose counters.
@@ -16,7 +17,7 @@ pub struct Kept {
     pub holder: Arc<str>,
     /// What is counted.
     pub metric: Metric,
-    /// `Day` or `Month`.
+    /// `Day`, `Month`, or one that slides.
     pub window: Window,
     /// Used and reserved, and ahead of that: what is reserved when the process dies counts as used, where nobody knows
     /// better. 0 = nothing of it need be kept any more.
@@ -25,9 +26,13 @@ pub struct Kept {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<u64>,
     /// The day or month as a number: the same amount on another day is another thing. 0 = written by a version that did
-    /// not say it.
+    /// not say it, and of a window that slides.
     #[serde(default)]
     pub period: i64,
+    /// When it was used, of a window that slides: the sums of its parts, the oldest first, each with the Unix milliseconds
+    /// since which nothing of it was used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<(i64, u64)>,
 }
 
 impl Counters {
@@ -42,9 +47,9 @@ impl Counters {
         self.writing.wanted().await;
     }
 
-    /// What counts beyond the life of the process and the disk may not know, for the disk: days and months, a slice ahead
-    /// of what is used where something was reserved of late. The same is given again until it is [`Counters::written`].
-    /// Sliding windows begin anew.
+    /// What counts beyond the life of the process and the disk may not know, for the disk: days, months and money and tokens
+    /// of sliding windows of an hour and more, a slice ahead of what is used where something was reserved of late. The same
+    /// is given again until it is [`Counters::written`]. Other sliding windows begin anew.
     #[must_use]
     pub fn kept(&self, unix_ms: i64) -> Vec<Kept> {
         let ahead = self.writing.has_begun();
@@ -65,6 +70,27 @@ impl Counters {
         all
     }
 
+    /// Counts what an earlier process had used, as it wrote it down at a moment `at_ms`: in a window that slides each part of
+    /// it when it was used, what is not among the parts at that moment.
+    pub fn resume(&self, k: &Kept, used: u64, at_ms: i64, now_ms: i64) {
+        let (holder, metric, window) = (k.holder.clone(), k.metric, k.window);
+        let limit = Limit { holder, metric, ceiling: 0, window, reserved: 0 };
+        if !matches!(window, Window::Sliding(_)) {
+            return self.restore(&k.tenant, &limit, used, at_ms);
+        }
+        let Some((mut shard, now)) = self.locked(&k.tenant, now_ms) else { return };
+        let Counted { counter, mark, .. } = shard.changing(&k.tenant, &limit, now);
+        mark.restored();
+        counter.used(window, now);
+        let mut left = used;
+        for (since_ms, n) in k.parts.iter().copied().chain([(at_ms, u64::MAX)]) {
+            let n = n.min(left);
+            left = left.saturating_sub(n);
+            // A clock that was set back meanwhile makes it newer than it is.
+            counter.add_earlier(n, u64::try_from(now_ms.saturating_sub(since_ms)).unwrap_or(0), now);
+        }
+    }
+
     /// That is on the disk now.
     pub fn written(&self, all: &[Kept]) {
         for k in all {
@@ -79,18 +105,18 @@ impl Counters {
 /// What is to be written of a counter: nothing is used of one that was forgotten.
 fn kept(counters: &mut HashMap<Id, Counted>, id: &Id, now: Moment, ahead: bool) -> Option<Kept> {
     let (tenant, holder, metric, window) = id.clone();
-    let (used, settled, period) = match counters.get_mut(id) {
-        Some(counted) => counted.told(window, now, ahead)?,
-        None => (0, 0, Counter::period_of(window, now.unix_ms)?),
+    let ((used, settled, period), parts) = match counters.get_mut(id) {
+        Some(counted) => (counted.told(window, now, ahead)?, counted.counter.parts(now)),
+        None => ((0, 0, Counter::period_of(window, now.unix_ms).unwrap_or(0)), Vec::new()),
     };
-    Some(Kept { tenant, holder, metric, window, used, settled: Some(settled), period })
+    Some(Kept { tenant, holder, metric, window, used, settled: Some(settled), period, parts })
 }
 
 impl Counted {
     /// What the disk is to say of it: what is used, what of that is settled, and of which day or month that is.
     fn told(&mut self, window: Window, now: Moment, ahead: bool) -> Option<(u64, u64, i64)> {
         self.counter.used(window, now);
-        let (period, used) = self.counter.calendar()?;
+        let (period, used) = self.counter.lasting()?;
         let settled = used.saturating_sub(self.counter.open());
         self.changed = false;
         Some((if ahead { self.mark.next((period, used)) } else { used }, settled, period))
@@ -98,10 +124,14 @@ impl Counted {
 }
 
 impl Shard {
-    /// Counters whose day or month is over are due: what the disk says of them counts no more.
+    /// Counters whose day or month is over, or whose window is empty, are due: what the disk says of them counts no more.
     fn look_for_past(&mut self, now: Moment) {
-        for (id, counted) in &self.counters {
-            if Counter::period_of(id.3, now.unix_ms).is_some_and(|period| counted.mark.is_past(period)) {
+        for (id, counted) in &mut self.counters {
+            let is_past = match Counter::period_of(id.3, now.unix_ms) {
+                Some(period) => counted.mark.is_past(period),
+                None => counted.mark.has_row() && counted.counter.used(id.3, now) == 0,
+            };
+            if is_past {
                 self.due.insert(id.clone());
             }
         }
@@ -113,7 +143,7 @@ impl Shard {
         let is_said = match self.counters.get_mut(&id) {
             Some(Counted { counter, mark, changed, .. }) => {
                 mark.written((k.period, k.used));
-                !*changed && counter.calendar() == Some((k.period, k.used))
+                !*changed && counter.lasting() == Some((k.period, k.used))
             }
             None => k.used == 0,
         };
