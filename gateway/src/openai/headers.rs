@@ -139,14 +139,12 @@ fn decimal(mut n: u64, places: usize) -> HeaderValue {
 
 /// Rates of the key and its tenant: of each kind the one that is used up most.
 pub(crate) fn standing(headers: &mut HeaderMap, all: &[Standing]) {
-    for (names, metric) in [(&REQUESTS, Metric::Requests), (&TOKENS, Metric::Tokens)] {
+    for metric in [Metric::Requests, Metric::Tokens, Metric::Usd] {
         let of_kind = all.iter().filter(|s| s.limit.metric == metric);
         let share = |s: &&Standing| s.left().saturating_mul(1_000_000) / s.limit.ceiling.max(1);
-        let Some(tightest) = of_kind.min_by_key(share) else { continue };
-        let [of_limit, of_rest, of_reset] = names;
-        headers.insert(of_limit, HeaderValue::from(tightest.limit.ceiling));
-        headers.insert(of_rest, HeaderValue::from(tightest.left()));
-        put(headers, of_reset.clone(), &millis(tightest));
+        if let Some(tightest) = of_kind.min_by_key(share) {
+            reached(headers, tightest);
+        }
     }
 }
 
@@ -205,6 +203,32 @@ mod tests {
         ] {
             assert_eq!(thousandths(x), text, "{x}");
         }
+    }
+
+    #[test]
+    fn of_each_kind_the_limit_that_is_used_up_most_is_told() {
+        let stands = |metric, amount, used| {
+            let window = types::limits::Window::Day;
+            let limit = types::limits::Limit::rate("key:k", metric, amount, window).unwrap();
+            let resets_in = std::time::Duration::from_secs(60);
+            Standing { limit, used, in_work: 0, resets_in, pace_per_h: None }
+        };
+        let mut headers = HeaderMap::new();
+        standing(
+            &mut headers,
+            &[
+                stands(Metric::Usd, 10.0, 2_500_000_000),
+                stands(Metric::Usd, 100.0, 2_500_000_000),
+                stands(Metric::Requests, 9.0, 3),
+            ],
+        );
+        let said = |name: &str| headers.get(format!("x-ratelimit-{name}")).and_then(|v| v.to_str().ok());
+        assert_eq!(
+            (said("limit-usd"), said("remaining-usd"), said("reset-usd")),
+            (Some("10"), Some("7.5"), Some("60000ms"))
+        );
+        assert_eq!((said("limit-requests"), said("remaining-requests")), (Some("9"), Some("6")));
+        assert_eq!(said("limit-tokens"), None);
     }
 
     #[test]
