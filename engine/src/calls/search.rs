@@ -134,7 +134,10 @@ impl<'a> Search<'a> {
                 grant.as_ref().filter(|grant| before.is_some_and(|before| grant.refusals() > before));
             let refused = refused.and_then(|grant| grant.refused()).filter(|_| self.refused_by_budget);
             let (Some(waiting), Some(refused), None) = (&mut waiting, refused, &self.last) else { break };
-            if !self.calls.ledger_of(self.ask).awaiting(waiting.helps(&refused)).await {
+            let begun = Instant::now();
+            let helps = self.calls.ledger_of(self.ask).awaiting(waiting.helps(&refused)).await;
+            grant.iter().for_each(|grant| grant.has_waited(begun.elapsed()));
+            if !helps {
                 break;
             }
             self.refused_by_budget = false;

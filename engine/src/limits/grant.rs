@@ -10,6 +10,7 @@ use crate::who::Who;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::time::Instant;
 use types::Usd;
 use types::limits::{Amount, Limit, LimitStore, Metric, Refused, Reservation};
@@ -43,6 +44,8 @@ pub(crate) struct Grant {
     left_out: Mutex<Option<Error>>,
     /// How calls wait for what requests in work have set aside; `None` = they do not.
     waits: Option<Waits>,
+    /// How long its calls have waited so, all together, in milliseconds.
+    waited_ms: AtomicU64,
 }
 
 /// What is left for a call that a limit has no room for.
@@ -88,6 +91,7 @@ impl Grant {
                 refusals: AtomicU64::new(0),
                 left_out: Mutex::default(),
                 waits,
+                waited_ms: AtomicU64::new(0),
             })
         })
     }
@@ -232,7 +236,14 @@ impl Grant {
 
     /// Waits of one call until a moment; `None` = there are none.
     pub(crate) fn waiting(&self, latest: Instant) -> Option<Waiting<'_>> {
-        self.waits.as_ref().map(|waits| waits.until(latest))
+        let waited = Duration::from_millis(self.waited_ms.load(Ordering::Relaxed));
+        self.waits.as_ref().map(|waits| waits.until(latest, waited))
+    }
+
+    /// A call has waited so long: the others of the tree have so much less time for it.
+    pub(crate) fn has_waited(&self, time: Duration) {
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.waited_ms.fetch_add(ms, Ordering::Relaxed);
     }
 
     /// Ends it: what was taken beyond what was set aside at first comes back, for that is where all that was used is

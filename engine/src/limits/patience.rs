@@ -23,14 +23,15 @@ pub(crate) struct Patience(Arc<AtomicUsize>);
 pub(crate) struct Waits {
     pub(crate) patience: Patience,
     pub(crate) gate: Arc<Gate>,
-    /// For so long each at most.
+    /// For so long at most, all of them together.
     pub(crate) most: Duration,
 }
 
 impl Waits {
-    /// A call that begins now and has to be made until a moment.
-    pub(super) fn until(&self, latest: Instant) -> Waiting<'_> {
-        self.patience.until(latest.min(Instant::now() + self.most), &self.gate)
+    /// A call that begins now and has to be made until a moment, where others have waited so long.
+    pub(super) fn until(&self, latest: Instant, waited: Duration) -> Waiting<'_> {
+        let left = self.most.saturating_sub(waited);
+        self.patience.until(latest.min(Instant::now() + left), &self.gate)
     }
 }
 

@@ -71,6 +71,37 @@ fn ask(model: &str) -> Value {
     json!({"model": model, "max_tokens": 1000, "messages": [{"role": "user", "content": "say something"}]})
 }
 
+/// Whatever a limit counts, two hundred at once get what it allows: nobody more, and hardly anybody less.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_at_once_get_what_limits_of_each_kind_allow() {
+    let (vendor, house) = house().await;
+    let admin = Admin::of(&house);
+    for (limit, least) in [
+        (json!({"metric": "requests", "amount": 20, "per": "day"}), 20),
+        (json!({"metric": "requests", "amount": 20, "per": "day", "model": "alpha/*"}), 20),
+        (json!({"metric": "requests", "amount": 20, "per": "day", "label": "team=red"}), 20),
+        (json!({"metric": "tokens", "amount": 21_000, "per": "day"}), 15),
+        (json!({"metric": "tokens", "amount": 21_000, "per": "day", "model": "alpha/*"}), 15),
+        (json!({"metric": "usd", "amount": BUDGET, "per": "day", "model": "alpha/*"}), 15),
+    ] {
+        let (_, key) = admin.key(json!({"limits": [limit], "labels": {"team": "red"}})).await;
+        let before = tests::admin::spent(&vendor);
+        let mut tasks = tokio::task::JoinSet::new();
+        for body in storm(&ask("auto")) {
+            let (client, key) = (house.client(), key.clone());
+            tasks.spawn(async move { send(client, &key, "/v1/chat/completions", &body).await.status });
+        }
+        let statuses = tasks.join_all().await;
+        let served = statuses.iter().filter(|status| **status == 200).count();
+        assert!(statuses.iter().all(|status| [200, 429].contains(status)), "{limit}: {statuses:?}");
+        let spent = tests::admin::spent(&vendor) - before;
+        // Of money shorter answers may be had for what is left.
+        let most = if limit["metric"] == "usd" { 40 } else { 20 };
+        assert!((least..=most).contains(&served) && spent <= 0.0211, "{limit}: {served} for {spent} USD");
+        assert!(limit["metric"] != "usd" || spent <= BUDGET + 1e-9, "{spent} USD");
+    }
+}
+
 /// Two hundred of them, a third as streams.
 fn storm(body: &Value) -> Vec<Value> {
     let streamed = |i: usize| {
