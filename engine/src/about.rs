@@ -273,6 +273,7 @@ mod tests {
         let standing = |holder: &str, used: f64, pace: Option<f64>| Standing {
             limit: Limit::rate(holder, Metric::Usd, 10.0, Window::Day).unwrap(),
             used: (used * 1e9) as u64,
+            in_work: 0,
             resets_in: Duration::from_secs(36_000),
             pace_per_h: pace.map(|p| p * 1e9),
         };

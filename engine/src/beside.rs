@@ -320,7 +320,7 @@ mod tests {
                 retry_after: Duration::ZERO,
             };
             Box::pin(std::future::ready(match amount.usd <= self.usd {
-                true => Ok(Reservation { tenant, limits, amount, unix_ms, at_ms: 0 }),
+                true => Ok(Reservation { tenant, limits, amount, unix_ms, at_ns: 0 }),
                 false => Err(reached(&limits[0])),
             }))
         }
