@@ -204,7 +204,7 @@ async fn live(
     }
     let created = ask(running, Method::POST, "/v1/runs", Some(&wish)).await?;
     let id = created.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
-    follow(running, &id, out).await?;
+    Box::pin(follow(running, &id, out)).await?;
     let run = ask(running, Method::GET, &format!("/v1/runs/{id}"), None).await?;
     if out.json {
         out.value(&run);
