@@ -67,6 +67,8 @@ pub(super) async fn open_bundles(
         Ok(Good { bundle, .. }) => {
             tracing::info!(bundle = &*entry.hash, by = entry.by, "the bundle that was in force goes on");
             let bundle = bundle.named(entry.hash);
+            // The folder's own is compiled: often it is what was in force before.
+            bundles.keep_ready(Arc::new(good));
             Ok((bundles, Arc::new(bundle)))
         }
         Err(e) => {

@@ -49,6 +49,13 @@ impl Work {
         let (of, ends) = (app.clone(), stop.clone());
         app.tasks.spawn("directory", async move { of.plane.keep_present(ends).await });
         watch_bundles(app, faults, stop);
+        let (of, ends) = (app.clone(), stop.clone());
+        app.tasks.spawn("bundle_ready", async move {
+            tokio::select! {
+                () = ends.cancelled() => {}
+                () = of.ready_previous() => {}
+            }
+        });
         app.keeping.spawn("spent", spent.run(app.at_rest.clone()));
         app.keeping.spawn("free_use", free_use.run(app.at_rest.clone()));
     }

@@ -37,26 +37,50 @@ impl App {
         name: &str,
         acknowledged: bool,
     ) -> Result<Value, Failure> {
-        let _one = self.bundles.changing().await;
         let hash = self.bundles.named(name)?;
         self.may_activate(actor, &hash).await?;
         let bundle = self.bundle_for(actor, &hash).await?;
-        let foreseen = self.foresee(&bundle, acknowledged).await?;
-        self.go_to(actor, "bundle.activate", hash, foreseen).await
+        loop {
+            let active = self.engine.bundle();
+            let foreseen = self.foresee(&active, &bundle, acknowledged).await?;
+            let _one = self.bundles.changing().await;
+            // What was foreseen holds for the one in force alone.
+            if self.engine.bundle_hash() == *active.hash() {
+                return self.go_to(actor, "bundle.activate", bundle, foreseen).await;
+            }
+        }
     }
 
-    /// Puts the bundle in force that was in force before; done twice, nothing has changed.
+    /// Puts the bundle in force that was in force before; done twice, nothing has changed. It waits for nothing that is
+    /// being checked.
     ///
     /// # Errors
     /// There was none before, or it may not be put in force by who asks, as in [`App::activate`].
     pub(crate) async fn rollback(self: &Arc<Self>, actor: &Actor) -> Result<Value, Failure> {
-        let _one = self.bundles.changing().await;
+        loop {
+            let previous = self.bundles.book().at.previous.clone();
+            let hash = previous.ok_or_else(|| {
+                let text = "nothing was in force before this bundle; `turnout bundle list` shows what is kept";
+                Failure::new(StatusCode::CONFLICT, "nothing_before", text)
+            })?;
+            let bundle = self.bundle_for(actor, &hash).await?;
+            let _one = self.bundles.changing().await;
+            if self.bundles.is_previous(&hash) {
+                return self.go_to(actor, "bundle.rollback", bundle, Map::new()).await;
+            }
+        }
+    }
+
+    /// Compiles what was in force before, so that going back to it needs no reading, after a start too.
+    pub(crate) async fn ready_previous(self: &Arc<Self>) {
         let previous = self.bundles.book().at.previous.clone();
-        let hash = previous.ok_or_else(|| {
-            let text = "nothing was in force before this bundle; `turnout bundle list` shows what is kept";
-            Failure::new(StatusCode::CONFLICT, "nothing_before", text)
-        })?;
-        self.go_to(actor, "bundle.rollback", hash, Map::new()).await
+        let Some(hash) = previous else { return };
+        let why = match self.compiled(&hash).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(bad)) => super::bring::codes(&bad.problems),
+            Err(failure) => failure.message,
+        };
+        tracing::warn!(bundle = &*hash, why, "the bundle that was in force before could not be gone back to");
     }
 
     /// Takes a bundle back that fails, if it is still in force and there is one to go back to.
@@ -64,7 +88,6 @@ impl App {
     /// # Errors
     /// It could not be written down, so that nothing was changed.
     pub(crate) async fn go_back(self: &Arc<Self>, fault: Fault) -> Result<(), Failure> {
-        let _one = self.bundles.changing().await;
         let previous = self.bundles.book().at.previous.clone();
         let (true, Some(hash)) = (self.engine.bundle_hash() == fault.hash, previous) else {
             tracing::error!(
@@ -76,6 +99,11 @@ impl App {
         };
         tracing::error!(bundle = &*fault.hash, why = fault.why, "a bundle fails and goes back");
         let bundle = self.bundle_for(&Actor::guard(), &hash).await?;
+        let _one = self.bundles.changing().await;
+        if self.engine.bundle_hash() != fault.hash || !self.bundles.is_previous(&hash) {
+            tracing::info!(bundle = &*fault.hash, "another bundle has come into force meanwhile");
+            return Ok(());
+        }
         let mut event = Actor::guard().event("bundle.auto_rollback", &hash);
         event.detail.insert("why".to_owned(), fault.why.clone().into());
         self.put_in_force_as(event, bundle, self.bundles.copy()).await?;
@@ -86,18 +114,20 @@ impl App {
         Ok(())
     }
 
-    /// Puts a kept bundle in force, by whatever way it was asked for: the same is needed for each.
+    /// Puts a kept bundle in force, by whatever way it was asked for: the same is needed for each. Whoever calls it holds
+    /// the lock of changes.
     async fn go_to(
         self: &Arc<Self>,
         actor: &Actor,
         action: &'static str,
-        hash: Arc<str>,
+        bundle: Arc<Bundle>,
         detail: Map<String, Value>,
     ) -> Result<Value, Failure> {
+        let hash = bundle.hash().clone();
         if self.engine.bundle_hash() != hash {
-            let bundle = self.bundle_for(actor, &hash).await?;
+            // It may have made room for others since it was looked up.
             let origin = self.bundles.book().entry(&hash).map(|e| e.origin);
-            if origin != Some(Origin::Files) {
+            if origin.ok_or_else(|| unknown(&hash))? != Origin::Files {
                 super::reach::may_put(actor, &self.engine.bundle(), &bundle)?;
             }
             let event = Event { detail, ..actor.event(action, bundle.hash()) };
@@ -142,8 +172,16 @@ impl App {
         if let Some(ready) = self.bundles.ready(hash) {
             return Ok(Ok(ready));
         }
+        // Who goes back while it is being readied waits for that, and does not begin anew.
+        let _readying = match self.bundles.is_previous(hash) {
+            true => Some(self.bundles.readying.lock().await),
+            false => None,
+        };
+        if let Some(ready) = self.bundles.ready(hash) {
+            return Ok(Ok(ready));
+        }
         let source = self.bundles.book().entry(hash).map(|e| Source::kept(&e.files, &e.built_in));
-        let source = source.ok_or_else(|| Failure::not_found(format!("there is no bundle `{hash}`")))?;
+        let source = source.ok_or_else(|| unknown(hash))?;
         let good = match self.compile(move || source.read(), Vouching::AsSet).await? {
             Ok(good) => good,
             Err(bad) => return Ok(Err(Box::new(bad))),
@@ -155,7 +193,7 @@ impl App {
         Ok(Ok(bundle))
     }
 
-    /// As an event that is told so, once it is on the audit trail and stored.
+    /// As an event that is told so, once it is on the audit trail and stored. Whoever calls it holds the lock of changes.
     pub(super) async fn put_in_force_as(
         self: &Arc<Self>,
         mut event: Event,
@@ -173,9 +211,13 @@ impl App {
         self.guard.watch(&hash, Instant::now());
         tracing::info!(bundle = &*hash, before = &**before.hash(), by, action, "a bundle is in force");
         self.bundles.keep_ready(before);
-        self.follow_trial().await;
+        self.follow_trial();
         Ok(())
     }
+}
+
+fn unknown(hash: &str) -> Failure {
+    Failure::not_found(format!("there is no bundle `{hash}`"))
 }
 
 /// 422 for a kept bundle that cannot be used.

@@ -88,7 +88,7 @@ impl App {
     /// # Errors
     /// Its problems. Nothing has changed then.
     pub(crate) async fn take_files(self: &Arc<Self>, actor: &Actor, read: Read) -> Result<Taken, Failure> {
-        let _one = self.bundles.changing().await;
+        let _checks = self.bundles.checking().await;
         let digest = read.0.digest(&read.1);
         if read.0.settings.as_ref().map(|s| &s.text) != self.started_with.as_ref() {
             tracing::warn!("turnout.yaml has changed; what it says holds from the next start");
@@ -97,11 +97,13 @@ impl App {
         let Loaded { bundle, problems, hash, files, built_in, signer, .. } = match loaded {
             Ok(good) => good,
             Err(bad) => {
+                let _one = self.bundles.changing().await;
                 self.bundles.note_digest(digest);
                 return Err(self.refuse_files(actor, bad));
             }
         };
         warn(&problems);
+        let _one = self.bundles.changing().await;
         let mut book = self.bundles.copy();
         book.refused = None;
         book.at.folder = hash.clone();
@@ -137,10 +139,12 @@ impl App {
         failure
     }
 
-    fn refuse_upload(&self, actor: &Actor, bad: Loaded, message: String) -> Failure {
+    async fn refuse_upload(&self, actor: &Actor, bad: Loaded, message: String) -> Failure {
         let failure = has_errors(&bad);
         let refused = refused(bad, Origin::Upload, actor.to_string(), message);
         self.plane.note(refusal_event(actor, &refused.hash, &refused.problems));
+        // Whoever changes the book works on a copy, which would take the place of this line.
+        let _one = self.bundles.changing().await;
         self.bundles.book().reject(refused);
         failure
     }
@@ -149,13 +153,14 @@ impl App {
     /// [`Change::dry_run`] it is only checked.
     ///
     /// # Errors
-    /// Why it cannot be changed so, or all problems of what would come of it. Nothing has changed then.
+    /// Why it cannot be changed so, or all problems of what would come of it, or another bundle came into force meanwhile.
+    /// Nothing has changed then.
     pub(crate) async fn change(
         self: &Arc<Self>,
         actor: &Actor,
         change: Change<'_>,
     ) -> Result<Value, Failure> {
-        let _one = self.bundles.changing().await;
+        let _checks = self.bundles.checking().await;
         if !change.dry_run {
             self.may_change_alone()?;
         }
@@ -169,7 +174,7 @@ impl App {
             match self.compile(move || given.read(), Vouching::Nobody).await? {
                 Ok(good) => good,
                 Err(bad) if change.dry_run => return Err(has_errors(&bad)),
-                Err(bad) => return Err(self.refuse_upload(actor, bad, change.message())),
+                Err(bad) => return Err(self.refuse_upload(actor, bad, change.message()).await),
             };
         let after = Arc::new(bundle.ok_or_else(Failure::internal)?);
         (change.check)(&after)?;
@@ -179,6 +184,10 @@ impl App {
             "problems": super::listed(&problems), "diff": super::diff((&before, &texts), (&after, &files)),
         });
         if changed && !change.dry_run {
+            let _one = self.bundles.changing().await;
+            if self.engine.bundle_hash() != *before.hash() {
+                return Err(overtaken());
+            }
             self.one_of_that_name(&hash, &files)?;
             let mut book = self.bundles.copy();
             book.add(entry(&hash, (files, built_in), Origin::Upload, actor.to_string(), change.message()));
@@ -199,7 +208,7 @@ impl App {
         files: Texts,
         message: String,
     ) -> Result<(StatusCode, Value), Failure> {
-        let _one = self.bundles.changing().await;
+        let _checks = self.bundles.checking().await;
         let paths = misplaced(files.keys().map(String::as_str));
         let apart = (!paths.is_empty()).then(|| name_of(&files));
         let given = Source::Given(files.into_iter().map(|(p, t)| (p, t.to_string())).collect());
@@ -214,9 +223,10 @@ impl App {
                 // Files without a place are no part of a bundle's name: those with them must not bear that of those without.
                 Err(bad) => {
                     let bad = Loaded { hash: apart.unwrap_or_else(|| bad.hash.clone()), ..bad };
-                    return Err(self.refuse_upload(actor, bad, message));
+                    return Err(self.refuse_upload(actor, bad, message).await);
                 }
             };
+        let _one = self.bundles.changing().await;
         self.one_of_that_name(&hash, &files)?;
         let mut book = self.bundles.copy();
         book.rejected.retain(|r| r.hash != hash);
@@ -300,6 +310,11 @@ fn name_of(files: &Texts) -> Arc<str> {
 
 fn refused(bad: Loaded, origin: Origin, by: String, message: String) -> Refused {
     Refused { hash: bad.hash, origin, by, at_ms: clock::unix_ms(), message, problems: bad.problems }
+}
+
+fn overtaken() -> Failure {
+    let text = "another bundle came into force while this change was checked, so nothing was changed; ask again";
+    Failure::new(StatusCode::CONFLICT, "bundle_changed", text)
 }
 
 fn has_errors(bad: &Loaded) -> Failure {

@@ -18,19 +18,19 @@ const LEAST: usize = 50;
 const RULES: usize = 5;
 
 impl App {
-    /// Puts the recorded requests to the bundle in force and to another one. Gives what the audit trail tells of it;
+    /// Puts the recorded requests to the bundle in force, `active`, and to another one. Gives what the audit trail tells of it;
     /// nothing where as much may change as can.
     ///
     /// # Errors
     /// 409: more would change than the settings allow, and nobody has `acknowledged` that; the records cannot be read.
     pub(super) async fn foresee(
         &self,
+        active: &Arc<Bundle>,
         next: &Arc<Bundle>,
         acknowledged: bool,
     ) -> Result<Map<String, Value>, Failure> {
         let allowed = &self.server.bundles;
         let (changed, denied) = (allowed.max_changed, allowed.max_new_denials);
-        let active = self.engine.bundle();
         if active.hash() == next.hash() || changed >= 1.0 && denied >= 1.0 {
             return Ok(Map::new());
         }
@@ -41,7 +41,7 @@ impl App {
         let now_ms = clock::unix_ms();
         let kept = newest.into_iter().filter(|stored| !stored.record.outcome.has_expired(now_ms));
         let decisions: Vec<Decision> = kept.map(|stored| stored.record.decision).collect();
-        let next = next.clone();
+        let (active, next) = (active.clone(), next.clone());
         let replay = move || active.policies().replay(next.policies(), decisions.iter());
         let replay = tokio::task::spawn_blocking(replay).await.map_err(|error| {
             tracing::error!(%error, "a comparison of bundles ended in a panic");

@@ -77,7 +77,7 @@ fn object(kind: &str, id: &str, version: u64, doc: &impl Serialize) -> Result<Ob
 mod tests {
     use super::*;
     use crate::bundles::{Bundles, Found};
-    use crate::config::Texts;
+    use crate::config::{Environment, Simulated, Source, Texts, load};
     use crate::control::audit::Event;
     use stores::control::ControlMemory;
 
@@ -85,6 +85,28 @@ mod tests {
         let files = Texts::from([("routing_rules.yaml".to_owned(), text.into())]);
         let digest = blake3::hash(text.as_bytes());
         Found { hash: text.into(), files, built_in: Vec::new(), digest, signer: None }
+    }
+
+    #[tokio::test]
+    async fn what_was_in_force_before_stays_compiled_whatever_else_is() {
+        let store: Arc<dyn ControlStore> = Arc::new(ControlMemory::default());
+        let bundles = Bundles::open(store, found("one"), async |_| Ok(())).await.unwrap();
+        let mut book = bundles.copy();
+        let base = book.entries.first().cloned().unwrap();
+        book.add(Entry { hash: "two".into(), version: 0, ..base });
+        book.activate(&"two".into(), 1);
+        bundles.commit(book, &["two".into()]).await.unwrap();
+        let texts = Texts::from([("routing_rules.yaml".to_owned(), "version: 1\n".into())]);
+        let compiled = |hash: &str| {
+            let source = Source::kept(&texts, &[]);
+            let bundle = load(&source, &Environment::default(), Simulated::AsWritten).bundle.unwrap();
+            Arc::new(bundle.named(hash.into()))
+        };
+        for hash in ["one", "three", "four", "five", "six"] {
+            bundles.keep_ready(compiled(hash));
+        }
+        let ready = |hash: &str| bundles.ready(hash).is_some();
+        assert_eq!(["one", "three", "four", "five", "six"].map(ready), [true, false, true, true, true]);
     }
 
     #[tokio::test]

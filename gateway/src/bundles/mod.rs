@@ -38,7 +38,7 @@ use types::{Diagnostic, Severity};
 /// What was read of a configuration, with what was wrong in reading it.
 pub(crate) type Read = (Sources, Vec<Diagnostic>);
 
-/// Bundles that stay compiled besides the one in force, so that taking them up needs no reading.
+/// Bundles that stay compiled besides the one in force and the one before, so that taking them up needs no reading.
 const READY: usize = 3;
 /// Problems that one answer lists.
 const PROBLEMS: usize = 200;
@@ -59,10 +59,17 @@ pub(crate) struct Found {
 pub(crate) struct Bundles {
     book: Mutex<Book>,
     store: Arc<dyn ControlStore>,
-    /// One change at a time: what is checked still holds when it is written.
+    /// One change is written and swapped at a time. Nothing is compiled, tested or replayed while it is held: a rollback
+    /// waits for it, and must not wait for the tests of another bundle.
     changing: tokio::sync::Mutex<()>,
+    /// One new configuration is checked at a time, which may take minutes. Taken before `changing`, never within it.
+    checking: tokio::sync::Mutex<()>,
     /// Newest last.
     ready: Mutex<VecDeque<Arc<Bundle>>>,
+    /// What was in force before, in a place of its own: no upload and no comparison pushes it out.
+    previous: Mutex<Option<Arc<Bundle>>>,
+    /// Who compiles what was in force before; others wait for what comes of it.
+    readying: tokio::sync::Mutex<()>,
     /// Of the files as they were read last.
     digest: Mutex<blake3::Hash>,
     trial: Mutex<Option<trial::Trial>>,
@@ -92,7 +99,10 @@ impl Bundles {
             book: Mutex::default(),
             store,
             changing: tokio::sync::Mutex::default(),
+            checking: tokio::sync::Mutex::default(),
             ready: Mutex::default(),
+            previous: Mutex::default(),
+            readying: tokio::sync::Mutex::default(),
             digest: Mutex::new(found.digest),
             trial: Mutex::default(),
             went_back: Mutex::default(),
@@ -128,6 +138,10 @@ impl Bundles {
         self.changing.lock().await
     }
 
+    async fn checking(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.checking.lock().await
+    }
+
     fn book(&self) -> MutexGuard<'_, Book> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,12 +165,22 @@ impl Bundles {
 
     /// A bundle that is compiled already.
     fn ready(&self, hash: &str) -> Option<Arc<Bundle>> {
+        let previous = self.previous.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
-        ready.iter().find(|b| &**b.hash() == hash).cloned()
+        previous.iter().chain(ready.iter()).find(|b| &**b.hash() == hash).cloned()
     }
 
-    /// Keeps a bundle compiled; the one that was needed longest ago makes room.
-    fn keep_ready(&self, bundle: Arc<Bundle>) {
+    /// Whether it is what was in force before.
+    fn is_previous(&self, hash: &str) -> bool {
+        self.book().at.previous.as_deref() == Some(hash)
+    }
+
+    /// Keeps a bundle compiled: what was in force before until another one was, of the others the newest.
+    pub(crate) fn keep_ready(&self, bundle: Arc<Bundle>) {
+        if self.is_previous(bundle.hash()) {
+            *self.previous.lock().unwrap_or_else(PoisonError::into_inner) = Some(bundle);
+            return;
+        }
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         ready.retain(|b| b.hash() != bundle.hash());
         ready.push_back(bundle);

@@ -15,6 +15,8 @@ use std::sync::{Arc, PoisonError};
 /// The bundle that is tried, or was tried last.
 pub(super) struct Trial {
     hash: Arc<str>,
+    /// As long as it goes on.
+    bundle: Option<Arc<Bundle>>,
     /// What it is compared with.
     against: Arc<str>,
     since_ms: i64,
@@ -33,17 +35,19 @@ impl App {
         name: &str,
         share: f64,
     ) -> Result<Value, Failure> {
-        let _one = self.bundles.changing().await;
         if !(share > 0.0 && share <= 1.0) {
             let text = format!("`share` is {share}; it is a number above 0 and up to 1");
             return Err(Failure::bad_request("invalid_value", text).param("share"));
         }
         let hash = self.bundles.named(name)?;
+        let bundle = self.bundle_for(actor, &hash).await?;
+        let _one = self.bundles.changing().await;
         if self.engine.bundle_hash() == hash {
             let text = format!("bundle {hash} is in force; there is nothing to compare it with");
             return Err(Failure::new(StatusCode::CONFLICT, "in_force", text));
         }
-        let bundle = self.bundle_for(actor, &hash).await?;
+        // It may have made room for others meanwhile.
+        self.bundles.named(&hash)?;
         let mut event = actor.event("bundle.shadow", &hash);
         event.detail.insert("share".to_owned(), share.to_string().into());
         self.plane.record(event).await?;
@@ -73,30 +77,38 @@ impl App {
     }
 
     /// After another bundle came into force: what is tried is compared with that one from now on.
-    pub(super) async fn follow_trial(self: &Arc<Self>) {
-        let shadowing = self.bundles.shadowing();
+    pub(super) fn follow_trial(&self) {
+        let tried = self.bundles.tried();
         self.close_trial();
-        let Some(Shadowing { hash, share }) = shadowing else { return };
+        if let (Some(bundle), Some(Shadowing { hash, share })) = (tried, self.bundles.shadowing())
+            && *bundle.hash() == hash
+        {
+            self.begin_trial(bundle, share);
+        }
+    }
+
+    /// Goes on with what was tried when the server ended.
+    pub(crate) async fn resume_trial(self: &Arc<Self>) {
+        let Some(Shadowing { hash, share }) = self.bundles.shadowing() else { return };
         match self.bundle(&hash).await {
             Ok(bundle) => self.begin_trial(bundle, share),
             Err(e) => tracing::error!(bundle = &*hash, "the bundle is not tried any more: {}", e.message),
         }
     }
 
-    /// Goes on with what was tried when the server ended.
-    pub(crate) async fn resume_trial(self: &Arc<Self>) {
-        if self.bundles.shadowing().is_some() {
-            self.follow_trial().await;
-        }
-    }
-
     fn begin_trial(&self, bundle: Arc<Bundle>, share: f64) {
         let hash = bundle.hash().clone();
         let availability = self.availability(&bundle);
-        self.engine.try_beside(bundle, availability, share);
+        self.engine.try_beside(bundle.clone(), availability, share);
         let against = self.engine.bundle_hash();
         tracing::info!(bundle = &*hash, against = &*against, share, "a bundle is tried on live traffic");
-        self.bundles.set_trial(Some(Trial { hash, against, since_ms: clock::unix_ms(), ended: None }));
+        self.bundles.set_trial(Some(Trial {
+            hash,
+            bundle: Some(bundle),
+            against,
+            since_ms: clock::unix_ms(),
+            ended: None,
+        }));
     }
 
     fn close_trial(&self) {
@@ -117,9 +129,15 @@ impl Bundles {
         *self.trial.lock().unwrap_or_else(PoisonError::into_inner) = trial;
     }
 
+    /// What is tried, compiled.
+    fn tried(&self) -> Option<Arc<Bundle>> {
+        self.trial.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.bundle.clone()
+    }
+
     fn finish_trial(&self, report: Report) {
         if let Some(t) = &mut *self.trial.lock().unwrap_or_else(PoisonError::into_inner) {
             t.ended = Some(report);
+            t.bundle = None;
         }
     }
 

@@ -39,6 +39,7 @@ mod following;
 mod forms;
 mod free_tier;
 mod full_disk;
+mod going_back;
 mod hedge;
 mod http2;
 mod idempotency;

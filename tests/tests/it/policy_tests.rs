@@ -207,7 +207,7 @@ async fn tests_may_bring_their_own_models() {
 }
 
 /// Rules and cases whose tests take minutes: every rule is asked about every case.
-fn endless() -> (String, String) {
+pub(crate) fn endless() -> (String, String) {
     let rules = (0..1_000)
         .map(|i| format!("  - {{ id: r{i}, when: 'tenant.id == \"t{i}\" && workload.est_input_tokens > {i}', actions: {{ tag: {{ t: t }} }} }}\n"))
         .collect::<String>();
