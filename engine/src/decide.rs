@@ -148,7 +148,8 @@ pub(crate) async fn consider(
     let tried = trial.filter(|s| s.takes(moment.seed) && s.has_time(&inner.gate));
     let asks = tried.as_ref().map_or(Cow::Borrowed(asks), |s| Cow::Owned(s.asks_with(asks)));
     let around = about::around(inner, view, &asks, admission, turn, in_earnest, ts_ms).await;
-    let (scope, mut directives, unevaluated) = weigh::said(&view.bundle, about, &around).await;
+    let (scope, mut directives, unevaluated) =
+        weigh::said(&view.bundle, policies::Purpose::Serving, about, &around).await;
     let shadow = tried.map(|s| Box::new(Note::new(s, view, about, who, around)));
     let asker = Asker::of(inner, view, who, &request);
     let governed = Governed::unchanged(request.clone(), profile.clone(), scope);

@@ -14,6 +14,7 @@ use crate::shadow::Moment;
 use crate::sticky::Kept;
 use crate::turns::{self, Turn};
 use crate::who::Who;
+use policies::Purpose;
 use std::sync::Arc;
 use tokio::time::Instant;
 use types::chat::ChatRequest;
@@ -50,7 +51,7 @@ pub(crate) struct Ground<'a> {
 pub(crate) async fn weigh(on: &Ground<'_>, about: Question<'_>, around: &policies::Around) -> route::Outcome {
     let Bundle { asks, detector, .. } = on.bundle;
     let around = asks.with_patterns(around, detector);
-    let (scope, mut directives, unevaluated) = said(on.bundle, about, &around).await;
+    let (scope, mut directives, unevaluated) = said(on.bundle, Purpose::Looking, about, &around).await;
     let mut governed = Governed::unchanged(about.request.clone(), about.profile.clone(), scope);
     let further = directives.further.as_deref().filter(|_| directives.denials.is_empty());
     if let Some(further) = further {
@@ -96,12 +97,13 @@ pub(crate) fn ground<'a>(
 /// What the policies say; with it what they saw, and why the request fails where they cannot say it.
 pub(crate) async fn said(
     bundle: &Bundle,
+    purpose: Purpose,
     about: Question<'_>,
     around: &policies::Around,
 ) -> (Scope, Directives, Option<Error>) {
     let Question { request, profile, moment, .. } = about;
     let scope = policies::scope(&policies::Inputs { request, profile, around, unix_ms: moment.ts_ms });
-    match bundle.policies.evaluate(policies::Phase::Request, &scope).await {
+    match bundle.policies.evaluate_for(purpose, policies::Phase::Request, &scope).await {
         Ok(directives) => (scope, directives, None),
         Err(e) => (scope, e.until_then(), Some(e.into())),
     }

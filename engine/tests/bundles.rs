@@ -207,6 +207,19 @@ async fn what_differs_is_told_with_both_reasons() {
     assert!(first.active.model.is_some() && !first.active.why.is_empty());
 }
 
+/// What is tried is decided a second time, and counted once.
+#[tokio::test]
+async fn a_trial_leaves_no_trace_on_the_rules() {
+    let h = house(NO_ONE);
+    h.engine.work_in(running());
+    let tried = bundle(NO_TWO);
+    h.engine.try_beside(tried.clone(), ALL.to_vec(), 1.0);
+    h.ask(10).await;
+    assert_eq!(h.report(10).await.requests, 10);
+    let matched = |b: &Bundle| b.policies().listing(0).first().map(|rule| rule.matched);
+    assert_eq!((matched(&h.engine.bundle()), matched(&tried)), (Some(10), Some(0)));
+}
+
 #[tokio::test]
 async fn a_share_is_a_share() {
     let h = house("");

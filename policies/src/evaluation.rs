@@ -22,6 +22,17 @@ use types::directives::{ActionRecord, Directives, Layer, RuleId, RuleRecord, Rul
 use types::expr::Scope;
 use types::options::Options;
 
+/// What an evaluation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A request that is served: what rules come to is counted, and a policy that reaches its limits too often is put
+    /// away.
+    Serving,
+    /// A request that is made up, recorded, or decided a second time. It leaves no trace: nothing is counted, no policy
+    /// is put away, and one that is put away runs all the same.
+    Looking,
+}
+
 /// What a rule or policy came to.
 type Outcome<'a> = Result<Found<'a>, types::expr::Error>;
 
@@ -49,7 +60,23 @@ impl PolicySet {
     /// [`Error::Evaluation`] when a rule with `on_error: closed` cannot be evaluated; [`Error::Option`] when the
     /// request asks for something that is not there.
     pub async fn evaluate(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
-        let evaluated = self.asked_in_turn(phase, scope).await;
+        self.evaluate_for(Purpose::Serving, phase, scope).await
+    }
+
+    /// As [`PolicySet::evaluate`], of requests that are served and of others.
+    ///
+    /// # Errors
+    /// As for [`PolicySet::evaluate`].
+    pub async fn evaluate_for(
+        &self,
+        purpose: Purpose,
+        phase: Phase,
+        scope: &Scope,
+    ) -> Result<Directives, Error> {
+        let evaluated = self.asked_in_turn(purpose, phase, scope).await;
+        if purpose == Purpose::Looking {
+            return evaluated;
+        }
         match &evaluated {
             Ok(directives) => {
                 let failed = directives.rules.iter().filter(|r| r.result == RuleResult::Error);
@@ -80,15 +107,20 @@ impl PolicySet {
         }
     }
 
-    async fn asked_in_turn(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
-        let mut evaluation = Evaluation::begin(self, phase, scope);
+    async fn asked_in_turn(
+        &self,
+        purpose: Purpose,
+        phase: Phase,
+        scope: &Scope,
+    ) -> Result<Directives, Error> {
+        let mut evaluation = Evaluation::begin(self, purpose, phase, scope);
         for entry in self.of_phase(phase, evaluation.tenant) {
             let Some(gate) = evaluation.pass.gate(entry, evaluation.unix_ms) else { continue };
             let outcome = match (gate, entry.wild()) {
                 (Ok(()), Some(script)) => {
                     let left = evaluation.left.of(entry);
                     let result;
-                    (result, *left) = self.run_elsewhere(script, phase, scope, *left).await;
+                    (result, *left) = self.run_elsewhere(script, (purpose, phase), scope, *left).await;
                     of_script(result).map_err(|e| e.message)
                 }
                 (gate, _) => gate.and_then(|()| evaluation.here(entry)),
@@ -101,7 +133,7 @@ impl PolicySet {
     /// As [`PolicySet::evaluate`], with every policy on the caller's thread.
     #[cfg(test)]
     pub(crate) fn evaluate_now(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
-        self.evaluate_here(Evaluation::begin(self, phase, scope))
+        self.evaluate_here(Evaluation::begin(self, Purpose::Serving, phase, scope))
     }
 
     /// As [`PolicySet::evaluate`], of a request that is made up and counts nowhere, with every policy on the caller's
@@ -115,9 +147,8 @@ impl PolicySet {
         scope: &Scope,
         asked: Option<&Options>,
     ) -> Result<Directives, Error> {
-        let mut evaluation = Evaluation::begin(self, phase, scope);
+        let mut evaluation = Evaluation::begin(self, Purpose::Looking, phase, scope);
         evaluation.options = evaluation.options.or(asked);
-        evaluation.pass.counts = false;
         self.evaluate_here(evaluation)
     }
 
@@ -138,7 +169,7 @@ impl PolicySet {
     async fn run_elsewhere(
         &self,
         script: &Arc<Script>,
-        phase: Phase,
+        (purpose, phase): (Purpose, Phase),
         scope: &Scope,
         left: Duration,
     ) -> (Result<Vec<Bound>, types::expr::Error>, Duration) {
@@ -146,7 +177,7 @@ impl PolicySet {
         let own = Arc::clone(&script);
         let clock = Clock::clone(&self.clock);
         let run = move || {
-            let run = || script.run(&set.sandbox, &set.clock, &set.resolver, phase, &scope);
+            let run = || script.run(&set.sandbox, &set.clock, &set.resolver, (purpose, phase), &scope);
             sandbox::together(left, run)
         };
         let lost = |message: &str| types::expr::Error { message: message.to_owned(), limit: true };
@@ -155,7 +186,9 @@ impl PolicySet {
             Err(Lost::Full) => (Err(lost("too many policies wait to be run")), left),
             // How much of that time it was running, nobody knows; on a busy machine it was hardly any.
             Err(Lost::Overdue) => {
-                own.reached_a_limit(&clock);
+                if purpose == Purpose::Serving {
+                    own.reached_a_limit(&clock);
+                }
                 (Err(lost("the policy did not come back in time")), left.saturating_sub(sandbox::DEADLINE))
             }
         }
@@ -165,6 +198,7 @@ impl PolicySet {
 /// One evaluation under way, and what it reads.
 struct Evaluation<'a> {
     set: &'a PolicySet,
+    purpose: Purpose,
     phase: Phase,
     scope: &'a Scope,
     vars: Result<&'a Vars, types::expr::Error>,
@@ -179,7 +213,7 @@ struct Evaluation<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    fn begin(set: &'a PolicySet, phase: Phase, scope: &'a Scope) -> Self {
+    fn begin(set: &'a PolicySet, purpose: Purpose, phase: Phase, scope: &'a Scope) -> Self {
         let vars = Vars::of(scope);
         let unix_ms = vars.as_ref().ok().and_then(|v| v.unix_ms());
         let standing = vars.as_ref().map_or_else(|_| Standing::default(), |vars| Standing::of_vars(vars));
@@ -188,11 +222,11 @@ impl<'a> Evaluation<'a> {
             records: Vec::with_capacity(set.entries.len()),
             groups: Vec::new(),
             room: Room::default(),
-            counts: true,
+            counts: purpose == Purpose::Serving,
         };
         let options = vars.as_ref().ok().and_then(|v| v.facts()).map(|f| f.options());
         let tenant = vars.as_ref().map_or("", |v| v.tenant());
-        Evaluation { set, phase, scope, vars, tenant, unix_ms, options, pass, left: Left::default() }
+        Evaluation { set, purpose, phase, scope, vars, tenant, unix_ms, options, pass, left: Left::default() }
     }
 
     /// What an entry comes to, on the caller's thread.
@@ -204,7 +238,7 @@ impl<'a> Evaluation<'a> {
             Body::Rule(rule) => of_rule(rule, vars),
             Body::Script(script) => {
                 let PolicySet { sandbox, clock, resolver, .. } = self.set;
-                of_script(script.run(sandbox, clock, resolver, self.phase, self.scope))
+                of_script(script.run(sandbox, clock, resolver, (self.purpose, self.phase), self.scope))
             }
         });
         result.map_err(|e| e.message)

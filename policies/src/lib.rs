@@ -55,6 +55,7 @@ mod watched;
 pub use cases::{CaseResult, Coverage, Mutant, Mutation, Registries, TestReport, misshapen};
 pub use compare::{CostEffect, Replay, RuleChanges, RuleDelta};
 pub use error::Error;
+pub use evaluation::Purpose;
 pub use explain::{AtomRecord, Explanation, RuleExplanation, directives as directives_json};
 pub use inputs::{
     Around, Brownout, Budget, BudgetState, GivenProblem, History, Inputs, Key, Labels, LastVerdict,

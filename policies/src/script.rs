@@ -1,6 +1,7 @@
 //! Policies in Rhai: loaded with their tree checked, run within limits, their actions collected.
 
 use crate::check::{ActCall, Checker, Function, functions_of, most_nodes};
+use crate::evaluation::Purpose;
 use crate::expression::{Vars, uncompiled};
 use crate::head::Head;
 use crate::literal;
@@ -202,11 +203,12 @@ impl Script {
         sandbox: &Sandbox,
         clock: &Clock,
         resolver: &Resolver,
-        phase: Phase,
+        (purpose, phase): (Purpose, Phase),
         scope: &Scope,
     ) -> Result<Vec<Bound>, expr::Error> {
         let act = Act::default();
-        let _unit = self.call(sandbox, clock, scope, phase.function(), |ctx| (ctx, act.clone()))?;
+        let what = (purpose, phase.function());
+        let _unit = self.call(sandbox, clock, scope, what, |ctx| (ctx, act.clone()))?;
         let cx = Context { resolver, moment: Moment::Run };
         act.take().iter().map(|asked| self.bind(asked, &cx, phase)).collect()
     }
@@ -220,20 +222,22 @@ impl Script {
         answer: &Value,
         scope: &Scope,
     ) -> Result<Value, expr::Error> {
-        let said = self.call(sandbox, clock, scope, name, |ctx| (from_json(answer), ctx))?;
+        let said =
+            self.call(sandbox, clock, scope, (Purpose::Serving, name), |ctx| (from_json(answer), ctx))?;
         Ok(to_json(&said))
     }
 
-    /// Calls a function within the limits. Too many limits reached put the policy away.
+    /// Calls a function within the limits. Too many limits reached in serving put the policy away.
     fn call<A: FuncArgs>(
         &self,
         sandbox: &Sandbox,
         clock: &Clock,
         scope: &Scope,
-        name: &str,
+        (purpose, name): (Purpose, &str),
         args: impl FnOnce(Dynamic) -> A,
     ) -> Result<Dynamic, expr::Error> {
-        if self.quarantine.is_away(clock()) {
+        let serves = purpose == Purpose::Serving;
+        if serves && self.quarantine.is_away(clock()) {
             let message = "the policy reached its limits too often and is not run for a while".to_owned();
             return Err(expr::Error { message, limit: true });
         }
@@ -248,7 +252,7 @@ impl Script {
         let short = sandbox::is_short();
         let result = asking(vars.states(), || timed(clock, call)).map_err(|e| explain(&e));
         // Time that others used up is no fault of this one.
-        if !short && result.as_ref().is_err_and(|e| e.limit) {
+        if serves && !short && result.as_ref().is_err_and(|e| e.limit) {
             self.reached_a_limit(clock);
         }
         result

@@ -60,7 +60,8 @@ impl App {
         loop {
             let previous = self.bundles.book().at.previous.clone();
             let hash = previous.ok_or_else(|| {
-                let text = "nothing was in force before this bundle; `turnout bundle list` shows what is kept";
+                let text =
+                    "nothing was in force before this bundle; `turnout bundle list` shows what is kept";
                 Failure::new(StatusCode::CONFLICT, "nothing_before", text)
             })?;
             let bundle = self.bundle_for(actor, &hash).await?;

@@ -313,7 +313,8 @@ fn refused(bad: Loaded, origin: Origin, by: String, message: String) -> Refused 
 }
 
 fn overtaken() -> Failure {
-    let text = "another bundle came into force while this change was checked, so nothing was changed; ask again";
+    let text =
+        "another bundle came into force while this change was checked, so nothing was changed; ask again";
     Failure::new(StatusCode::CONFLICT, "bundle_changed", text)
 }
 

@@ -1,7 +1,7 @@
 //! Policies in Rhai: what loads, what runs, and how runaways end.
 
 use crate::testing::{load_text, profile, scope_of, sound};
-use crate::{Error, Phase, PolicySet};
+use crate::{Error, Phase, PolicySet, Purpose};
 use serde_json::json;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -440,6 +440,30 @@ fn a_policy_that_is_put_away_is_told_of_and_comes_back() {
     (0..3).for_each(|_| drop(ask(1_000).unwrap_err()));
     set.release();
     assert_eq!((ask(1), set.put_away().get(path)), (Ok(1), Some(&(2, false))));
+}
+
+/// What is only looked at (a trial, a replay, a test case) says nothing of a policy that serves.
+#[test]
+fn what_is_looked_at_puts_no_policy_away() {
+    let runaway = "if ctx.workload.est_input_tokens > 500 { for i in 0..1000000 { } }\nact.deny(\"x\");";
+    let set = set(&policy(runaway));
+    let scope = |tokens: u32| {
+        let mut asked = profile();
+        asked.facts.est_input_tokens = tokens;
+        scope_of(&asked)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let look = |tokens| runtime.block_on(set.evaluate_for(Purpose::Looking, Phase::Request, &scope(tokens)));
+    for _ in 0..4 {
+        assert!(set.explain(Phase::Request, &scope(1_000)).error.is_some());
+        assert!(look(1_000).is_err());
+    }
+    assert!(set.put_away().is_empty() && set.failed().is_empty(), "{:?}", set.put_away());
+    assert_eq!(set.evaluate_now(Phase::Request, &scope(1)).unwrap().denials.len(), 1);
+    // One that is put away tells all the same what it would say.
+    (0..3).for_each(|_| drop(set.evaluate_now(Phase::Request, &scope(1_000)).unwrap_err()));
+    assert!(set.evaluate_now(Phase::Request, &scope(1)).is_err());
+    assert_eq!(look(1).unwrap().denials.len(), 1);
 }
 
 /// One that could run long would cost the time that others need, whatever it says.

@@ -10,7 +10,10 @@ use tests::vendor::{Dialect, Reply, Vendor};
 /// Rules with which this one model answers, told apart by a comment.
 fn only(model: &str, comment: &str) -> String {
     let other = if model == "one" { "two" } else { "one" };
-    format!("{}rules:\n  - {{ id: only, actions: {{ exclude: [alpha/{other}] }} }} # {comment}\n", crate::NO_CHANCE)
+    format!(
+        "{}rules:\n  - {{ id: only, actions: {{ exclude: [alpha/{other}] }} }} # {comment}\n",
+        crate::NO_CHANCE
+    )
 }
 
 fn plan(vendor: &Vendor) -> Plan {
@@ -29,19 +32,14 @@ async fn served(house: &House) -> String {
     answer.json()["model"].as_str().unwrap().to_owned()
 }
 
-/// Everything of the configuration, with these rules instead of its own.
-async fn files(house: &House, rules: &str) -> Value {
-    let admin = Admin::of(house);
-    let mut files = admin.call("GET", "/bundles/active", &Value::Null).await.json()["files"].clone();
-    let all = files.as_object_mut().unwrap();
-    // What is built in needs no sending.
-    all.retain(|path, _| path.starts_with("matrix.d/"));
-    all.insert("routing_rules.yaml".to_owned(), rules.into());
-    files
+/// The matrix of the house with these rules.
+fn files(house: &House, rules: &str) -> Value {
+    let matrix = std::fs::read_to_string(house.folder().path().join("capability_matrix.yaml")).unwrap();
+    json!({"capability_matrix.yaml": matrix, "routing_rules.yaml": rules})
 }
 
 async fn upload(house: &House, rules: &str) -> String {
-    let kept = Admin::of(house).call("POST", "/bundles", &json!({"files": files(house, rules).await})).await;
+    let kept = Admin::of(house).call("POST", "/bundles", &json!({"files": files(house, rules)})).await;
     assert_eq!(kept.status, 201, "{}", kept.text());
     kept.json()["hash"].as_str().unwrap().to_owned()
 }
@@ -49,7 +47,7 @@ async fn upload(house: &House, rules: &str) -> String {
 /// Begins an upload whose tests take minutes, and waits until they run.
 async fn begin_endless_upload(house: &House) -> tokio::task::JoinHandle<u16> {
     let (rules, cases) = endless();
-    let mut files = files(house, &rules).await;
+    let mut files = files(house, &rules);
     for file in 0..8 {
         files[format!("policies/tests/many{file}.yaml")] = cases.clone().into();
     }
