@@ -9,7 +9,7 @@ use super::{Read, refusal, watch};
 use crate::app::App;
 use crate::clock;
 use crate::config::sources::{SIGNATURE, misplaced};
-use crate::config::{Loaded, Signer, Source, Texts};
+use crate::config::{self, Loaded, Signer, Source, Texts};
 use crate::control::Actor;
 use crate::control::audit::Event;
 use crate::error::Failure;
@@ -92,6 +92,9 @@ impl App {
         let digest = read.0.digest(&read.1);
         if read.0.settings.as_ref().map(|s| &s.text) != self.started_with.as_ref() {
             tracing::warn!("turnout.yaml has changed; what it says holds from the next start");
+            for problem in config::wrong_settings(&read.0, &self.settings.environment) {
+                tracing::warn!("the next start would be refused: {problem}");
+            }
         }
         let loaded = self.compile(move || read, Vouching::AsSet).await?;
         let Loaded { bundle, problems, hash, files, built_in, signer, .. } = match loaded {

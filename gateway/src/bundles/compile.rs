@@ -3,6 +3,7 @@
 use super::Read;
 use crate::app::App;
 use crate::config::server::PublicKey;
+use crate::config::sources::SETTINGS;
 use crate::config::{self, Loaded};
 use crate::error::Failure;
 use std::sync::Arc;
@@ -30,9 +31,9 @@ impl App {
         let app = self.clone();
         let load = move || {
             let (mut sources, problems) = read();
-            // Settings that a bundle is checked under, such as whether code may be run, are the server's.
-            let settings = app.started_with.as_ref().map(|t| SourceFile::new("turnout.yaml", t.clone()));
-            sources.settings = sources.settings.or(settings);
+            // Settings that a bundle is checked under, such as the hosts that tools may ask, are the server's: what became
+            // of the file since holds from the next start.
+            sources.settings = app.started_with.as_ref().map(|t| SourceFile::new(SETTINGS, t.clone()));
             // As the server was started: nobody who may write the folder decides who has to vouch for it.
             let keys: &[PublicKey] = match vouching {
                 Vouching::AsSet => &app.server.bundles.require_signature,

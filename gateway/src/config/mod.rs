@@ -260,6 +260,13 @@ pub fn load_untested(
     loaded
 }
 
+/// What is wrong with the settings that were read.
+pub(crate) fn wrong_settings(sources: &Sources, environment: &Environment) -> Vec<Diagnostic> {
+    let (_, mut problems) = settings(sources, environment);
+    problems.retain(|d| d.severity == Severity::Error);
+    problems
+}
+
 /// The settings of the server, with what is wrong with them.
 fn settings(sources: &Sources, environment: &Environment) -> (Server, Vec<Diagnostic>) {
     let mut server = Server::default();

@@ -33,7 +33,7 @@ pub(crate) fn is_built_in(file: &SourceFile) -> bool {
     file.path.ends_with(BUILT_IN)
 }
 
-pub(super) const SETTINGS: &str = "turnout.yaml";
+pub(crate) const SETTINGS: &str = "turnout.yaml";
 pub(super) const MATRIX: &str = "capability_matrix.yaml";
 /// The rules of a configuration, by its path within it.
 pub(crate) const RULES: &str = "routing_rules.yaml";

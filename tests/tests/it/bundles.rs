@@ -133,6 +133,37 @@ async fn files_replaced_by_a_rename_and_folders_made_later_are_seen() {
     until_served_by(&house, "alpha/two").await;
 }
 
+/// `turnout.yaml` holds from the next start on, for the check of files too: what it would allow then is not allowed now, and a
+/// mistake in it keeps no good rules out.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_checked_under_the_settings_that_are_in_force() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let mut house = plan(&vendor).settings("reload: { watch: false }\n").start().await;
+    let reload = async |house: &House| Admin::of(house).call("POST", "/reload", &json!({})).await;
+    let with_tool = format!(
+        "{}tools:\n  look:\n    description: Looks something up.\n    url: https://tools.example/look\n    method: GET\n    \
+         input_schema: {{ type: object }}\n    side_effect: none\n",
+        only("two")
+    );
+    house.folder().write("routing_rules.yaml", &with_tool);
+    house
+        .folder()
+        .write("turnout.yaml", "reload: { watch: false }\ntools: { allow_hosts: [tools.example] }\n");
+    let refused = reload(&house).await.error(422);
+    assert!(refused["message"].as_str().unwrap().contains("tools.allow_hosts"), "{refused}");
+    assert_eq!(served(house.client()).await.1, "alpha/one");
+    house.stop().await;
+    house.restart().await;
+    assert_eq!(served(house.client()).await.1, "alpha/two");
+
+    house.folder().write("turnout.yaml", "tools: { allow_hsots: 7 }\n");
+    house.folder().write("routing_rules.yaml", &with_tool.replace(&only("two"), &only("one")));
+    let taken = reload(&house).await;
+    assert_eq!(taken.status, 200, "{}", taken.text());
+    assert_eq!(served(house.client()).await.1, "alpha/one");
+    assert!(house.log().contains("the next start would be refused"), "{}", house.log());
+}
+
 /// A start that puts another bundle in force is a change like any other: who looks for it finds it on the trail.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_on_files_that_changed_is_on_the_audit_trail() {
