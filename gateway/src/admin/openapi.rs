@@ -182,6 +182,7 @@ fn kept_bundle() -> Value {
         "activated_ms": { "type": ["integer", "null"] }, "paths": texts(),
         "files": { "type": "object", "additionalProperties": { "type": "string" } },
         "problems": { "type": "array", "items": { "type": "object" } },
+        "went_back": { "type": ["string", "null"], "description": "why it went back by itself, until another one is put in force" },
     })
 }
 

@@ -143,6 +143,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     });
     app.tell_of_strange_tenants(&app.engine.bundle());
     app.resume_trial().await;
+    app.watch_from_start().await;
     let front = Front::new(app.clone());
     let stop = CancellationToken::new();
     let of = app.clone();

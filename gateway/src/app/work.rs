@@ -2,6 +2,7 @@
 
 use super::App;
 use crate::admin;
+use crate::bundles::acts::STORE_WAIT;
 use crate::bundles::guard::Fault;
 use crate::bundles::watch;
 use crate::config::Source;
@@ -9,6 +10,7 @@ use crate::control::spent::Keeper;
 use crate::control::tripwire::Trips;
 use crate::edge::accept::{Acceptor, Handler, Seats};
 use crate::edge::turned_away::TurnedAway;
+use crate::error::Failure;
 use crate::front::Front;
 use crate::notices::{Notices, Told};
 use std::sync::Arc;
@@ -93,8 +95,27 @@ async fn go_back(app: Arc<App>, mut faults: mpsc::Receiver<Fault>, stop: Cancell
             fault = faults.recv() => fault,
         };
         let Some(fault) = fault else { return };
-        if let Err(e) = app.go_back(fault).await {
-            tracing::error!("a bundle that fails stays in force: {}", e.message);
+        let go_back = || {
+            let (app, fault) = (app.clone(), fault.clone());
+            async move { app.go_back(fault).await }
+        };
+        insist(go_back, &stop).await;
+    }
+}
+
+/// Takes a bundle back, again and again where that may succeed a moment later: the guard says once that it fails.
+async fn insist<F>(mut go_back: impl FnMut() -> F, stop: &CancellationToken)
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    while let Err(e) = go_back().await {
+        tracing::error!(again = e.retry, "a bundle that fails stays in force: {}", e.message);
+        if !e.retry {
+            return;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(STORE_WAIT) => {}
         }
     }
 }
@@ -119,4 +140,25 @@ fn accept<H: Handler>(
         turned_away: TurnedAway::default(),
     });
     app.tasks.spawn("accept", acceptor.run(listener));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_refuses_keeps_no_failing_bundle_in_force() {
+        let check = async |refused: Failure, want: u32| {
+            let mut asked = 0;
+            let go_back = || {
+                asked += 1;
+                std::future::ready(if asked < 4 { Err(refused.clone()) } else { Ok(()) })
+            };
+            insist(go_back, &CancellationToken::new()).await;
+            assert_eq!(asked, want, "{refused:?}");
+        };
+        check(Failure::busy("store_unavailable", "not now", STORE_WAIT), 4).await;
+        // What has errors has them a moment later, too.
+        check(Failure::internal(), 1).await;
+    }
 }

@@ -21,8 +21,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Requests of the hour before a start that are looked at, the newest ones.
+const REMEMBERED: usize = 1_000;
+const HOUR_MS: i64 = 3_600_000;
 /// When to ask again where bundles cannot be stored.
-const STORE_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const STORE_WAIT: Duration = Duration::from_secs(2);
 
 impl App {
     /// Puts a kept bundle in force. `acknowledged`: whatever it would have changed for the requests that came of late.
@@ -64,12 +67,28 @@ impl App {
                     "nothing was in force before this bundle; `turnout bundle list` shows what is kept";
                 Failure::new(StatusCode::CONFLICT, "nothing_before", text)
             })?;
+            self.may_go_back_to(&hash)?;
             let bundle = self.bundle_for(actor, &hash).await?;
             let _one = self.bundles.changing().await;
             if self.bundles.is_previous(&hash) {
                 return self.go_to(actor, "bundle.rollback", bundle, Map::new()).await;
             }
         }
+    }
+
+    /// Whether a rollback may put a bundle in force. One that went back by itself is what was in force before, too: who
+    /// rolls back a moment later means to leave it, not to take it up again.
+    ///
+    /// # Errors
+    /// 409 with why it went back.
+    fn may_go_back_to(&self, hash: &str) -> Result<(), Failure> {
+        let fault = self.bundles.book().at.went_back.clone();
+        let Some(Fault { why, .. }) = fault.filter(|fault| *fault.hash == *hash) else { return Ok(()) };
+        let text = format!(
+            "bundle {hash} went back by itself: {why}; the one before it is in force already. `turnout bundle activate \
+             {hash} --acknowledge` puts it in force all the same"
+        );
+        Err(Failure::new(StatusCode::CONFLICT, "went_back", text))
     }
 
     /// Compiles what was in force before, so that going back to it needs no reading, after a start too.
@@ -84,13 +103,39 @@ impl App {
         tracing::warn!(bundle = &*hash, why, "the bundle that was in force before could not be gone back to");
     }
 
+    /// After a start: what came before it is what denials are compared with, and a bundle that came into force with it, or
+    /// shortly before, is watched.
+    pub(crate) async fn watch_from_start(&self) {
+        let now_ms = clock::unix_ms();
+        let unproved = self.bundles.unproved(now_ms);
+        match self.engine.recent(REMEMBERED).await {
+            Ok(newest) => {
+                let before = newest.iter().map(|stored| &stored.record).filter(|record| {
+                    unproved.as_deref() != Some(&*record.decision.bundle)
+                        && now_ms.saturating_sub(record.decision.ts_ms) < HOUR_MS
+                });
+                self.guard.remember(before);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "recorded requests cannot be read, and so not compared with")
+            }
+        }
+        if let Some(hash) = unproved {
+            self.guard.watch(&hash, Instant::now());
+        }
+    }
+
     /// Takes a bundle back that fails, if it is still in force and there is one to go back to.
     ///
     /// # Errors
     /// It could not be written down, so that nothing was changed.
     pub(crate) async fn go_back(self: &Arc<Self>, fault: Fault) -> Result<(), Failure> {
+        if self.engine.bundle_hash() != fault.hash {
+            tracing::info!(bundle = &*fault.hash, "another bundle has come into force meanwhile");
+            return Ok(());
+        }
         let previous = self.bundles.book().at.previous.clone();
-        let (true, Some(hash)) = (self.engine.bundle_hash() == fault.hash, previous) else {
+        let Some(hash) = previous else {
             tracing::error!(
                 bundle = &*fault.hash,
                 why = fault.why,
@@ -107,10 +152,9 @@ impl App {
         }
         let mut event = Actor::guard().event("bundle.auto_rollback", &hash);
         event.detail.insert("why".to_owned(), fault.why.clone().into());
-        self.put_in_force_as(event, bundle, self.bundles.copy()).await?;
+        self.put_in_force_as(event, bundle, self.bundles.copy(), Some(fault)).await?;
         // What was good before is not watched anew.
         self.guard.rest();
-        self.bundles.note_fault(Some(fault));
         self.metrics.reload("went_back");
         Ok(())
     }
@@ -132,8 +176,7 @@ impl App {
                 super::reach::may_put(actor, &self.engine.bundle(), &bundle)?;
             }
             let event = Event { detail, ..actor.event(action, bundle.hash()) };
-            self.put_in_force_as(event, bundle, self.bundles.copy()).await?;
-            self.bundles.note_fault(None);
+            self.put_in_force_as(event, bundle, self.bundles.copy(), None).await?;
         }
         self.bundles.one(&hash)
     }
@@ -194,12 +237,14 @@ impl App {
         Ok(Ok(bundle))
     }
 
-    /// As an event that is told so, once it is on the audit trail and stored. Whoever calls it holds the lock of changes.
+    /// As an event that is told so, once it is on the audit trail and stored; `fault` = why the one in force goes back by
+    /// itself. Whoever calls it holds the lock of changes.
     pub(super) async fn put_in_force_as(
         self: &Arc<Self>,
         mut event: Event,
         bundle: Arc<Bundle>,
         mut book: Book,
+        fault: Option<Fault>,
     ) -> Result<(), Failure> {
         let (before, hash) = (self.engine.bundle(), bundle.hash().clone());
         let (by, action) = (event.actor.clone(), event.action);
@@ -207,6 +252,7 @@ impl App {
         event.after = Some(hash.to_string());
         self.plane.record(event).await?;
         book.activate(&hash, clock::unix_ms());
+        book.at.went_back = fault;
         self.bundles.commit(book, std::slice::from_ref(&hash)).await.map_err(away)?;
         self.swap(bundle);
         self.guard.watch(&hash, Instant::now());

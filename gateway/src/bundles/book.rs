@@ -1,6 +1,7 @@
 //! Which bundles there are, and which of them is what. No I/O: a change is made on a copy, which is then written.
 
 use super::Found;
+use super::guard::Fault;
 use crate::clock;
 use crate::config::Texts;
 use serde::{Deserialize, Serialize};
@@ -76,13 +77,17 @@ pub(crate) struct Pointers {
     pub(crate) shadow: Option<Shadowing>,
     /// What the configuration folder held when it was good last.
     pub(crate) folder: Arc<str>,
+    /// Which bundle went back by itself to the one in force, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) went_back: Option<Fault>,
     #[serde(skip)]
     pub(crate) version: u64,
 }
 
 impl Default for Pointers {
     fn default() -> Self {
-        Pointers { active: "".into(), previous: None, shadow: None, folder: "".into(), version: 0 }
+        let (active, folder) = ("".into(), "".into());
+        Pointers { active, previous: None, shadow: None, folder, went_back: None, version: 0 }
     }
 }
 
@@ -157,6 +162,8 @@ impl Book {
         if self.at.active != *hash {
             let before = std::mem::replace(&mut self.at.active, hash.clone());
             self.at.previous = Some(before).filter(|h| self.entry(h).is_some());
+            // Whoever put this one in force has decided since.
+            self.at.went_back = None;
         }
         if self.at.shadow.as_ref().is_some_and(|s| s.hash == *hash) {
             self.at.shadow = None;

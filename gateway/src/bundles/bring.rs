@@ -123,8 +123,7 @@ impl App {
         book.add(entry(&hash, (files, built_in), Origin::Files, by, String::new()));
         let bundle = bundle.ok_or_else(Failure::internal)?;
         let event = signed(actor.event("bundle.reload", &hash), signer);
-        self.put_in_force_as(event, Arc::new(bundle), book).await?;
-        self.bundles.note_fault(None);
+        self.put_in_force_as(event, Arc::new(bundle), book, None).await?;
         self.bundles.note_digest(digest);
         self.metrics.reload("applied");
         Ok(Taken::Applied(hash))
@@ -195,8 +194,7 @@ impl App {
             let mut book = self.bundles.copy();
             book.add(entry(&hash, (files, built_in), Origin::Upload, actor.to_string(), change.message()));
             let event = actor.event(change.action, change.target);
-            self.put_in_force_as(event, after, book).await?;
-            self.bundles.note_fault(None);
+            self.put_in_force_as(event, after, book, None).await?;
         }
         Ok(answer)
     }

@@ -1,5 +1,6 @@
 //! Watches a bundle that has just come into force: one under which requests fail goes back by itself.
 
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use types::outcome::Status;
 use types::store::RequestRecord;
 
 /// How long a bundle is watched.
-const WATCHED: Duration = Duration::from_secs(600);
+pub(super) const WATCHED: Duration = Duration::from_secs(600);
 /// Requests under it before anything is said of it.
 const ENOUGH: u64 = 500;
 /// Requests before anything is said of rules that cannot be evaluated: of fewer, a single one would be too many.
@@ -25,6 +26,9 @@ const FAILING: f64 = 0.001;
 const EMPTY: f64 = 0.005;
 /// Share of denied requests, and how many times that of the hour before.
 const DENIED: (f64, f64) = (0.01, 3.0);
+/// Share of denied requests where too few came in the hour before to compare with: rules that refuse a part of all requests
+/// are usual, and nobody knows of what part.
+const MOST_DENIED: f64 = 0.5;
 /// So many must have met a fault, where there are as many: else whoever a new rule restricts could take it back.
 const SEVERAL: usize = 3;
 /// How long what was counted of those who may ask is good for: counting them looks at every key, and requests that
@@ -32,7 +36,7 @@ const SEVERAL: usize = 3;
 const COUNTED: Duration = Duration::from_secs(1);
 
 /// A bundle that must go back, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fault {
     pub(crate) hash: Arc<str>,
     pub(crate) why: String,
@@ -101,8 +105,8 @@ struct Hit {
 struct Watch {
     hash: Arc<str>,
     since: Instant,
-    /// Share of requests that were denied in the hour before.
-    before: f64,
+    /// Share of requests that were denied in the hour before; `None` = too few came to tell.
+    before: Option<f64>,
     counts: Counts,
     hit: Hit,
     /// How many may ask, and when that was counted.
@@ -136,7 +140,8 @@ impl Guard {
     pub(crate) fn watch(&self, hash: &Arc<str>, now: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let sum = |of: fn(&Counts) -> u64| state.minutes.iter().map(|(_, c)| of(c)).sum::<u64>();
-        let before = share(sum(|c| c.denied), sum(|c| c.requests));
+        let (denied, requests) = (sum(|c| c.denied), sum(|c| c.requests));
+        let before = (requests >= ENOUGH).then(|| share(denied, requests));
         let (counts, hit) = (Counts::default(), Hit::default());
         state.watch = Some(Watch { hash: hash.clone(), since: now, before, counts, hit, holders: None });
     }
@@ -146,18 +151,18 @@ impl Guard {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).watch = None;
     }
 
+    /// Requests that came before the server started.
+    pub(crate) fn remember<'a>(&self, records: impl Iterator<Item = &'a RequestRecord>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = Counts::default();
+        records.for_each(|record| counts.add(Counts::of(record)));
+        state.minutes.push_front((0, counts));
+    }
+
     /// A request has ended.
     pub(crate) fn saw(&self, record: &RequestRecord) {
         let d = &record.decision;
-        let code = record.outcome.error.as_deref();
-        let one = |yes: bool| u64::from(yes);
-        let counts = Counts {
-            requests: 1,
-            denied: one(is_denied(record)),
-            failing: one(code == Some(engine::Kind::UNEVALUATED)
-                || d.rules.iter().any(|r| r.result == RuleResult::Error)),
-            empty: one(code == Some("no_candidates") && is_left_empty(&d.excluded)),
-        };
+        let counts = Counts::of(record);
         let key = record.outcome.account.as_ref().map_or("", |a| a.key.as_str());
         let whose = Whose { tenant: &d.tenant, key };
         if let Some(fault) = self.count(&d.bundle, (counts, whose), Instant::now()) {
@@ -203,6 +208,20 @@ impl Guard {
 }
 
 impl Counts {
+    fn of(record: &RequestRecord) -> Counts {
+        let code = record.outcome.error.as_deref();
+        let mut rules = record.decision.rules.iter();
+        let one = |yes: bool| u64::from(yes);
+        Counts {
+            requests: 1,
+            denied: one(is_denied(record)),
+            failing: one(
+                code == Some(engine::Kind::UNEVALUATED) || rules.any(|r| r.result == RuleResult::Error)
+            ),
+            empty: one(code == Some("no_candidates") && is_left_empty(&record.decision.excluded)),
+        }
+    }
+
     const fn add(&mut self, o: Counts) {
         self.requests = self.requests.saturating_add(o.requests);
         self.denied = self.denied.saturating_add(o.denied);
@@ -221,7 +240,10 @@ impl Watch {
         let of = |n: u64| share(n, requests);
         let (most, times) = DENIED;
         let is_failing = requests >= ENOUGH_TO_FAIL && of(failing) > FAILING;
-        let is_denied = of(denied) > most && of(denied) > times * self.before;
+        let is_denied = match self.before {
+            Some(before) => of(denied) > most && of(denied) > times * before,
+            None => of(denied) > MOST_DENIED,
+        };
         let is_empty = of(empty) > EMPTY;
         if !(is_failing || is_empty || is_denied) {
             return None;
@@ -231,12 +253,11 @@ impl Watch {
         let faults = [
             (is_failing, &self.hit.failing, failing, "met a rule that could not be evaluated".to_owned()),
             (is_empty, &self.hit.empty, empty, "were left without a model".to_owned()),
-            (
-                is_denied,
-                &self.hit.denied,
-                denied,
-                format!("were denied, {:.1} % before", self.before * 100.0),
-            ),
+            (is_denied, &self.hit.denied, denied, {
+                let before = self.before.map(|share| format!("{:.1} % before", share * 100.0));
+                let before = before.unwrap_or_else(|| "and too few came before to compare with".to_owned());
+                format!("were denied, {before}")
+            }),
         ];
         let (.., n, what) = faults.into_iter().find(|(is, met, ..)| *is && met.is_several(holders))?;
         Some(format!("{n} of its first {requests} requests {what}"))
@@ -309,8 +330,18 @@ mod tests {
         check((0, 1), (2_000, 2_000, failing), soon, None);
         check((0, 1), (2_000, 100, empty), soon, Some((500, "left without a model")));
         check((0, 1), (2_000, 300, empty), soon, None);
-        check((0, 1), (2_000, 20, denied), soon, Some((500, "25 of its first 500 requests were denied")));
-        check((0, 1), (2_000, 150, denied), soon, None);
+        check(
+            (1_000, 2_000),
+            (2_000, 20, denied),
+            soon,
+            Some((500, "25 of its first 500 requests were denied")),
+        );
+        check((1_000, 2_000), (2_000, 150, denied), soon, None);
+        // With nothing to compare with, a part is no fault, most of all is.
+        for before in [0, 10, 499] {
+            check((before, 1_000), (2_000, 20, denied), soon, None);
+            check((before, 1_000), (2_000, 1, denied), soon, Some((500, "too few came before")));
+        }
         // A tenth was denied before: two tenths are no fault, four are.
         check((1_000, 10), (2_000, 5, denied), soon, None);
         check((1_000, 10), (2_000, 2, denied), soon, Some((500, "10.0 % before")));

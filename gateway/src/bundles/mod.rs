@@ -1,6 +1,6 @@
 //! Bundles: configurations as things of their own: read from files or uploaded, kept, put in force, taken back.
 
-mod acts;
+pub(crate) mod acts;
 mod book;
 mod bring;
 mod compile;
@@ -73,8 +73,6 @@ pub(crate) struct Bundles {
     /// Of the files as they were read last.
     digest: Mutex<blake3::Hash>,
     trial: Mutex<Option<trial::Trial>>,
-    /// Which bundle went back by itself last, and why; until another one is put in force.
-    went_back: Mutex<Option<guard::Fault>>,
 }
 
 impl Bundles {
@@ -105,7 +103,6 @@ impl Bundles {
             readying: tokio::sync::Mutex::default(),
             digest: Mutex::new(found.digest),
             trial: Mutex::default(),
-            went_back: Mutex::default(),
         };
         bundles.commit(book, &[found.hash]).await?;
         Ok(bundles)
@@ -126,9 +123,9 @@ impl Bundles {
         let mut book = self.copy();
         let (gone, folder) = (book.at.active.clone(), book.at.folder.clone());
         book.activate(&folder, crate::clock::unix_ms());
-        self.commit(book, std::slice::from_ref(&folder)).await?;
         let why = format!("it was refused when the server started ({})", bring::codes(problems));
-        self.note_fault(Some(guard::Fault { hash: gone.clone(), why }));
+        book.at.went_back = Some(guard::Fault { hash: gone.clone(), why });
+        self.commit(book, std::slice::from_ref(&folder)).await?;
         let mut event = bring::refusal_event(&Actor::start(), &gone, problems);
         (event.before, event.after) = (Some(gone.to_string()), Some(folder.to_string()));
         Ok(event)
@@ -214,15 +211,20 @@ impl Bundles {
 
     /// Which bundle went back by itself, in one line; `None` = none did since a bundle was put in force.
     pub(crate) fn went_back(&self) -> Option<String> {
-        let fault = self.went_back.lock().unwrap_or_else(PoisonError::into_inner);
-        let guard::Fault { hash, why } = fault.as_ref()?;
-        let active = &self.book().at.active;
+        let book = self.book();
+        let guard::Fault { hash, why } = book.at.went_back.as_ref()?;
+        let active = &book.at.active;
         Some(format!("bundle {hash} went back by itself: {why}; bundle {active} is in force"))
     }
 
-    /// Notes which bundle went back by itself; `None` = somebody has decided since.
-    fn note_fault(&self, fault: Option<guard::Fault>) {
-        *self.went_back.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    /// The bundle in force, where it came into force so lately that it has not proved itself, and there is one to go back
+    /// to. One that another went back to was good before.
+    pub(crate) fn unproved(&self, now_ms: i64) -> Option<Arc<str>> {
+        let book = self.book();
+        let since = book.entry(&book.at.active)?.activated_ms?;
+        let lately = u128::try_from(now_ms.saturating_sub(since)).unwrap_or(0) < guard::WATCHED.as_millis();
+        let is = lately && book.at.previous.is_some() && book.at.went_back.is_none();
+        is.then(|| book.at.active.clone())
     }
 
     /// Name and state of every bundle that has a part in serving.

@@ -23,7 +23,7 @@ async fn storm(house: &House, n: usize) -> Vec<(u16, String)> {
 async fn a_bundle_that_denies_everybody_goes_back_by_itself_and_is_told_of() {
     let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
     let house = Plan::new().vendor("alpha", &vendor).model(&Model::new("alpha/one")).rules(crate::NO_CHANCE);
-    let house = house.settings("reload: { debounce: 100ms }\n").start().await;
+    let mut house = house.settings("reload: { debounce: 100ms }\n").start().await;
     let admin = Admin::of(&house);
     let good = storm(&house, 5).await;
     assert!(good.iter().all(|(status, _)| *status == 200));
@@ -64,11 +64,32 @@ async fn a_bundle_that_denies_everybody_goes_back_by_itself_and_is_told_of() {
     );
     assert!(house.cli(&["audit", "verify"]).await.status.success());
 
-    // Whoever means it says so again; the server does not insist before it has seen as many requests anew.
     let metrics = house.client().get("/metrics").await.text();
     let counted = metrics.lines().find(|l| l.starts_with("turnout_policy_refusals_total{rule=\"nobody\"}"));
     let counted: u64 = counted.unwrap_or_default().rsplit(' ').next().unwrap_or_default().parse().unwrap();
     assert!(counted >= 500, "{counted}");
+
+    // Who rolls back a moment later, or asks again for what was lost, does not take it up again; nor after a restart.
+    for round in ["at once", "after a restart"] {
+        let admin = Admin::of(&house);
+        let refused = admin.call("POST", "/bundles/rollback", &Value::Null).await.error(409);
+        assert_eq!(refused["code"], "went_back", "{round}: {refused}");
+        assert!(refused["message"].as_str().unwrap().contains("of its first 500 requests"), "{refused}");
+        assert_eq!(storm(&house, 1).await, [(200, first.clone())], "{round}");
+        let listed = admin.call("GET", "/bundles", &Value::Null).await.json();
+        let row = listed["data"].as_array().unwrap().iter().find(|row| row["hash"] == *bad).unwrap().clone();
+        assert!(row["went_back"].is_string() && row["state"] == "previous", "{row}");
+        let ready = house.client().get("/readyz").await.text();
+        assert!(ready.contains(&format!("bundle {bad} went back by itself")), "{round}: {ready}");
+        if round == "at once" {
+            house.stop().await;
+            house.restart().await;
+        }
+    }
+    let admin = Admin::of(&house);
+    assert_eq!(storm(&house, 60).await.iter().filter(|(status, _)| *status == 200).count(), 60);
+
+    // Whoever means it says so again; the server does not insist before it has seen as many requests anew.
     let path = format!("/bundles/{bad}/activate");
     let refused = admin.call("POST", &path, &json!({})).await;
     let error = refused.error(409);
@@ -86,6 +107,27 @@ async fn a_bundle_that_denies_everybody_goes_back_by_itself_and_is_told_of() {
     assert_eq!(told["newly_refused"], told["requests"], "{told}");
     assert_eq!(storm(&house, 20).await.iter().filter(|(status, _)| *status == 403).count(), 20);
     assert!(!house.client().get("/readyz").await.text().contains("went back"));
+}
+
+/// A start is as good a way for a bundle to come into force as any other, and where it was watched it still is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_comes_with_a_start_is_watched_and_so_is_one_that_a_start_interrupts() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let house = Plan::new().vendor("alpha", &vendor).model(&Model::new("alpha/one")).rules(crate::NO_CHANCE);
+    let mut house = house.settings("reload: { watch: false }\n").start().await;
+    let first = storm(&house, 5).await.remove(0).1;
+    house.stop().await;
+    let rule = "rules:\n  - { id: nobody, actions: { deny: { reason: closed, code: closed } } }\n";
+    house.folder().write("routing_rules.yaml", &format!("{}{rule}", crate::NO_CHANCE));
+    house.restart().await;
+    assert!(storm(&house, 20).await.iter().all(|(status, _)| *status == 403));
+    house.stop().await;
+    house.restart().await;
+    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    assert!(storm(&house, 499).await.iter().all(|(status, _)| *status == 403));
+    while storm(&house, 1).await.remove(0) != (200, first.clone()) {
+        assert!(tokio::time::Instant::now() < end, "it stays in force\n{}", house.log());
+    }
 }
 
 /// Whatever refuses: what rules say of answers, and what they do not let through, as well.
