@@ -5,7 +5,7 @@ use crate::inputs::scope_of;
 use crate::path::put;
 use crate::phase::Phase;
 use crate::set::{Body, PolicySet};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use types::Decision;
@@ -33,7 +33,7 @@ pub struct RuleChanges {
 }
 
 /// What changed for one rule over recorded requests.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleDelta {
     /// Requests that it matches only in the second set.
     pub newly: usize,
@@ -47,7 +47,7 @@ pub struct RuleDelta {
 
 /// What recorded requests would cost under two sets of policies, as far as it can be told: by the models that were scored
 /// for them, their utilities as they were then, and their expected costs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CostEffect {
     /// Requests that each set refuses, or leaves a model whose expected cost is on record.
     pub of: usize,
@@ -58,7 +58,7 @@ pub struct CostEffect {
 }
 
 /// How recorded requests would fare under another set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Replay {
     /// Requests that were looked at.
     pub requests: usize,

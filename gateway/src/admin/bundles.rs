@@ -1,8 +1,9 @@
 //! The routes of bundles.
 
+use super::parts::flag;
 use super::routes::{Nothing, ok};
 use super::{Call, Reply};
-use crate::bundles::diff as difference;
+use crate::bundles::{How, diff as difference};
 use crate::config::Texts;
 use crate::error::Failure;
 use serde::Deserialize;
@@ -50,7 +51,12 @@ struct Activation {
 
 pub(super) async fn activate(c: Call<'_>) -> Result<Reply, Failure> {
     let Activation { acknowledge } = c.read()?;
-    ok(c.app.activate(c.actor, c.name(), acknowledge).await?)
+    let how = match (flag(&c, "dry_run")?, acknowledge) {
+        (true, _) => How::DryRun,
+        (false, true) => How::Acknowledged,
+        (false, false) => How::Checked,
+    };
+    ok(c.app.activate(c.actor, c.name(), how).await?)
 }
 
 pub(super) async fn rollback(c: Call<'_>) -> Result<Reply, Failure> {

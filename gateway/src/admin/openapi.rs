@@ -183,7 +183,20 @@ fn kept_bundle() -> Value {
         "files": { "type": "object", "additionalProperties": { "type": "string" } },
         "problems": { "type": "array", "items": { "type": "object" } },
         "went_back": { "type": ["string", "null"], "description": "why it went back by itself, until another one is put in force" },
+        "dry_run": { "const": true },
+        "replay": { "oneOf": [{ "$ref": "#/components/schemas/Replay" }, { "type": "null" }] },
     })
+}
+
+/// What another bundle would make of recorded requests.
+fn replay() -> Value {
+    let count = || json!({ "type": "integer", "minimum": 0 });
+    open(json!({
+        "requests": count(), "differ": count(), "new_denials": count(), "lifted_denials": count(),
+        "new_empty": count(), "new_errors": count(),
+        "cost": { "type": "object" }, "rules": { "type": "object" }, "assumed": texts(), "unasked": texts(),
+        "exceeds": { "enum": ["max_changed", "max_new_denials", null] },
+    }))
 }
 
 fn of_bundles() -> Value {
@@ -193,6 +206,7 @@ fn of_bundles() -> Value {
             "message": { "type": "string", "maxLength": 500 },
         })),
         "KeptBundle": open(kept_bundle()),
+        "Replay": replay(),
         "Bundles": open(json!({
             "object": { "const": "list" },
             "data": { "type": "array", "items": { "$ref": "#/components/schemas/KeptBundle" } },
@@ -263,6 +277,7 @@ fn of_parts() -> Value {
             "bundle": { "type": "string" }, "before": { "type": "string" },
             "problems": { "type": "array", "items": { "type": "object" } },
             "diff": { "$ref": "#/components/schemas/BundleDiff" },
+            "replay": { "oneOf": [{ "$ref": "#/components/schemas/Replay" }, { "type": "null" }] },
         })),
     })
 }

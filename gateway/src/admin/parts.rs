@@ -2,9 +2,12 @@
 
 use super::routes::{list, ok};
 use super::{Call, Reply};
+use crate::bundles::How;
 use crate::error::Failure;
 
-/// The parameter of a change that is only to be checked.
+/// The parameters that say how far a change goes.
+pub(super) const HOW: &[&str] = &["dry_run", "acknowledge"];
+/// Of an activation, which tells the other one in its body.
 pub(super) const DRY_RUN: &[&str] = &["dry_run"];
 
 pub(super) fn pools(c: &Call<'_>) -> Result<Reply, Failure> {
@@ -16,11 +19,11 @@ pub(super) fn pool(c: &Call<'_>) -> Result<Reply, Failure> {
 }
 
 pub(super) async fn put_pool(c: Call<'_>) -> Result<Reply, Failure> {
-    ok(c.app.put_pool(c.actor, c.name(), &c.read()?, dry_run(&c)?).await?)
+    ok(c.app.put_pool(c.actor, c.name(), &c.read()?, how(&c)?).await?)
 }
 
 pub(super) async fn remove_pool(c: Call<'_>) -> Result<Reply, Failure> {
-    ok(c.app.remove_pool(c.actor, c.name(), dry_run(&c)?).await?)
+    ok(c.app.remove_pool(c.actor, c.name(), how(&c)?).await?)
 }
 
 pub(super) fn policies(c: &Call<'_>) -> Result<Reply, Failure> {
@@ -32,19 +35,30 @@ pub(super) fn policy(c: &Call<'_>) -> Result<Reply, Failure> {
 }
 
 pub(super) async fn put_policy(c: Call<'_>) -> Result<Reply, Failure> {
-    ok(c.app.put_policy(c.actor, c.name(), &c.read()?, dry_run(&c)?).await?)
+    ok(c.app.put_policy(c.actor, c.name(), &c.read()?, how(&c)?).await?)
 }
 
 pub(super) async fn remove_policy(c: Call<'_>) -> Result<Reply, Failure> {
-    ok(c.app.remove_policy(c.actor, c.name(), dry_run(&c)?).await?)
+    ok(c.app.remove_policy(c.actor, c.name(), how(&c)?).await?)
 }
 
-fn dry_run(c: &Call<'_>) -> Result<bool, Failure> {
-    match c.parameter("dry_run") {
+fn how(c: &Call<'_>) -> Result<How, Failure> {
+    let acknowledged = flag(c, "acknowledge")?;
+    Ok(match (flag(c, "dry_run")?, acknowledged) {
+        (true, _) => How::DryRun,
+        (false, true) => How::Acknowledged,
+        (false, false) => How::Checked,
+    })
+}
+
+/// A parameter that is `true` or `false`; false where it is not given.
+pub(super) fn flag(c: &Call<'_>, name: &str) -> Result<bool, Failure> {
+    match c.parameter(name) {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
         Some(_) => {
-            Err(Failure::bad_request("invalid_value", "`dry_run` is `true` or `false`").param("dry_run"))
+            let text = format!("`{name}` is `true` or `false`");
+            Err(Failure::bad_request("invalid_value", text).param(name))
         }
     }
 }

@@ -71,7 +71,7 @@ const fn change(
     takes: &'static str,
     run: Run,
 ) -> Route {
-    let (need, query) = (Need::OperateAll, parts::DRY_RUN);
+    let (need, query) = (Need::OperateAll, parts::HOW);
     Route { method, path, need, summary, query, takes, gives: "Change", statuses: OK, run }
 }
 
@@ -238,14 +238,17 @@ pub(crate) static ROUTES: &[Route] = &[
     get("/bundles/{hash}", Need::ViewAll, "One bundle with its texts", "KeptBundle", |c| {
         Box::pin(ready(bundles::one(&c)))
     }),
-    post(
-        "/bundles/{hash}/activate",
-        Need::OperateAll,
-        "Put a kept bundle in force",
-        "Activation",
-        "KeptBundle",
-        |c| Box::pin(bundles::activate(c)),
-    ),
+    Route {
+        query: parts::DRY_RUN,
+        ..post(
+            "/bundles/{hash}/activate",
+            Need::OperateAll,
+            "Put a kept bundle in force; with `dry_run=true` only tell what would become of recorded requests",
+            "Activation",
+            "KeptBundle",
+            |c| Box::pin(bundles::activate(c)),
+        )
+    },
     post(
         "/bundles/{hash}/shadow",
         Need::OperateAll,

@@ -7,7 +7,7 @@ use super::book::Origin;
 use super::bring::refusal_event;
 use super::compile::Vouching;
 use super::guard::Fault;
-use super::{Book, refusal};
+use super::{Book, How, refusal};
 use crate::app::App;
 use crate::clock;
 use crate::config::{Loaded, Source};
@@ -28,7 +28,8 @@ const HOUR_MS: i64 = 3_600_000;
 pub(crate) const STORE_WAIT: Duration = Duration::from_secs(2);
 
 impl App {
-    /// Puts a kept bundle in force. `acknowledged`: whatever it would have changed for the requests that came of late.
+    /// Puts a kept bundle in force, or tells with the bundle what it would have changed for the requests that came of late
+    /// (`replay`).
     ///
     /// # Errors
     /// There is none of that name, it has errors under this version of the program, nobody who counts vouches for it, who
@@ -38,20 +39,34 @@ impl App {
         self: &Arc<Self>,
         actor: &Actor,
         name: &str,
-        acknowledged: bool,
+        how: How,
     ) -> Result<Value, Failure> {
         let hash = self.bundles.named(name)?;
+        if how == How::DryRun {
+            return self.activation_foretold(&hash).await;
+        }
         self.may_activate(actor, &hash).await?;
         let bundle = self.bundle_for(actor, &hash).await?;
         loop {
             let active = self.engine.bundle();
-            let foreseen = self.foresee(&active, &bundle, acknowledged).await?;
+            let foreseen = self.foresee(&active, &bundle, how).await?;
             let _one = self.bundles.changing().await;
             // What was foreseen holds for the one in force alone.
             if self.engine.bundle_hash() == *active.hash() {
                 return self.go_to(actor, "bundle.activate", bundle, foreseen).await;
             }
         }
+    }
+
+    async fn activation_foretold(self: &Arc<Self>, hash: &Arc<str>) -> Result<Value, Failure> {
+        let bundle = self.bundle(hash).await?;
+        let replay = self.foretold(&self.engine.bundle(), &bundle).await?;
+        let mut shown = self.bundles.one(hash)?;
+        if let Some(m) = shown.as_object_mut() {
+            m.insert("dry_run".to_owned(), true.into());
+            m.insert("replay".to_owned(), replay);
+        }
+        Ok(shown)
     }
 
     /// Puts the bundle in force that was in force before; done twice, nothing has changed. It waits for nothing that is

@@ -5,7 +5,7 @@
 use super::acts::away;
 use super::book::{Entry, Origin, Refused};
 use super::compile::Vouching;
-use super::{Read, refusal, watch};
+use super::{How, Read, refusal, watch};
 use crate::app::App;
 use crate::clock;
 use crate::config::sources::{SIGNATURE, misplaced};
@@ -49,8 +49,8 @@ pub(crate) struct Change<'a> {
     pub(crate) action: &'static str,
     /// What it is about.
     pub(crate) target: &'a str,
-    /// It is only checked.
-    pub(crate) dry_run: bool,
+    /// Whether it is only checked, or in force however much it changes.
+    pub(crate) how: How,
     /// Gives the texts that are to be in force instead.
     pub(crate) edit: Edit<'a>,
     /// What has to hold of what comes of it, besides being good.
@@ -151,8 +151,8 @@ impl App {
         failure
     }
 
-    /// Changes the texts of the bundle in force and puts what comes of it in force, as a whole; with
-    /// [`Change::dry_run`] it is only checked.
+    /// Changes the texts of the bundle in force and puts what comes of it in force, as a whole, unless it would change more
+    /// for the requests that came of late than the settings allow; with [`How::DryRun`] it is only checked.
     ///
     /// # Errors
     /// Why it cannot be changed so, or all problems of what would come of it, or another bundle came into force meanwhile.
@@ -163,7 +163,8 @@ impl App {
         change: Change<'_>,
     ) -> Result<Value, Failure> {
         let _checks = self.bundles.checking().await;
-        if !change.dry_run {
+        let dry_run = change.how == How::DryRun;
+        if !dry_run {
             self.may_change_alone()?;
         }
         let before = self.engine.bundle();
@@ -175,17 +176,20 @@ impl App {
         let Loaded { bundle, problems, hash, files, built_in, .. } =
             match self.compile(move || given.read(), Vouching::Nobody).await? {
                 Ok(good) => good,
-                Err(bad) if change.dry_run => return Err(has_errors(&bad)),
+                Err(bad) if dry_run => return Err(has_errors(&bad)),
                 Err(bad) => return Err(self.refuse_upload(actor, bad, change.message()).await),
             };
         let after = Arc::new(bundle.ok_or_else(Failure::internal)?);
         (change.check)(&after)?;
         let changed = hash != *before.hash();
+        let replay = if dry_run { self.foretold(&before, &after).await? } else { Value::Null };
         let answer = json!({
-            "object": "change", "dry_run": change.dry_run, "changed": changed, "bundle": hash, "before": before.hash(),
+            "object": "change", "dry_run": dry_run, "changed": changed, "bundle": hash, "before": before.hash(),
             "problems": super::listed(&problems), "diff": super::diff((&before, &texts), (&after, &files)),
+            "replay": replay,
         });
-        if changed && !change.dry_run {
+        if changed && !dry_run {
+            let detail = self.foresee(&before, &after, change.how).await?;
             let _one = self.bundles.changing().await;
             if self.engine.bundle_hash() != *before.hash() {
                 return Err(overtaken());
@@ -193,7 +197,7 @@ impl App {
             self.one_of_that_name(&hash, &files)?;
             let mut book = self.bundles.copy();
             book.add(entry(&hash, (files, built_in), Origin::Upload, actor.to_string(), change.message()));
-            let event = actor.event(change.action, change.target);
+            let event = Event { detail, ..actor.event(change.action, change.target) };
             self.put_in_force_as(event, after, book, None).await?;
         }
         Ok(answer)

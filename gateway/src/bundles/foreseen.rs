@@ -1,4 +1,5 @@
-//! What a bundle would make of the requests that came of late, before it comes into force over the control API.
+//! What a bundle would make of the requests that came of late, before it comes into force over the control API, whole or by
+//! one part that is changed.
 
 use crate::app::App;
 use crate::clock;
@@ -6,7 +7,7 @@ use crate::error::Failure;
 use engine::Bundle;
 use engine::policies::Replay;
 use http::StatusCode;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use types::Decision;
 
@@ -17,23 +18,84 @@ const LEAST: usize = 50;
 /// Rules that a refusal names.
 const RULES: usize = 5;
 
+/// How far somebody goes who would change what is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// Nothing is changed: it is told what would be.
+    DryRun,
+    /// It comes into force, unless it would change more than the settings allow.
+    Checked,
+    /// It comes into force, however much it changes.
+    Acknowledged,
+}
+
+/// More changes than the settings allow.
+struct TooMuch {
+    setting: &'static str,
+    /// Requests that it would change, and how.
+    n: usize,
+    what: &'static str,
+    /// What the settings allow, a share.
+    allowed: f64,
+}
+
 impl App {
     /// Puts the recorded requests to the bundle in force, `active`, and to another one. Gives what the audit trail tells of it;
     /// nothing where as much may change as can.
     ///
     /// # Errors
-    /// 409: more would change than the settings allow, and nobody has `acknowledged` that; the records cannot be read.
+    /// 409: more would change than the settings allow, and nobody has acknowledged that; the records cannot be read.
     pub(super) async fn foresee(
         &self,
         active: &Arc<Bundle>,
         next: &Arc<Bundle>,
-        acknowledged: bool,
+        how: How,
     ) -> Result<Map<String, Value>, Failure> {
         let allowed = &self.server.bundles;
-        let (changed, denied) = (allowed.max_changed, allowed.max_new_denials);
-        if active.hash() == next.hash() || changed >= 1.0 && denied >= 1.0 {
+        if active.hash() == next.hash() || allowed.max_changed >= 1.0 && allowed.max_new_denials >= 1.0 {
             return Ok(Map::new());
         }
+        let replay = self.replayed(active, next).await?;
+        let Some(TooMuch { setting, n, what, allowed }) = self.too_much(&replay) else {
+            return Ok(Map::new());
+        };
+        if how != How::Acknowledged {
+            let text = format!(
+                "{n} of the newest {} requests would be {what}{}, and `bundles.{setting}` allows {} %; nothing was \
+                 changed. A dry run (`--dry-run`, `?dry_run=true`) tells which requests these are; `--acknowledge` \
+                 (`acknowledge`) puts it in force all the same",
+                replay.requests,
+                by_rules(&replay),
+                allowed * 100.0,
+            );
+            return Err(Failure::new(StatusCode::CONFLICT, "too_much_changes", text));
+        }
+        let told = json!({
+            "acknowledged": true, "requests": replay.requests, "changed": replay.differ,
+            "newly_refused": replay.refusals(),
+        });
+        Ok(told.as_object().cloned().unwrap_or_default())
+    }
+
+    /// What another bundle than the one in force would make of the recorded requests, for who asks: `exceeds` names the
+    /// setting that holds it up. `null` where it is the one in force.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    pub(super) async fn foretold(&self, active: &Arc<Bundle>, next: &Arc<Bundle>) -> Result<Value, Failure> {
+        if active.hash() == next.hash() {
+            return Ok(Value::Null);
+        }
+        let replay = self.replayed(active, next).await?;
+        let exceeds = self.too_much(&replay).map(|much| much.setting);
+        let mut told = json!(replay);
+        if let Some(told) = told.as_object_mut() {
+            told.insert("exceeds".to_owned(), json!(exceeds));
+        }
+        Ok(told)
+    }
+
+    async fn replayed(&self, active: &Arc<Bundle>, next: &Arc<Bundle>) -> Result<Replay, Failure> {
         let newest = self.engine.recent(NEWEST).await.map_err(|error| {
             tracing::error!(%error, "recorded requests cannot be read");
             Failure::internal()
@@ -43,39 +105,20 @@ impl App {
         let decisions: Vec<Decision> = kept.map(|stored| stored.record.decision).collect();
         let (active, next) = (active.clone(), next.clone());
         let replay = move || active.policies().replay(next.policies(), decisions.iter());
-        let replay = tokio::task::spawn_blocking(replay).await.map_err(|error| {
+        tokio::task::spawn_blocking(replay).await.map_err(|error| {
             tracing::error!(%error, "a comparison of bundles ended in a panic");
             Failure::internal()
-        })?;
-        let too_many = |n: usize, share: f64| n as f64 > share * replay.requests as f64;
-        let too_much = [
-            ("max_changed", replay.differ, changed, "decided differently"),
-            ("max_new_denials", replay.refusals(), denied, "newly refused"),
-        ];
-        let too_much = too_much.into_iter().find(|(_, n, share, _)| too_many(*n, *share));
-        let Some((setting, n, share, what)) = too_much.filter(|_| replay.requests >= LEAST) else {
-            return Ok(Map::new());
-        };
-        if !acknowledged {
-            let text = format!(
-                "{n} of the newest {} requests would be {what}{}, and `bundles.{setting}` allows {} %; nothing was \
-                 changed. `turnout policy diff --over` shows which; `acknowledge` puts it in force all the same",
-                replay.requests,
-                by_rules(&replay),
-                share * 100.0,
-            );
-            return Err(Failure::new(StatusCode::CONFLICT, "too_much_changes", text));
-        }
-        let count = |n: usize| Value::from(n);
-        Ok([
-            ("acknowledged", Value::Bool(true)),
-            ("requests", count(replay.requests)),
-            ("changed", count(replay.differ)),
-            ("newly_refused", count(replay.refusals())),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect())
+        })
+    }
+
+    fn too_much(&self, replay: &Replay) -> Option<TooMuch> {
+        let settings = &self.server.bundles;
+        let changed = ("max_changed", replay.differ, settings.max_changed, "decided differently");
+        let denied = ("max_new_denials", replay.refusals(), settings.max_new_denials, "newly refused");
+        let is_too_much = |n: usize, allowed: f64| n as f64 > allowed * replay.requests as f64;
+        let found = [changed, denied].into_iter().find(|(_, n, allowed, _)| is_too_much(*n, *allowed));
+        let (setting, n, allowed, what) = found.filter(|_| replay.requests >= LEAST)?;
+        Some(TooMuch { setting, n, what, allowed })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Rules and scripts as things of their own: listed with where they stand, put and removed one by one.
 
+use super::How;
 use super::bring::Change;
 use super::edit::{self, Member, Section};
 use super::refusal;
@@ -71,13 +72,13 @@ impl App {
     /// Puts a rule or script, or checks what would come of that.
     ///
     /// # Errors
-    /// What is wrong with it, or all problems of what would come of it.
+    /// What is wrong with it, or all problems of what would come of it, or it would change more than the settings allow.
     pub(crate) async fn put_policy(
         self: &Arc<Self>,
         actor: &Actor,
         id: &str,
         policy: &Policy,
-        dry_run: bool,
+        how: How,
     ) -> Result<Value, Failure> {
         fields::identifier("policy", id)?;
         if policy.source.len() > MAX_SOURCE {
@@ -95,7 +96,7 @@ impl App {
                 Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "other_id", text).param("source"))
             }
         });
-        self.change(actor, Change { action: "policy.put", target: id, dry_run, edit, check }).await
+        self.change(actor, Change { action: "policy.put", target: id, how, edit, check }).await
     }
 
     /// Removes a rule or script.
@@ -106,11 +107,10 @@ impl App {
         self: &Arc<Self>,
         actor: &Actor,
         id: &str,
-        dry_run: bool,
+        how: How,
     ) -> Result<Value, Failure> {
         let edit = Box::new(|bundle: &Bundle, texts: &Texts| without(bundle, texts, id));
-        let change =
-            Change { action: "policy.delete", target: id, dry_run, edit, check: Box::new(|_| Ok(())) };
+        let change = Change { action: "policy.delete", target: id, how, edit, check: Box::new(|_| Ok(())) };
         self.change(actor, change).await
     }
 }

@@ -8,13 +8,15 @@ use super::out::{Out, moment_of};
 use super::{FAILED, GOOD, Global, Outcome, Problem};
 use crate::config::{Source, report};
 use clap::Subcommand;
+use engine::policies::Replay;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Bundles: configurations that are kept, put in force, taken back
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout bundle list\n  turnout bundle show active routing_rules.yaml\n  turnout bundle upload new-config --message \"no vision for the lab\"\n  turnout bundle diff 3f9c                  how it differs from the one in force\n  turnout bundle shadow 3f9c --share 0.1    what it would have chosen, on live traffic\n  turnout bundle activate 3f9c\n  turnout bundle rollback                   back to the one before, at once\n  turnout bundle keygen release.key         a key to sign with, for `bundles.require_signature`\n  turnout bundle sign new-config --key release.key\n  turnout bundle verify new-config --public-key 3b6a…\n\nA bundle is named by the first characters of its hash, `active` or `previous`."
+    after_help = "Examples:\n  turnout bundle list\n  turnout bundle show active routing_rules.yaml\n  turnout bundle upload new-config --message \"no vision for the lab\"\n  turnout bundle diff 3f9c                  how it differs from the one in force\n  turnout bundle shadow 3f9c --share 0.1    what it would have chosen, on live traffic\n  turnout bundle activate 3f9c --dry-run    what would become of the requests that came of late\n  turnout bundle activate 3f9c\n  turnout bundle rollback                   back to the one before, at once\n  turnout bundle keygen release.key         a key to sign with, for `bundles.require_signature`\n  turnout bundle sign new-config --key release.key\n  turnout bundle verify new-config --public-key 3b6a…\n\nA bundle is named by the first characters of its hash, `active` or `previous`."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -55,6 +57,9 @@ enum What {
         /// However much it changes for the requests that came of late
         #[arg(long)]
         acknowledge: bool,
+        /// Only tell what would become of the requests that came of late
+        #[arg(long, conflicts_with = "acknowledge")]
+        dry_run: bool,
     },
     /// Put the bundle in force that was in force before
     Rollback,
@@ -113,7 +118,11 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
             let activate = activate.then_some(*acknowledge);
             return upload(&client, folder, message, activate, out).await;
         }
-        What::Activate { name, acknowledge } => {
+        What::Activate { name, dry_run: true, .. } => {
+            let path = format!("/bundles/{name}/activate?dry_run=true");
+            foretold(&client.ask("POST", &path, None).await?, out);
+        }
+        What::Activate { name, acknowledge, .. } => {
             in_force(&put_in_force(&client, name, *acknowledge).await?, out);
         }
         What::Rollback => in_force(&client.ask("POST", "/bundles/rollback", None).await?, out),
@@ -286,6 +295,30 @@ fn in_force(said: &Value, out: &Out) {
         out.value(said);
     } else {
         out.line(&format!("bundle {} is in force for new requests", text(said, "hash")));
+    }
+}
+
+/// What a bundle would change, where nothing was changed.
+fn foretold(said: &Value, out: &Out) {
+    if out.json {
+        out.value(said);
+        return;
+    }
+    replay(said, out);
+    out.line(&format!("nothing was changed; it would be bundle {}", text(said, "hash")));
+}
+
+/// What would become of recorded requests, where that was asked.
+pub(super) fn replay(said: &Value, out: &Out) {
+    let Some(told) = said.get("replay").filter(|told| !told.is_null()) else { return };
+    if let Ok(replay) = Replay::deserialize(told) {
+        super::policy::tell_replay(&replay, out);
+    }
+    let exceeds = text(told, "exceeds");
+    if !exceeds.is_empty() {
+        out.line(&format!(
+            "more than `bundles.{exceeds}` allows: it comes into force only with `--acknowledge`"
+        ));
     }
 }
 

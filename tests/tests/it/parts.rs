@@ -211,3 +211,59 @@ async fn a_policy_is_listed_put_and_removed() {
     let json = house.cli(&["policy", "list", "--json"]).await;
     assert_eq!(serde_json::from_slice::<Value>(&json.stdout).unwrap()["data"].as_array().unwrap().len(), 2);
 }
+
+/// One rule is a whole bundle: it is held up as that is, and told of before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_would_refuse_most_requests_is_held_up() {
+    let (_vendor, house, admin) = house().await;
+    for _ in 0..60 {
+        assert_eq!(house.client().chat(&ask("hello")).await.status, 200);
+    }
+    let recorded = async || {
+        let replay = put(&admin, "/policies/stop?dry_run=true", stop()).await["replay"].clone();
+        (replay["requests"].as_u64() == Some(60)).then_some(replay)
+    };
+    let mut replay = recorded().await;
+    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    while replay.is_none() && tokio::time::Instant::now() < end {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        replay = recorded().await;
+    }
+    let replay = replay.unwrap_or_else(|| panic!("sixty requests are on record\n{}", house.log()));
+    assert_eq!(
+        (&replay["new_denials"], &replay["exceeds"]),
+        (&json!(60), &json!("max_new_denials")),
+        "{replay}"
+    );
+    let before = active(&admin).await;
+    let refused = admin.call("PUT", "/policies/stop", &stop()).await.error(409);
+    assert_eq!(refused["code"], "too_much_changes", "{refused}");
+    let nothing = json!({"models": ["alpha/one"], "where": "model.id == \"none\"", "optional": true});
+    assert_eq!(
+        put(&admin, "/pools/mine", nothing).await["changed"],
+        true,
+        "a pool that nobody uses harms nobody"
+    );
+    admin.call("POST", "/bundles/rollback", &Value::Null).await;
+    assert_eq!(active(&admin).await, before);
+
+    std::fs::write(house.folder().path().join("stop.yaml"), stop()["source"].as_str().unwrap()).unwrap();
+    let file = house.folder().path().join("stop.yaml").display().to_string();
+    let tried = house.cli(&["policy", "put", "stop", &file, "--dry-run"]).await;
+    let told = String::from_utf8_lossy(&tried.stdout).into_owned();
+    assert!(told.contains("60 newly denied") && told.contains("--acknowledge"), "{tried:?}");
+    assert!(!house.cli(&["policy", "put", "stop", &file]).await.status.success());
+    assert_eq!(active(&admin).await, before);
+    assert!(house.cli(&["policy", "put", "stop", &file, "--acknowledge"]).await.status.success());
+    assert_eq!(house.client().chat(&ask("hello")).await.status, 403);
+    let trail = get(&admin, "/audit").await;
+    let line = trail["data"].as_array().unwrap().iter().find(|l| l["action"] == "policy.put").unwrap();
+    assert_eq!(
+        (&line["detail"]["acknowledged"], &line["detail"]["newly_refused"]),
+        (&json!(true), &json!(60))
+    );
+}
+
+fn stop() -> Value {
+    json!({"kind": "rule", "source": "id: stop\nactions: { deny: closed }\n"})
+}

@@ -95,6 +95,26 @@ async fn a_bundle_that_denies_everybody_goes_back_by_itself_and_is_told_of() {
     let error = refused.error(409);
     assert_eq!(error["code"], "too_much_changes", "{error}");
     assert!(error["message"].as_str().unwrap().contains("newly refused (`nobody` in "), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("--dry-run"), "{error}");
+    // Which requests these are is told while the server runs, and nothing changes by that.
+    let foretold = admin.call("POST", &format!("{path}?dry_run=true"), &json!({})).await.json();
+    let replay = &foretold["replay"];
+    assert!(foretold["dry_run"] == true && foretold["state"] == "previous", "{foretold}");
+    assert_eq!(
+        (&replay["new_denials"], &replay["exceeds"]),
+        (&replay["requests"], &json!("max_new_denials"))
+    );
+    assert!(
+        replay["rules"]["nobody"]["examples"][0].as_str().is_some_and(|id| id.starts_with("req_")),
+        "{replay}"
+    );
+    let out = house.cli(&["bundle", "activate", &bad, "--dry-run"]).await;
+    let told = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(
+        out.status.success() && told.contains("nobody") && told.contains("nothing was changed"),
+        "{out:?}"
+    );
+    assert_eq!(storm(&house, 1).await, [(200, first.clone())]);
     let out = house.cli(&["bundle", "activate", &bad]).await;
     assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("acknowledge"), "{out:?}");
     assert_eq!(storm(&house, 1).await[0].0, 200);

@@ -5,18 +5,25 @@ use super::super::out::Out;
 use super::text;
 use serde_json::Value;
 
-/// Whether a change is only looked at.
+/// How far a change goes.
 #[derive(clap::Args, Debug)]
 pub(in crate::cli) struct Trial {
     /// Only tell what would come of it
     #[arg(long)]
     dry_run: bool,
+    /// However much it changes for the requests that came of late
+    #[arg(long, conflicts_with = "dry_run")]
+    acknowledge: bool,
 }
 
 impl Trial {
     /// The path of a change, with what is asked of it.
     pub(in crate::cli) fn path(&self, path: &str) -> String {
-        let query = if self.dry_run { "?dry_run=true" } else { "" };
+        let query = match (self.dry_run, self.acknowledge) {
+            (true, _) => "?dry_run=true",
+            (false, true) => "?acknowledge=true",
+            (false, false) => "",
+        };
         format!("{path}{query}")
     }
 }
@@ -30,6 +37,7 @@ pub(in crate::cli) fn show_change(out: &Out, said: &Value) {
     let is = |name: &str| said.get(name).and_then(Value::as_bool) == Some(true);
     bundle::diff(said.get("diff").unwrap_or(&Value::Null), out);
     bundle::problems(said, out);
+    bundle::replay(said, out);
     let hash = text(said, "bundle");
     out.line(&match (is("changed"), is("dry_run")) {
         (false, _) => format!("nothing changes: bundle {hash} stays in force"),

@@ -93,7 +93,7 @@ fn tell(changes: &RuleChanges, out: &Out) {
     }
 }
 
-fn tell_replay(replay: &Replay, out: &Out) {
+pub(in crate::cli) fn tell_replay(replay: &Replay, out: &Out) {
     out.line(&format!(
         "\nover {} recorded requests: {} would be decided differently",
         replay.requests, replay.differ

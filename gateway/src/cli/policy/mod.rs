@@ -7,6 +7,8 @@ mod fmt;
 mod live;
 mod test;
 
+pub(in crate::cli) use diff::tell_replay;
+
 use super::control::Where;
 use super::out::Out;
 use super::{Global, Outcome, Problem};
