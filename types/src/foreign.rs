@@ -1,6 +1,6 @@
 //! Request options in the form of OpenRouter: `provider: {order, only, …}` and `models: […]`, as options of ours.
 
-use crate::options::{Options, Problem, demand, is_identifier};
+use crate::options::{Options, Problem, demand, is_identifier, preferred_weight};
 use serde_json::{Map, Value};
 
 /// Members of `provider` that are understood.
@@ -127,8 +127,13 @@ fn max_price(options: &mut Options, value: &Value) -> Result<(), Problem> {
 fn sort(options: &mut Options, value: &Value) -> Result<(), Problem> {
     let by = value.as_str().or_else(|| value.get("by").and_then(Value::as_str));
     match by {
+        // What the request says of it itself outranks the preference.
+        Some("price") if options.economy.is_some() => Ok(()),
         Some("price") => options.set("economy", &Value::from("cheapest")),
-        Some("throughput" | "latency") => options.set("latency_class", &Value::from("interactive")),
+        Some("throughput" | "latency") => {
+            preferred_weight(options, "latency", "provider.sort");
+            Ok(())
+        }
         _ => Err(problem("sort", "expected price, throughput or latency")),
     }
 }
@@ -160,7 +165,7 @@ pub fn models(options: &mut Options, model: &mut String, list: &Value) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::Demand;
+    use crate::options::{Ask, Demand};
     use serde_json::json;
 
     fn check(preferences: &Value, want: Result<Options, &str>) {
@@ -216,6 +221,10 @@ mod tests {
                 o.foreign.tags = vec!["fp8".into()];
             }),
         );
+        for by in ["latency", "throughput"] {
+            let ask = Ask { from: "provider.sort", verb: "weight", argument: "latency".into() };
+            check(&json!({"sort": by}), options(|o| o.asks = vec![ask]));
+        }
         check(&json!({"ordr": []}), Err("did you mean `order`"));
         check(&json!({"order": "groq"}), Err("list"));
         check(&json!({"order": [7]}), Err("list"));
@@ -223,6 +232,30 @@ mod tests {
         check(&json!({"max_price": {"prompt": -1}}), Err("USD"));
         check(&json!({"data_collection": true}), Err("deny"));
         check(&json!({"allow_fallbacks": "no"}), Err("true or false"));
+    }
+
+    #[test]
+    fn what_a_request_says_itself_outranks_a_preference() {
+        let preference = json!({"sort": "latency"});
+        let price = json!({"sort": "price"});
+        for own_first in [true, false] {
+            let mut o = Options::default();
+            let own = |o: &mut Options| {
+                o.set("weight", &json!("quality")).unwrap();
+                o.set("economy", &json!("balanced")).unwrap();
+            };
+            if own_first {
+                own(&mut o);
+            }
+            provider(&mut o, preference.as_object().unwrap()).unwrap();
+            provider(&mut o, price.as_object().unwrap()).unwrap();
+            if !own_first {
+                own(&mut o);
+            }
+            let asks: Vec<_> = o.asks.iter().map(|a| (a.from, a.argument.clone())).collect();
+            assert_eq!(asks, [("routing.weight", json!("quality"))], "{own_first}");
+            assert_eq!(o.economy, Some(crate::axis::EconomicPolicy::Balanced), "{own_first}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod verbs;
 
 pub(crate) use table::demand;
 pub use verbs::Ask;
-pub(crate) use verbs::{guardrails, metadata_tags};
+pub(crate) use verbs::{guardrails, metadata_tags, preferred_weight};
 
 use crate::axis::{
     DeterminismNeeds, EconomicPolicy, LatencyClass, PrecisionSensitivity, SafetyPosture, TaskFamily,

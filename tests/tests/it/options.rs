@@ -104,6 +104,13 @@ async fn soft_options_tip_the_scales_and_ceilings_hold() {
     for option in ["routing.weight", "routing.explore", "routing.sticky"] {
         assert_eq!(effect(&house, &answer, option).await, "applied");
     }
+    // A preference in the form of OpenRouter is the same weight.
+    let answer = send(&house, json!({"provider": {"sort": "throughput"}})).await;
+    assert_eq!(effect(&house, &answer, "provider.sort").await, "applied");
+    let headers = [("content-type", "application/json"), ("x-turnout-tags", "team=a,batch")];
+    let body = ask(&json!({})).to_string();
+    let refused = house.client().send("POST", "/v1/chat/completions", &headers, body.as_bytes()).await;
+    assert_eq!(refused.error(400)["param"], "x-turnout-tags");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use super::{CacheMode, Demand, Mode, OnDisconnect, Options};
 use crate::axis::{AxisValue, SafetyPosture};
 use crate::printable::has_no_controls;
 use crate::units::{UnitInterval, Usd};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// What a request may set.
@@ -37,12 +37,14 @@ impl Form {
             Form::Text => Value::String(text.trim().to_owned()),
             Form::Literal => serde_json::from_str(text.trim()).unwrap_or(Value::Null),
             Form::List => text.split(',').map(|word| Value::String(word.trim().to_owned())).collect(),
-            Form::Pairs => Value::Object(
-                text.split(',')
-                    .filter_map(|pair| pair.split_once('='))
-                    .map(|(name, value)| (name.trim().to_owned(), Value::String(value.trim().to_owned())))
-                    .collect(),
-            ),
+            Form::Pairs => {
+                let parts = text.split(',').filter(|part| !part.trim().is_empty());
+                let pairs: Option<Map<String, Value>> = parts
+                    .map(|part| part.split_once('='))
+                    .map(|pair| pair.map(|(name, value)| (name.trim().to_owned(), value.trim().into())))
+                    .collect();
+                pairs.map_or(Value::Null, Value::Object)
+            }
         }
     }
 }

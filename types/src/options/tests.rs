@@ -149,6 +149,22 @@ fn every_name_is_settable_by_header() {
     }
 }
 
+/// A part that is no pair is told of, as everywhere else: a rule that goes by it would not hold.
+#[test]
+fn a_header_of_tags_holds_pairs() {
+    let check = |text: &str, want: Option<&[(&str, &str)]>| {
+        let mut o = Options::default();
+        let said = o.set_header("tags", text);
+        let tags: Vec<(&str, &str)> = o.tags.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(said.is_ok().then_some(&tags[..]), want, "{text}: {said:?}");
+    };
+    check("team=a, env = b=c", Some(&[("env", "b=c"), ("team", "a")]));
+    check("team=a,", Some(&[("team", "a")]));
+    check("", Some(&[]));
+    check("batch", None);
+    check("team=a,batch", None);
+}
+
 #[test]
 fn what_a_request_asks_is_told_from_rules() {
     for (name, own) in [

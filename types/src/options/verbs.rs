@@ -93,6 +93,14 @@ fn validators(value: &Value) -> Result<Value, String> {
     }
 }
 
+/// Takes up a weight that another gateway's preference comes to, in the member `from`. The request's own `weight` outranks it,
+/// whichever is read first.
+pub(crate) fn preferred_weight(options: &mut Options, preset: &'static str, from: &'static str) {
+    if !options.asks.iter().any(|a| a.verb == "weight") {
+        options.asks.push(Ask { from, verb: "weight", argument: preset.into() });
+    }
+}
+
 /// Takes up LiteLLM's `guardrails`: names of checks, in the member `from`.
 ///
 /// # Errors
