@@ -33,6 +33,7 @@ pub fn table(stored: &Stored, all: bool) -> String {
     );
     let _ = writeln!(out, " because  {}", d.why);
     profile(&mut out, d);
+    ended_under(&mut out, d);
     premium(&mut out, d);
     read(&mut out, d);
     rules(&mut out, d, all);
@@ -124,6 +125,17 @@ fn read(out: &mut String, d: &Decision) {
     let values: Vec<String> = d.inputs.iter().map(said).collect();
     for (i, line) in values.chunks(4).enumerate() {
         let _ = writeln!(out, " {:8} {}", if i == 0 { "read" } else { "" }, line.join("  "));
+    }
+}
+
+/// Under which configuration a run ended, where that is another one than it was decided under.
+fn ended_under(out: &mut String, d: &Decision) {
+    if let Some(bundle) = &d.ended_under {
+        let _ = writeln!(
+            out,
+            " bundle   {} decided it; under {bundle} it went on: its tools and its answer went by the rules of that one",
+            d.bundle
+        );
     }
 }
 
@@ -341,6 +353,7 @@ pub(crate) mod tests {
             reference: None,
             statistics: 0,
             bundle: "b".into(),
+            ended_under: None,
             premium: None,
             tags: BTreeMap::new(),
             left_out: BTreeMap::new(),

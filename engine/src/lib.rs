@@ -358,6 +358,14 @@ impl Engine {
         self.0.view.load().bundle.matrix().clone()
     }
 
+    /// Whether the answers of a model are made up; `None` = it is not in the matrix.
+    #[must_use]
+    pub fn is_simulated(&self, model: &str) -> Option<bool> {
+        let matrix = self.matrix();
+        let provider = matrix.provider_of(matrix.find(model)?)?;
+        Some(provider.dialect == types::matrix::Dialect::Simulated)
+    }
+
     /// Swaps who answers calls, under the same configuration.
     pub fn reach(&self, provider: Arc<dyn ChatProvider>, availability: Vec<Availability>) {
         let old = self.0.view.load_full();

@@ -197,6 +197,7 @@ fn decision(of: &Beginning) -> Decision {
         reference: None,
         statistics: 0,
         bundle: of.bundle.clone(),
+        ended_under: None,
         premium: None,
         tags: of.tags.clone(),
         left_out: BTreeMap::new(),

@@ -228,6 +228,10 @@ pub struct Decision {
     pub statistics: u64,
     /// Hash of the configuration it was taken under.
     pub bundle: String,
+    /// Hash of the configuration whose rules looked at its tools and its answer, where that is another one: a run that
+    /// waited, or was taken over, goes on under what is in force then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_under: Option<Arc<str>>,
     /// Why it may use what budgets hold back for premium requests, or `no`; `None` = they hold nothing back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub premium: Option<Arc<str>>,

@@ -333,6 +333,7 @@ fn blank(inputs: &Inputs<'_>, directives: &mut Directives) -> Decision {
         reference: None,
         statistics: inputs.statistics.version,
         bundle: inputs.bundle.hash().to_string(),
+        ended_under: None,
         premium: None,
         tags,
         left_out: types::decision::LeftOut::new(),

@@ -113,8 +113,10 @@ pub(super) fn assemble(
     let stays = recorded.then(|| Stays::of_run(inner, &admission.who, &made.request));
     let said = demands.as_ref().map(|demands| demands.said.clone());
     let run = walk_of(view, &made, shared.clone(), out, input, (said, recorded));
-    let mut tree =
-        Tree::open(inner, admission, Decision { request_id: name, ..made.decision }, features, about);
+    // Rules of the later phases are those in force now.
+    let ended_under = Some(view.bundle.hash()).filter(|now| ***now != *made.decision.bundle).cloned();
+    let decision = Decision { request_id: name, ended_under, ..made.decision };
+    let mut tree = Tree::open(inner, admission, decision, features, about);
     (tree.ledger, tree.before, tree.trace) = (ledger, before, trace);
     (tree.held, tree.permit, tree.stays, tree.demands) = (held, Some(permit), stays, demands);
     // Only its end is recorded, and only who still owns it knows of that.

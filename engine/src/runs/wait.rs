@@ -24,6 +24,10 @@ pub struct Stretch {
     pub calls: u32,
     /// The model that answered last.
     pub model: Option<Arc<str>>,
+    /// A model was asked whose answers are made up.
+    pub simulated: bool,
+    /// Hash of the configuration that the run was decided under, as its record has it; `None` = nothing was decided.
+    pub bundle: Option<Arc<str>>,
 }
 
 impl Runs {
@@ -58,7 +62,8 @@ impl Runs {
     /// # Errors
     /// The store failed.
     pub async fn stretch(&self, id: &str) -> Result<Stretch, Failure> {
-        Ok(stretch(&self.whole_journal(id).await?))
+        let made_up = |model: &str| self.0.engine.is_simulated(model) == Some(true);
+        Ok(stretch(&self.whole_journal(id).await?, &made_up))
     }
 }
 
@@ -85,13 +90,17 @@ impl Drop for Waits<'_> {
     }
 }
 
-fn stretch(entries: &[Entry]) -> Stretch {
+fn stretch(entries: &[Entry], made_up: &dyn Fn(&str) -> bool) -> Stretch {
+    let bundle = entries.iter().rev().find_map(|e| match &e.record {
+        Record::Decision { decision } => Some(decision.bundle.as_str().into()),
+        _ => None,
+    });
     let waited = |e: &Entry| matches!(e.record, Record::Suspended { .. });
     // Where it waits now, that is the end of the stretch and not its beginning.
     let end = entries.iter().rposition(|e| !waited(e)).map_or(0, |at| at.saturating_add(1));
     let entries = entries.get(..end).unwrap_or_default();
     let begin = entries.iter().rposition(waited).unwrap_or(0);
-    let mut all = Stretch { cost_known: true, ..Stretch::default() };
+    let mut all = Stretch { cost_known: true, bundle, ..Stretch::default() };
     for entry in entries.iter().skip(begin) {
         let Record::CallResult { result, .. } = &entry.record else { continue };
         for call in tape::paid_calls(result) {
@@ -99,6 +108,7 @@ fn stretch(entries: &[Entry]) -> Stretch {
             all.cost = all.cost.plus(call.cost_usd.unwrap_or_default());
             all.cost_known &= call.cost_usd.is_some();
             all.calls = all.calls.saturating_add(1);
+            all.simulated |= made_up(&call.model);
             all.model = Some(call.model).filter(|_| call.error.is_none()).or(all.model);
         }
     }
@@ -126,8 +136,9 @@ mod tests {
         let check = |upto: usize, calls: u32, usd: f64, model: Option<&str>| {
             let entries = (1..).zip(all.iter().take(upto).cloned());
             let entries = entries.map(|(seq, record)| Entry { seq, ts_ms: 0, epoch: 1, record });
-            let got = stretch(&entries.collect::<Vec<_>>());
+            let got = stretch(&entries.collect::<Vec<_>>(), &|model| model == "p/b");
             assert_eq!((got.calls, got.cost.dollars(), got.model.as_deref()), (calls, usd, model), "{upto}");
+            assert_eq!(got.simulated, model == Some("p/b"), "{upto}");
             assert_eq!(got.usage.output, 5 * calls, "{upto}");
         };
         check(0, 0, 0.0, None);

@@ -86,6 +86,7 @@ fn decision(id: &str) -> Decision {
         reference: None,
         statistics: 3,
         bundle: "abc".to_owned(),
+        ended_under: None,
         premium: None,
         tags: BTreeMap::from([("team".to_owned(), "größe \u{0}".to_owned())]),
         left_out: BTreeMap::new(),

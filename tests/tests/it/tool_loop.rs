@@ -375,6 +375,57 @@ async fn a_conversation_goes_on_with_the_run_that_waits_for_its_tools() {
     assert_eq!(house.client().chat(&gone).await.status, 404);
 }
 
+/// A run that goes on after a change goes on under what is in force then: its answer and its record name what decided it, and
+/// the record that other one as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_says_under_which_bundles_it_was_decided_and_ended() {
+    let closed = "  - { id: closed, phase: response, actions: { deny: not today } }\n";
+    for (rule, status) in [("  - { id: closed, actions: { tag: { a: b } } }\n", 200), (closed, 403)] {
+        let vendor = Vendor::start(Dialect::OpenAi).await;
+        let service = Service::saying(200, "{}").await;
+        vendor.otherwise(|seen| match seen.conversation() {
+            said if said.contains("42 files") => Reply::text("There are 42."),
+            _ => calls(&[("count_files", "{}")]),
+        });
+        let plan = |more: &str| plan(&vendor, &service, "mails", more);
+        let house = plan("").file("workflows/tool_loop.yaml", &mixed("suspend")).start().await;
+        let mut request = question();
+        request["tools"] = json!([{"type": "function", "function": {"name": "count_files", "parameters": {"type": "object"}}}]);
+        let first = house.client().chat(&request).await;
+        let bundle = |answer: &Response| answer.header("x-turnout-bundle").unwrap_or_default().to_owned();
+        let (before, asked) = (bundle(&first), first.json()["choices"][0]["message"].clone());
+        let run = first.header("x-turnout-run").unwrap().to_owned();
+
+        let rules = std::fs::read_to_string(house.folder().path().join("routing_rules.yaml")).unwrap();
+        house.folder().write("routing_rules.yaml", &format!("{rules}rules:\n{rule}"));
+        let taken = tests::admin::Admin::of(&house).call("POST", "/reload", &json!({})).await;
+        assert_eq!(taken.status, 200, "{}", taken.text());
+        let now = taken.json()["hash"].as_str().unwrap().to_owned();
+        assert_ne!(before, now);
+
+        let id = asked["tool_calls"][0]["id"].clone();
+        let messages = request["messages"].as_array_mut().unwrap();
+        messages.push(asked);
+        messages.push(json!({"role": "tool", "tool_call_id": id, "content": "42 files"}));
+        let answer = house.client().chat(&request).await;
+        assert_eq!((answer.status, bundle(&answer)), (status, before.clone()), "{}", answer.text());
+        let decision = house.decision(&run).await["decision"].clone();
+        assert_eq!(
+            (&decision["bundle"], &decision["ended_under"]),
+            (&json!(before), &json!(now)),
+            "{decision}"
+        );
+        assert_eq!(
+            decision["denials"].as_array().map_or(0, Vec::len),
+            usize::from(status == 403),
+            "{decision}"
+        );
+        let told = house.cli(&["explain", &run]).await;
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        assert!(told.contains(&format!("under {now} it went on")), "{told}");
+    }
+}
+
 /// What nobody but people can answer keeps no request waiting, and is not lost: the refusal names the run.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_people_must_decide_about_names_its_run() {

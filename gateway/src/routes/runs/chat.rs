@@ -8,7 +8,7 @@ use super::{failed, refusal};
 use crate::app::App;
 use crate::error::Failure;
 use crate::openai::headers::RUN;
-use engine::runs::for_clients;
+use engine::runs::{Stretch, for_clients};
 use engine::{Head as AnswerHead, Tail, Who, Whole};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -134,7 +134,7 @@ pub(crate) async fn answer(app: &App, tenant: &str, run: &str) -> Result<Whole, 
     let head = &row.head;
     let result = row.result.as_ref();
     if let Some(error) = result.and_then(|r| r.get("error")) {
-        return Err(failed(head, error));
+        return Err(under(failed(head, error), &stretch));
     }
     let waits = head.state.is_waiting();
     let completion = match result.and_then(|r| r.get("completion")) {
@@ -142,19 +142,21 @@ pub(crate) async fn answer(app: &App, tenant: &str, run: &str) -> Result<Whole, 
             tracing::error!(run, %error, "the answer of a run cannot be read");
             Failure::internal()
         })?,
-        _ => called(&row).ok_or_else(|| waiting(&row))?,
+        _ => called(&row).ok_or_else(|| under(waiting(&row), &stretch))?,
     };
     let verdict = result.and_then(|r| r.get("verdict")).filter(|_| !waits);
     let verdict = verdict.and_then(|v| serde_json::from_value(v.clone()).ok()).unwrap_or(Verdict::None);
     let model = result.and_then(|r| r.get("model")?.as_str()).filter(|_| !waits).map(Into::into);
-    let bundle = app.engine.bundle();
+    let model = model.or(stretch.model).unwrap_or_default();
+    let simulated = app.engine.is_simulated(&model).unwrap_or(stretch.simulated);
+    let bundle = stretch.bundle.unwrap_or_else(|| app.engine.bundle_hash());
     Ok(Whole {
         head: AnswerHead {
             request_id: head.id.clone(),
             workflow: head.workflow.as_str().into(),
-            simulated: false,
-            model: model.or(stretch.model).unwrap_or_default(),
-            bundle: bundle.hash().clone(),
+            simulated,
+            model,
+            bundle,
             overhead_ms: 0.0,
             headers: vec![(RUN.as_str().to_owned(), head.id.clone())],
         },
@@ -179,6 +181,11 @@ fn called(row: &Row) -> Option<Completion> {
     let tool_calls = calls(row).into_iter().map(|(call, _)| call).collect();
     let choice = Choice { tool_calls, finish_reason: Some(FinishReason::ToolCalls), ..Choice::default() };
     Some(Completion { id: row.head.id.clone(), choices: vec![choice], ..Completion::default() })
+}
+
+/// A failure that names the configuration which the run was decided under, as its record does.
+fn under(failure: Failure, stretch: &Stretch) -> Failure {
+    Failure { bundle: stretch.bundle.as_deref().map(Into::into), ..failure }
 }
 
 /// It waits for people, for whom no request can.
