@@ -34,12 +34,12 @@ pub(crate) fn is_built_in(file: &SourceFile) -> bool {
 }
 
 pub(crate) const SETTINGS: &str = "turnout.yaml";
-pub(super) const MATRIX: &str = "capability_matrix.yaml";
+pub(crate) const MATRIX: &str = "capability_matrix.yaml";
 /// The rules of a configuration, by its path within it.
 pub(crate) const RULES: &str = "routing_rules.yaml";
 /// Who vouches for a configuration.
 pub(crate) const SIGNATURE: &str = "signature.json";
-pub(super) const OVERLAYS: &str = "matrix.d";
+pub(crate) const OVERLAYS: &str = "matrix.d";
 /// The folder of scripts.
 pub(crate) const POLICIES: &str = "policies";
 /// The folder of policies that rules name.

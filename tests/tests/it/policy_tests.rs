@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use std::time::Duration;
 use tests::admin::Admin;
+use tests::folder::Folder;
 use tests::house::{House, Model, Plan, cli};
 use tests::vendor::{Dialect, Reply, Vendor};
 
@@ -234,4 +235,75 @@ async fn tests_that_take_long_keep_nobody_from_stopping_the_server() {
     assert_eq!(served(&house).await, "alpha/one");
     assert_eq!(house.stop().await, Some(0), "{}", house.log());
     assert!(!house.log().contains("is in force"), "it waited for the tests: {}", house.log());
+}
+
+/// Exit code of a command, and all it said.
+async fn said(folder: &Folder, args: &[&str]) -> (Option<i32>, String) {
+    let output = cli(folder, args).await;
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), text)
+}
+
+/// Rules that cannot be read are not good rules: a pipeline whose folder is misspelt is not green.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_read_where_rules_stand_is_not_called_good() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let check = async |what: &str, spoil: &dyn Fn(&Folder), good: bool| {
+        let folder = plan(&vendor).write();
+        spoil(&folder);
+        let (code, text) = said(&folder, &["policy", "check", "--json"]).await;
+        let told: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{what}: {e} in {text}"));
+        assert_eq!((code, &told["good"]), (Some(if good { 0 } else { 2 }), &json!(good)), "{what}: {text}");
+    };
+    let path = |folder: &Folder, name: &str| folder.path().join(name);
+    check("as it should be", &|_| {}, true).await;
+    check("a mistake elsewhere", &|f| f.write("workflows/own.yaml", "nodes: 7\n"), true).await;
+    check("the wrong ending", &|f| f.write("routing_rules.yml", "version: 1\n"), false).await;
+    check("no tenant", &|f| f.write("policies/tenants/Acme/rules.yaml", "version: 1\n"), false).await;
+    check("not UTF-8", &|f| std::fs::write(path(f, "policies/x.rhai"), [0xff, 0xfe]).unwrap(), false).await;
+    let broken = |f: &Folder| {
+        std::fs::remove_file(path(f, "routing_rules.yaml")).unwrap();
+        std::os::unix::fs::symlink("gone", path(f, "routing_rules.yaml")).unwrap();
+    };
+    check("a link to nothing", &broken, false).await;
+
+    let folder = plan(&vendor).write();
+    std::fs::remove_dir_all(folder.path()).unwrap();
+    for args in [&["policy", "check"] as &[_], &["policy", "fmt", "--check"]] {
+        let (code, text) = said(&folder, args).await;
+        assert!(
+            code.is_some_and(|code| code != 0) && text.contains("is no folder"),
+            "{args:?} {code:?} {text}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tests_that_touch_too_little_and_rules_out_of_form_are_told_by_the_exit_code() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let untouched = "  - { id: never, when: tenant.id == \"nobody\", actions: { tag: { a: b } } }\n";
+    let folder = plan(&vendor).rules(&(without("two") + untouched)).write();
+    for (min, want) in [("1", 0), ("100", 1)] {
+        let (code, text) = said(&folder, &["policy", "test", "--coverage", "--min", min]).await;
+        assert_eq!((code, text.contains("untouched")), (Some(want), true), "--min {min}: {text}");
+    }
+
+    let rules = folder.path().join("routing_rules.yaml");
+    let written = "version:   1\nrules:\n- {id: a, actions: {tag: {x: y}}} # why\n";
+    std::fs::write(&rules, written).unwrap();
+    assert_eq!(said(&folder, &["policy", "fmt", "--check"]).await.0, Some(2));
+    assert_eq!(std::fs::read_to_string(&rules).unwrap(), written, "it only looked");
+    let (code, text) = said(&folder, &["policy", "fmt"]).await;
+    let changed = std::fs::read_to_string(&rules).unwrap();
+    assert!(
+        code == Some(0) && text.contains("changed") && text.contains("routing_rules.yaml"),
+        "{code:?} {text}"
+    );
+    assert!(changed.starts_with("version: 1\n") && changed.contains("# why"), "{changed}");
+    assert_eq!(said(&folder, &["policy", "fmt", "--check"]).await.0, Some(0));
+    std::fs::write(&rules, "rules: [\n").unwrap();
+    let (code, text) = said(&folder, &["policy", "fmt"]).await;
+    assert!(code == Some(2) && text.contains("routing_rules.yaml"), "{code:?} {text}");
+    assert_eq!(std::fs::read_to_string(&rules).unwrap(), "rules: [\n", "what cannot be read stays as it is");
 }

@@ -68,6 +68,9 @@ fn formatted(path: &Path, text: &str) -> Result<String, Box<Diagnostic>> {
 
 /// The rules and policies of a configuration's folder.
 fn found(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
+    if !folder.is_dir() {
+        return Err(Problem(format!("{} is no folder", folder.display())));
+    }
     let mut files = folder::list(folder)?;
     files.retain(|p| p.file_name().is_some_and(|name| name == RULES));
     for dir in [POLICIES, RULE_SCRIPTS] {
