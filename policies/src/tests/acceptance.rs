@@ -1,7 +1,7 @@
 //! The acceptance tests of the policy language (§18) that concern this room alone, one each.
 
 use crate::phase::Phase;
-use crate::testing::{load_text, matrix, profile, sound, usual};
+use crate::testing::{load_tenants, load_text, matrix, profile, sound, usual};
 use crate::{Around, Error, Inputs, Names, PolicySet, Sections, load, scope};
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
@@ -110,6 +110,14 @@ fn hard_action() -> impl Strategy<Value = String> {
         (1..9_u32).prop_map(|n| format!("concurrency: {{ per: user, max: {n} }}")),
         (0..3_u32).prop_map(|n| format!("deny: reason {n}")),
     ]
+}
+
+/// One rule for each of the actions, each with its priority.
+fn ranked(name: &str, actions: &[(String, i64)]) -> String {
+    let rule = |(i, (action, priority)): (usize, &(String, i64))| {
+        format!("  - id: {name}{i}\n    priority: {priority}\n    actions:\n      {action}\n")
+    };
+    actions.iter().enumerate().map(rule).collect()
 }
 
 fn evaluate(actions: &[String]) -> Directives {
@@ -249,6 +257,27 @@ proptest! {
         prop_assert_eq!(&before, &hard(&evaluate(&twice)), "{:?}", actions);
     }
 
+    /// A tenant's rules add to those of the deployment, whatever their priorities: what is held stays held.
+    #[test]
+    fn t01_no_lower_layer_and_no_priority_undoes_what_a_higher_one_holds(
+        ours in prop::collection::vec((hard_action(), -100..=100_i64), 1..4),
+        theirs in prop::collection::vec((hard_action(), -100..=100_i64), 1..4),
+    ) {
+        let layers = |theirs: &[(String, i64)]| {
+            let yaml = format!("{}rules:\n{}", crate::testing::TOOL_RULES, ranked("ours", &ours));
+            let own = format!("version: 1\nrules:\n{}", ranked("theirs", theirs));
+            let own: &[_] = if theirs.is_empty() { &[] } else { &[("acme", "rules.yaml", own.as_str())] };
+            let (set, problems) = load_tenants(&yaml, &[], own);
+            let errors: Vec<_> = problems.iter().filter(|d| d.severity == Severity::Error).collect();
+            assert!(errors.is_empty(), "{errors:#?}");
+            hard(&set.evaluate_now(Phase::Request, &usual()).unwrap())
+        };
+        let (before, after) = (layers(&[]), layers(&theirs));
+        prop_assert_eq!(tightened(&before, &after), Ok(()), "{:?} under {:?}", theirs, ours);
+        let alike: Vec<(String, i64)> = theirs.iter().map(|(action, _)| (action.clone(), 0)).collect();
+        prop_assert_eq!(after, layers(&alike), "a priority decides nothing of hard verbs");
+    }
+
     #[test]
     fn t08_every_removal_and_every_directive_names_a_rule_that_matters(
         actions in prop::collection::vec(hard_action(), 1..5),
@@ -355,6 +384,8 @@ fn t05_one_tenants_values_are_never_folded_into_anothers_answer() {
     }
 }
 
+/// The clock of these sets stands still: what ends a runaway is the number of its operations and the size of what it makes,
+/// on a slow machine as on a fast one.
 #[test]
 fn t06_runaways_end_with_the_right_fail_mode_also_on_threads_of_their_own() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
