@@ -5,8 +5,10 @@ use super::routes::{Nothing, ok};
 use super::{Call, Reply};
 use crate::bundles::{How, diff as difference};
 use crate::config::Texts;
+use crate::control::fields;
 use crate::error::Failure;
 use serde::Deserialize;
+use std::time::Duration;
 
 /// A bundle that is sent here.
 #[derive(Debug, Deserialize)]
@@ -79,15 +81,25 @@ struct NewTrial {
     /// Share of the requests.
     #[serde(default = "all")]
     share: f64,
+    /// Seconds after which it ends by itself; none = somebody has to end it.
+    #[serde(default, deserialize_with = "fields::given")]
+    for_s: Option<u64>,
 }
+
+/// Longest trial that ends by itself: thirty days.
+pub(super) const LONGEST_TRIAL_S: u64 = 2_592_000;
 
 const fn all() -> f64 {
     1.0
 }
 
 pub(super) async fn shadow(c: Call<'_>) -> Result<Reply, Failure> {
-    let NewTrial { share } = c.read()?;
-    ok(c.app.try_bundle(c.actor, c.name(), share).await?)
+    let NewTrial { share, for_s } = c.read()?;
+    if let Some(s) = for_s.filter(|s| !(1..=LONGEST_TRIAL_S).contains(s)) {
+        let text = format!("`for_s` is {s}; it is 1 to {LONGEST_TRIAL_S} seconds (30 days)");
+        return Err(Failure::bad_request("invalid_value", text).param("for_s"));
+    }
+    ok(c.app.try_bundle(c.actor, c.name(), (share, for_s.map(Duration::from_secs))).await?)
 }
 
 pub(super) fn trial(c: &Call<'_>) -> Result<Reply, Failure> {

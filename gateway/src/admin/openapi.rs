@@ -182,6 +182,7 @@ fn kept_bundle() -> Value {
         "activated_ms": { "type": ["integer", "null"] }, "paths": texts(),
         "files": { "type": "object", "additionalProperties": { "type": "string" } },
         "problems": { "type": "array", "items": { "type": "object" } },
+        "parent": { "type": ["string", "null"], "description": "what was in force when it came" },
         "went_back": { "type": ["string", "null"], "description": "why it went back by itself, until another one is put in force" },
         "dry_run": { "const": true },
         "replay": { "oneOf": [{ "$ref": "#/components/schemas/Replay" }, { "type": "null" }] },
@@ -219,10 +220,11 @@ fn of_bundles() -> Value {
         "Activation": object(&[], json!({ "acknowledge": { "type": "boolean", "default": false } })),
         "NewTrial": object(&[], json!({
             "share": { "type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 1 },
+            "for_s": { "type": "integer", "minimum": 1, "maximum": super::bundles::LONGEST_TRIAL_S },
         })),
         "Trial": open(json!({
             "hash": { "type": "string" }, "against": { "type": "string" }, "state": { "enum": ["running", "ended"] },
-            "since_ms": { "type": "integer" }, "share": { "type": "number" }, "requests": { "type": "integer" },
+            "since_ms": { "type": "integer" }, "until_ms": { "type": ["integer", "null"] }, "share": { "type": "number" }, "requests": { "type": "integer" },
             "same": { "type": "integer" }, "dropped": { "type": "integer" },
             "different": { "type": "object", "additionalProperties": { "type": "integer" } },
             "examples": { "type": "array", "items": { "type": "object" } },

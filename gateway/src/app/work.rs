@@ -52,6 +52,7 @@ impl Work {
         app.tasks.spawn("directory", async move { of.plane.keep_present(ends).await });
         watch_bundles(app, faults, stop);
         let (of, ends) = (app.clone(), stop.clone());
+        app.tasks.spawn("bundle_trials", app.clone().end_trials(stop.clone()));
         app.tasks.spawn("bundle_ready", async move {
             tokio::select! {
                 () = ends.cancelled() => {}

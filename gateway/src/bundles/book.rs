@@ -42,6 +42,9 @@ pub(crate) struct Entry {
     pub(crate) at_ms: i64,
     /// Why, in the words of who brought it.
     pub(crate) message: String,
+    /// What was in force when it came; `None` = nothing, or it came before that was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<Arc<str>>,
     /// Unix milliseconds of the last time it was put in force.
     pub(crate) activated_ms: Option<i64>,
     /// Of the object that is stored; 0 = it is not stored yet.
@@ -66,6 +69,9 @@ pub(crate) struct Shadowing {
     pub(crate) hash: Arc<str>,
     /// Share of requests, above 0 and up to 1.
     pub(crate) share: f64,
+    /// Unix milliseconds at which it ends by itself; `None` = somebody has to end it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) until_ms: Option<i64>,
 }
 
 /// Which bundle is what.
@@ -131,6 +137,7 @@ impl Book {
             by: "start".to_owned(),
             at_ms: now,
             message: String::new(),
+            parent: None,
             activated_ms: None,
             version: 0,
         });
@@ -146,10 +153,11 @@ impl Book {
         self.entries.iter().find(|e| &*e.hash == hash)
     }
 
-    /// A bundle that is there already stays as it is.
+    /// A bundle that is there already stays as it is; of a new one what is in force is the parent.
     pub(crate) fn add(&mut self, entry: Entry) {
         if self.entry(&entry.hash).is_none() {
-            self.entries.push(entry);
+            let parent = Some(self.at.active.clone()).filter(|active| !active.is_empty());
+            self.entries.push(Entry { parent, ..entry });
         }
     }
 
@@ -244,6 +252,7 @@ mod tests {
             by: "test".into(),
             at_ms,
             message: String::new(),
+            parent: None,
             activated_ms: None,
             version: 0,
         }
@@ -318,7 +327,7 @@ mod tests {
                 book.activate(&hash, i);
             }
             if i == 4 {
-                book.at.shadow = Some(Shadowing { hash, share: 1.0 });
+                book.at.shadow = Some(Shadowing { hash, share: 1.0, until_ms: None });
             }
             book.evict();
             assert!(book.entries.len() <= KEPT);

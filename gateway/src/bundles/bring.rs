@@ -300,7 +300,18 @@ fn entry(
     message: String,
 ) -> Entry {
     let at_ms = clock::unix_ms();
-    Entry { hash: hash.clone(), files, built_in, origin, by, at_ms, message, activated_ms: None, version: 0 }
+    Entry {
+        hash: hash.clone(),
+        files,
+        built_in,
+        origin,
+        by,
+        at_ms,
+        message,
+        parent: None,
+        activated_ms: None,
+        version: 0,
+    }
 }
 
 /// Names all files of an upload, those included that are no files of a bundle.

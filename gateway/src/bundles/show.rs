@@ -68,7 +68,7 @@ fn row(book: &Book, e: &Entry) -> Value {
     json!({
         "hash": e.hash, "state": book.state(&e.hash), "origin": e.origin, "by": e.by, "at_ms": e.at_ms,
         "message": e.message, "activated_ms": e.activated_ms, "paths": e.files.keys().collect::<Vec<_>>(),
-        "went_back": book.at.went_back.as_ref().filter(|fault| fault.hash == e.hash).map(|fault| &fault.why),
+        "parent": e.parent, "went_back": book.at.went_back.as_ref().filter(|fault| fault.hash == e.hash).map(|fault| &fault.why),
     })
 }
 

@@ -11,6 +11,11 @@ use engine::shadow::Report;
 use http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How often it is looked whether the time of a trial is over.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The bundle that is tried, or was tried last.
 pub(super) struct Trial {
@@ -20,12 +25,15 @@ pub(super) struct Trial {
     /// What it is compared with.
     against: Arc<str>,
     since_ms: i64,
+    /// When it ends by itself, if it does.
+    until_ms: Option<i64>,
     /// What came of it, once it has ended.
     ended: Option<Report>,
 }
 
 impl App {
-    /// Tries a kept bundle on a share of the requests, after their answers. Counts begin anew.
+    /// Tries a kept bundle on a share of the requests, after their answers, for so long, or until somebody ends it. Counts
+    /// begin anew.
     ///
     /// # Errors
     /// There is none of that name, it is in force, or the share is none.
@@ -33,7 +41,7 @@ impl App {
         self: &Arc<Self>,
         actor: &Actor,
         name: &str,
-        share: f64,
+        (share, lasts): (f64, Option<Duration>),
     ) -> Result<Value, Failure> {
         if !(share > 0.0 && share <= 1.0) {
             let text = format!("`share` is {share}; it is a number above 0 and up to 1");
@@ -51,10 +59,12 @@ impl App {
         let mut event = actor.event("bundle.shadow", &hash);
         event.detail.insert("share".to_owned(), share.to_string().into());
         self.plane.record(event).await?;
+        let lasts_ms = lasts.map(|lasts| i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX));
+        let until_ms = lasts_ms.map(|ms| clock::unix_ms().saturating_add(ms));
         let mut book = self.bundles.copy();
-        book.at.shadow = Some(Shadowing { hash: hash.clone(), share });
+        book.at.shadow = Some(Shadowing { hash: hash.clone(), share, until_ms });
         self.bundles.commit(book, &[]).await.map_err(acts::away)?;
-        self.begin_trial(bundle, share);
+        self.begin_trial(bundle, share, until_ms);
         self.bundles.trial(&hash, self.engine.trial())
     }
 
@@ -80,23 +90,39 @@ impl App {
     pub(super) fn follow_trial(&self) {
         let tried = self.bundles.tried();
         self.close_trial();
-        if let (Some(bundle), Some(Shadowing { hash, share })) = (tried, self.bundles.shadowing())
+        if let (Some(bundle), Some(Shadowing { hash, share, until_ms })) = (tried, self.bundles.shadowing())
             && *bundle.hash() == hash
         {
-            self.begin_trial(bundle, share);
+            self.begin_trial(bundle, share, until_ms);
         }
     }
 
     /// Goes on with what was tried when the server ended.
     pub(crate) async fn resume_trial(self: &Arc<Self>) {
-        let Some(Shadowing { hash, share }) = self.bundles.shadowing() else { return };
+        let Some(Shadowing { hash, share, until_ms }) = self.bundles.shadowing() else { return };
         match self.bundle(&hash).await {
-            Ok(bundle) => self.begin_trial(bundle, share),
+            Ok(bundle) => self.begin_trial(bundle, share, until_ms),
             Err(e) => tracing::error!(bundle = &*hash, "the bundle is not tried any more: {}", e.message),
         }
     }
 
-    fn begin_trial(&self, bundle: Arc<Bundle>, share: f64) {
+    /// Ends trials whose time is over, until the server stops.
+    pub(crate) async fn end_trials(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let over = |s: &Shadowing| s.until_ms.is_some_and(|until| until <= clock::unix_ms());
+            let Some(Shadowing { hash, .. }) = self.bundles.shadowing().filter(over) else { continue };
+            match self.end_trial(&Actor::guard(), &hash).await {
+                Ok(_) => tracing::info!(bundle = &*hash, "the time of a trial is over"),
+                Err(e) => tracing::warn!(bundle = &*hash, "a trial could not be ended: {}", e.message),
+            }
+        }
+    }
+
+    fn begin_trial(&self, bundle: Arc<Bundle>, share: f64, until_ms: Option<i64>) {
         let hash = bundle.hash().clone();
         let availability = self.availability(&bundle);
         self.engine.try_beside(bundle.clone(), availability, share);
@@ -107,6 +133,7 @@ impl App {
             bundle: Some(bundle),
             against,
             since_ms: clock::unix_ms(),
+            until_ms,
             ended: None,
         }));
     }
@@ -155,6 +182,7 @@ impl Bundles {
             m.insert("hash".to_owned(), json!(trial.hash));
             m.insert("against".to_owned(), json!(trial.against));
             m.insert("since_ms".to_owned(), json!(trial.since_ms));
+            m.insert("until_ms".to_owned(), json!(trial.until_ms));
             m.insert("state".to_owned(), json!(state));
         }
         Ok(shown)

@@ -5,18 +5,20 @@ mod sign;
 use super::control::{self, Client, Where, text};
 use super::fetch::Answered;
 use super::out::{Out, moment_of};
+use super::policy::length;
 use super::{FAILED, GOOD, Global, Outcome, Problem};
 use crate::config::{Source, report};
 use clap::Subcommand;
 use engine::policies::Replay;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Bundles: configurations that are kept, put in force, taken back
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout bundle list\n  turnout bundle show active routing_rules.yaml\n  turnout bundle upload new-config --message \"no vision for the lab\"\n  turnout bundle diff 3f9c                  how it differs from the one in force\n  turnout bundle shadow 3f9c --share 0.1    what it would have chosen, on live traffic\n  turnout bundle activate 3f9c --dry-run    what would become of the requests that came of late\n  turnout bundle activate 3f9c\n  turnout bundle rollback                   back to the one before, at once\n  turnout bundle keygen release.key         a key to sign with, for `bundles.require_signature`\n  turnout bundle sign new-config --key release.key\n  turnout bundle verify new-config --public-key 3b6a…\n\nA bundle is named by the first characters of its hash, `active` or `previous`."
+    after_help = "Examples:\n  turnout bundle list\n  turnout bundle show active routing_rules.yaml\n  turnout bundle upload new-config --message \"no vision for the lab\"\n  turnout bundle diff 3f9c                  how it differs from the one in force\n  turnout bundle shadow 3f9c --share 0.1 --for 1h    what it would have chosen, on live traffic\n  turnout bundle activate 3f9c --dry-run    what would become of the requests that came of late\n  turnout bundle activate 3f9c\n  turnout bundle rollback                   back to the one before, at once\n  turnout bundle keygen release.key         a key to sign with, for `bundles.require_signature`\n  turnout bundle sign new-config --key release.key\n  turnout bundle verify new-config --public-key 3b6a…\n\nA bundle is named by the first characters of its hash, `active` or `previous`."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -70,11 +72,14 @@ enum What {
         /// Share of the requests, above 0 and up to 1
         #[arg(long, default_value_t = 1.0)]
         share: f64,
+        /// End it after this time, such as 30m or 24h [default: when somebody ends it]
+        #[arg(long = "for", value_parser = length)]
+        lasts: Option<Duration>,
         /// Tell what came of it so far
-        #[arg(long, conflicts_with_all = ["share", "end"])]
+        #[arg(long, conflicts_with_all = ["share", "lasts", "end"])]
         report: bool,
         /// Try it no more
-        #[arg(long, conflicts_with = "share")]
+        #[arg(long, conflicts_with_all = ["share", "lasts"])]
         end: bool,
     },
     /// How a bundle differs from another
@@ -126,12 +131,16 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
             in_force(&put_in_force(&client, name, *acknowledge).await?, out);
         }
         What::Rollback => in_force(&client.ask("POST", "/bundles/rollback", None).await?, out),
-        What::Shadow { name, share, report, end } => {
+        What::Shadow { name, share, lasts, report, end } => {
             let path = format!("/bundles/{name}/shadow");
             let said = match (report, end) {
                 (true, _) => client.ask("GET", &path, None).await?,
                 (_, true) => client.ask("DELETE", &path, None).await?,
-                _ => client.ask("POST", &path, Some(&json!({ "share": share }))).await?,
+                _ => {
+                    let mut body = Map::from_iter([("share".to_owned(), json!(share))]);
+                    control::put(&mut body, "for_s", lasts.map(|lasts| lasts.as_secs()));
+                    client.ask("POST", &path, Some(&Value::Object(body))).await?
+                }
             };
             trial(&said, out);
         }

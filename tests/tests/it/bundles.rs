@@ -133,6 +133,30 @@ async fn files_replaced_by_a_rename_and_folders_made_later_are_seen() {
     until_served_by(&house, "alpha/two").await;
 }
 
+/// A trial that is given a time ends by itself, and what came of it stays; the bundle knows what was in force when it came.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_may_end_by_itself() {
+    let (_vendor, house) = house().await;
+    let (first, _) = served(house.client()).await;
+    let admin = Admin::of(&house);
+    let matrix = std::fs::read_to_string(house.folder().path().join("capability_matrix.yaml")).unwrap();
+    let files = json!({"capability_matrix.yaml": matrix, "routing_rules.yaml": only("two")});
+    let kept = admin.call("POST", "/bundles", &json!({"files": files})).await.json();
+    assert_eq!(kept["parent"], json!(first), "{kept}");
+    let path = format!("/bundles/{}/shadow", kept["hash"].as_str().unwrap());
+    for wrong in [0, 2_592_001] {
+        assert_eq!(admin.call("POST", &path, &json!({"for_s": wrong})).await.error(400)["param"], "for_s");
+    }
+    let begun = admin.call("POST", &path, &json!({"for_s": 1})).await.json();
+    assert!(begun["state"] == "running" && begun["until_ms"].is_u64(), "{begun}");
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while admin.call("GET", &path, &Value::Null).await.json()["state"] != "ended" {
+        assert!(tokio::time::Instant::now() < end, "it goes on\n{}", house.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(admin.call("DELETE", &path, &Value::Null).await.status, 404, "it is tried no more");
+}
+
 /// `turnout.yaml` holds from the next start on, for the check of files too: what it would allow then is not allowed now, and a
 /// mistake in it keeps no good rules out.
 #[tokio::test(flavor = "multi_thread")]

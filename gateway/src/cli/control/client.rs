@@ -103,6 +103,7 @@ fn in_options(message: &str, param: &str) -> String {
         ("group_by", "--by"),
         ("expires_ms", "--expires"),
         ("grace_s", "--grace-s"),
+        ("for_s", "--for"),
         ("time_zone", "--time-zone"),
         ("tenant", "--tenant"),
         ("from", "--from"),

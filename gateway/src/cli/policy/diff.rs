@@ -61,7 +61,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     Ok(GOOD)
 }
 
-fn length(text: &str) -> Result<Duration, String> {
+pub(in crate::cli) fn length(text: &str) -> Result<Duration, String> {
     types::doc::parse_duration(text).ok_or_else(|| "expected a length of time, such as 30m or 24h".to_owned())
 }
 

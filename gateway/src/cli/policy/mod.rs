@@ -7,7 +7,7 @@ mod fmt;
 mod live;
 mod test;
 
-pub(in crate::cli) use diff::tell_replay;
+pub(in crate::cli) use diff::{length, tell_replay};
 
 use super::control::Where;
 use super::out::Out;
