@@ -214,6 +214,12 @@ pub(crate) fn check_rules_in(phase: Phase, rules: &str, effects: &[&str]) -> Dir
     let d = set.evaluate_now(phase, &scope).unwrap();
     let got: Vec<_> = d.actions.iter().map(|a| a.effect.as_str()).collect();
     assert_eq!(got, effects, "{rules}");
+    // `explain` tells the same: each rule with its result, each action with what became of it, and what all come to.
+    let told = set.explain(phase, &scope);
+    let results: Vec<_> = told.rules.iter().map(|r| (r.id.as_str(), r.result)).collect();
+    let recorded: Vec<_> = d.rules.iter().map(|r| (&*r.id, r.result)).collect();
+    assert_eq!((results, &told.actions), (recorded, &d.actions), "{rules}");
+    assert_eq!(told.directives, crate::directives_json(&d, &matrix()), "{rules}");
     d
 }
 
