@@ -19,16 +19,17 @@ use crate::bundles::Bundles;
 use crate::bundles::guard::Guard;
 use crate::config::Source;
 use crate::config::server::Server;
-use crate::control::plane::Plane;
+use crate::control::plane::{BY_LIMITS, Plane};
 use crate::disk::{self, Disk};
 use crate::edge::accept::Seats;
 use crate::edge::body::Budget;
+use crate::error::Failure;
 use crate::metrics::{Metrics, Reading};
 use crate::once::Once;
 use crate::tasks::Tasks;
 use crate::webhooks::Webhooks;
 use engine::runs::Runs;
-use engine::{Circuit, Engine};
+use engine::{Circuit, Engine, Who};
 use kept::Kept;
 use reach::reach;
 pub(crate) use reach::stored_name;
@@ -86,6 +87,17 @@ pub(crate) struct App {
 }
 
 impl App {
+    /// Tells the metrics and the trail of a request that a limit refused. What has a record is told of by that.
+    pub(crate) fn limited(&self, endpoint: &'static str, who: &Who, refused: &Failure) {
+        if let Some(standing) = &refused.limit {
+            let limit = &standing.limit;
+            self.metrics.limit_refused(limit.on(), limit.metric.as_str());
+        }
+        if refused.decision.is_none() && BY_LIMITS.contains(&refused.code.as_str()) {
+            self.plane.note_refused(endpoint, &refused.code, who);
+        }
+    }
+
     /// Looks how much room there is, and has records wait in memory where there is hardly any.
     fn look_at_disk(&self) {
         if self.disk.look() {

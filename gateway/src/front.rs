@@ -2,7 +2,7 @@
 
 use crate::admin::bearer;
 use crate::app::App;
-use crate::control::refusals::Refusal;
+use crate::control::audit::Event;
 use crate::control::{Actor, Need};
 use crate::cors;
 use crate::edge::accept::Handler;
@@ -64,6 +64,16 @@ impl Arrival {
     /// The key of the request, if it has one.
     pub(crate) fn key(&self) -> Option<&str> {
         self.who.principal.key.as_ref().map(|k| k.id.as_str())
+    }
+
+    /// A line of the audit trail on what is done here: who does it, and by which request.
+    pub(crate) fn event(&self) -> Event {
+        let (actor_kind, actor) = match (&self.over, self.key()) {
+            (Some(over), _) => (over.kind, over.id.clone()),
+            (None, Some(key)) => ("key", key.to_owned()),
+            (None, None) => ("tenant", self.tenant().to_owned()),
+        };
+        Event { actor_kind, actor, request: self.request_id.clone(), ..Event::default() }
     }
 
     /// Whether something of a tenant may be seen.
@@ -220,7 +230,7 @@ fn admit(
 ///
 /// # Errors
 /// 403.
-pub(crate) fn may_use(app: &App, who: &Who, endpoint: &str) -> Result<(), Failure> {
+pub(crate) fn may_use(app: &App, who: &Who, endpoint: &'static str) -> Result<(), Failure> {
     let Some(key) = &who.principal.key else { return Ok(()) };
     let text = match key.role {
         Role::Inference if key.scopes.endpoints.is_empty() => return Ok(()),
@@ -231,7 +241,7 @@ pub(crate) fn may_use(app: &App, who: &Who, endpoint: &str) -> Result<(), Failur
         }
     };
     let failure = Failure::new(StatusCode::FORBIDDEN, "not_allowed", text);
-    app.plane.note(Refusal::of(endpoint, &failure.code, Some(key)).line());
+    app.plane.note_refused(endpoint, &failure.code, who);
     Err(failure)
 }
 

@@ -156,6 +156,7 @@ pub struct Metrics {
     cuts: Counts<1>,
     feedback: Counts<1>,
     notices: Counts<2>,
+    limited: Counts<2>,
     reloads: Counts<1>,
     streams: Counts<1>,
     genai: GenAi,
@@ -306,6 +307,11 @@ impl Default for Metrics {
             duration: times(),
             cuts: counts(r, "turnout_connections_cut", "Connections and bodies cut at the edge by reason"),
             feedback: counts(r, "turnout_feedback", "Words on answers by what became of them"),
+            limited: counts(
+                r,
+                "turnout_limit_refusals",
+                "Requests that a limit refused, by what it is on and what it counts",
+            ),
             notices: counts(
                 r,
                 "turnout_notifications",
@@ -555,6 +561,11 @@ impl Metrics {
     /// A connection or a body was cut.
     pub fn cut(&self, cut: Cut) {
         self.cuts.get_or_create(&[("reason", cut.as_str().to_owned())]).inc();
+    }
+
+    /// A limit on `what` that counts `metric` refused a request.
+    pub fn limit_refused(&self, what: &'static str, metric: &'static str) {
+        self.limited.get_or_create(&[("limit", what.to_owned()), ("metric", metric.to_owned())]).inc();
     }
 
     /// Something that a rule wants told was `sent`, `repeated`, `failed`, `dropped`, or has no address (`unset`).

@@ -150,6 +150,19 @@ impl Limit {
         (of == "user" || of.starts_with("label:")).then_some(kind)
     }
 
+    /// What it is on, of a closed set: `key`, `tenant`, `model`, `label` or `rule`.
+    #[must_use]
+    pub fn on(&self) -> &'static str {
+        let holder = &*self.holder;
+        match () {
+            () if holder.starts_with("rule:") => "rule",
+            () if holder.contains("/label:") => "label",
+            () if holder.contains("/model:") => "model",
+            () if holder.starts_with("tenant:") => "tenant",
+            () => "key",
+        }
+    }
+
     /// The same limit with this share of it (0..1) for premium requests alone.
     #[must_use]
     pub fn reserving(self, share: f64) -> Limit {

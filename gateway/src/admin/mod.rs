@@ -14,6 +14,7 @@ mod tests;
 pub(crate) use pages::MOST;
 
 use crate::app::App;
+use crate::bundles::TOO_MUCH;
 use crate::control::{Actor, Need};
 use crate::edge::accept::Handler;
 use crate::edge::payload::Payload;
@@ -181,12 +182,9 @@ async fn answer(app: &Arc<App>, parts: &Parts, body: Incoming, id: &str) -> Resu
     let (route, names) = find(&parts.method, rest)?;
     let answer = perform(app, &actor, (route, names), parts, body).await;
     if let Err(refused) = answer.as_ref()
-        && refused.status == StatusCode::FORBIDDEN
+        && (refused.status == StatusCode::FORBIDDEN || refused.code == TOO_MUCH)
     {
-        let mut event = actor.event("admin.denied", rest);
-        event.request = id.to_owned();
-        event.detail.insert("code".to_owned(), refused.code.clone().into());
-        app.plane.note(event);
+        app.plane.note_forbidden(&actor, route.path, rest, &refused.code, id);
     }
     answer
 }

@@ -50,6 +50,8 @@ impl Work {
         app.tasks.spawn("disk", async move { of.watch_disk(ends).await });
         let (of, ends) = (app.clone(), stop.clone());
         app.tasks.spawn("directory", async move { of.plane.keep_present(ends).await });
+        let (of, ends) = (app.clone(), stop.clone());
+        app.tasks.spawn("refusals", async move { of.plane.keep_counting(ends).await });
         watch_bundles(app, faults, stop);
         let (of, ends) = (app.clone(), stop.clone());
         app.tasks.spawn("bundle_trials", app.clone().end_trials(stop.clone()));

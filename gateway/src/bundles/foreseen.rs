@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use types::Decision;
 
+/// Code of the refusal.
+pub(crate) const TOO_MUCH: &str = "too_much_changes";
 /// Requests that are looked at, the newest ones.
 const NEWEST: usize = 1_000;
 /// Of fewer nothing can be said.

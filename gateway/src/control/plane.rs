@@ -31,6 +31,10 @@ use zeroize::Zeroizing;
 const PEPPER: &str = "pepper";
 /// File by which commands on the same machine, run by the same user, show who they are. New at each start.
 pub(crate) const LOCAL_TOKEN: &str = "admin.token";
+/// Codes of requests that a limit refused. One that asks for what has no price is refused for a limit on money.
+pub(crate) const BY_LIMITS: &[&str] = &["rate_limit_exceeded", "insufficient_quota", "unpriced"];
+/// Verbs of rules that set limits.
+const LIMITING: &[&str] = &["rate_limit", "concurrency"];
 /// Kind of the stored keys of providers.
 pub(crate) const PROVIDER_KEY: &str = "provider_key";
 
@@ -129,6 +133,16 @@ impl Plane {
                     error = e,
                     "tenants and keys could not be read anew; those read before stay in force"
                 );
+            }
+        }
+    }
+
+    /// Puts on the trail what was only counted of refusals, when the minute is over, until `stop`.
+    pub(crate) async fn keep_counting(&self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_secs(30)) => {}
             }
             self.refusals.over(clock::unix_ms()).into_iter().for_each(|e| self.note(e));
         }
@@ -252,42 +266,74 @@ impl Plane {
     }
 
     /// Puts refused credentials on the trail.
-    pub(crate) fn refused(&self, endpoint: &str, refused: &Refused, from: Option<IpAddr>) {
+    pub(crate) fn refused(&self, endpoint: &'static str, refused: &Refused, from: Option<IpAddr>) {
+        let refusal = Refusal::of(endpoint, &refused.failure.code, refused.key.as_deref());
+        self.note_bounded(refusal, |event| {
+            event.detail.extend(from.map(|from| ("from".to_owned(), from.to_string().into())));
+        });
+    }
+
+    /// Puts a request on the trail that was refused before it had a record, by the key that it came with.
+    pub(crate) fn note_refused(&self, endpoint: &'static str, code: &str, who: &Who) {
+        let principal = &who.principal;
+        let refusal = Refusal::of_tenant(endpoint, code, principal.key.as_deref(), &principal.tenant.id);
+        self.note_bounded(refusal, |_| {});
+    }
+
+    /// Puts on the trail what somebody may not have done by the control API: `path` as they asked for it.
+    pub(crate) fn note_forbidden(
+        &self,
+        actor: &Actor,
+        route: &'static str,
+        path: &str,
+        code: &str,
+        request: &str,
+    ) {
+        self.note_bounded(Refusal::of_actor(actor, route, code), |event| {
+            path.clone_into(&mut event.target);
+            request.clone_into(&mut event.request);
+        });
+    }
+
+    /// Puts a refusal on the trail: a line of its own, to which `tell` adds what is only its own, or a part of a sum.
+    fn note_bounded(&self, refusal: Refusal, tell: impl FnOnce(&mut Event)) {
         if self.audit.is_some() {
-            let refusal = Refusal::of(endpoint, &refused.failure.code, refused.key.as_deref());
-            self.refusals.one(refusal, from, clock::unix_ms()).into_iter().for_each(|e| self.note(e));
+            let lines = self.refusals.one(refusal, tell, clock::unix_ms());
+            lines.into_iter().for_each(|line| self.note(line));
         }
     }
 
-    /// Puts a request on the trail that a policy refused, put to people, or failed because it could not be evaluated.
+    /// Puts a request on the trail that a policy refused, put to people, or failed because it could not be evaluated, or
+    /// that a limit refused.
     pub(crate) fn note_denied(&self, record: &RequestRecord) {
         let (decision, outcome) = (&record.decision, &record.outcome);
         let code = outcome.error.as_deref().unwrap_or_default();
         let unevaluated = code == Kind::UNEVALUATED;
-        if !unevaluated && outcome.status != Status::Denied || self.audit.is_none() {
+        let noted = unevaluated || outcome.status == Status::Denied || BY_LIMITS.contains(&code);
+        if !noted || self.audit.is_none() {
             return;
         }
         let of = |result| decision.rules.iter().filter(move |r| r.result == result).map(|r| &*r.id);
         let rules: Vec<&str> = match unevaluated {
             // The evaluation ended with it; those before it were left out.
             true => of(RuleResult::Error).next_back().into_iter().collect(),
+            false if outcome.status != Status::Denied => {
+                let limits = decision.actions.iter().filter(|a| LIMITING.contains(&&*a.verb));
+                limits.filter(|a| a.effect == "applied").map(|a| &*a.rule).collect()
+            }
             false => match refusing(record) {
-                // Limits, and what people have said, are told by their codes.
+                // What people have said is told by its code.
                 none if none.is_empty() => of(RuleResult::Matched).collect(),
                 refusing => refusing.into_iter().collect(),
             },
         };
         let directory = self.directory.load();
         let key = outcome.account.as_ref().and_then(|a| directory.key(&a.key));
-        let mut event = Refusal::of(&decision.request_id, code, key).line();
-        decision.tenant.clone_into(&mut event.tenant);
-        decision.request_id.clone_into(&mut event.request);
-        if key.is_none() {
-            event.actor_kind = "tenant";
-            decision.tenant.clone_into(&mut event.actor);
-        }
-        event.detail.insert("rules".to_owned(), rules.join(", ").into());
-        self.note(event);
+        let refusal = Refusal::of_tenant("requests", code, key, &decision.tenant).by_rules(rules.join(", "));
+        self.note_bounded(refusal, |event| {
+            decision.request_id.clone_into(&mut event.target);
+            decision.request_id.clone_into(&mut event.request);
+        });
     }
 
     /// Puts on the trail that a run waits for people.
@@ -298,19 +344,16 @@ impl Plane {
         let run = question.run;
         let directory = self.directory.load();
         let key = directory.key(&run.principal);
-        let mut event = Refusal::of(&run.id, APPROVAL_REQUIRED, key).line();
-        event.action = "request.gated";
-        run.tenant.clone_into(&mut event.tenant);
-        run.id.clone_into(&mut event.request);
-        if key.is_none() {
-            event.actor_kind = "tenant";
-            run.tenant.clone_into(&mut event.actor);
-        }
-        for (name, value) in [("phase", question.phase), ("frame", question.frame)] {
-            event.detail.insert(name.to_owned(), value.into());
-        }
-        event.detail.insert("rules".to_owned(), question.rules.join(", ").into());
-        self.note(event);
+        let refusal = Refusal::of_tenant("runs", APPROVAL_REQUIRED, key, &run.tenant)
+            .by_rules(question.rules.join(", "))
+            .named("request.gated");
+        self.note_bounded(refusal, |event| {
+            run.id.clone_into(&mut event.target);
+            run.id.clone_into(&mut event.request);
+            for (name, value) in [("phase", question.phase), ("frame", question.frame)] {
+                event.detail.insert(name.to_owned(), value.into());
+            }
+        });
     }
 
     /// The key of the hashes that policies put in the place of values.
@@ -391,6 +434,13 @@ impl Plane {
         let hint = suggestion(id, all.iter().map(|o| o.id.as_str()));
         let what = kind.replace('_', " ");
         Err(Failure::not_found(format!("there is no {what} `{id}`; {hint}")))
+    }
+}
+
+impl Drop for Plane {
+    /// What was counted and has no line yet gets one: its minute is not over.
+    fn drop(&mut self) {
+        self.refusals.rest().into_iter().for_each(|e| self.note(e));
     }
 }
 

@@ -47,6 +47,7 @@ where
     let (mut response, reached) = match answered {
         Ok(response) => (response, None),
         Err(failure) => {
+            app.limited("chat", &who, &failure);
             let reached = failure.limit.clone();
             (failure.into_response().map(Payload::from), reached)
         }

@@ -88,6 +88,51 @@ async fn the_trail_names_the_key_that_was_refused_and_never_shows_it() {
     }
 }
 
+/// Requests that limits refuse stand on the trail: one by one while they are few, and as a sum when they are many.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_limits_refuse_is_on_the_trail_and_does_not_fill_it() {
+    let vendor = hello().await;
+    let mut house = house(&vendor).await;
+    let admin = Admin::of(&house);
+    let limits = json!([{"metric": "requests", "amount": 4, "per": "day"}]);
+    let (id, key) = admin.key(json!({"name": "web", "limits": limits})).await;
+    for _ in 0..2 {
+        assert_eq!(send(house.client(), &key, CHAT, &ask("rule")).await.status, 200);
+    }
+    // Of a rule, which the line names.
+    assert_eq!(send(house.client(), &key, CHAT, &ask("rule")).await.status, 429);
+    let line = refused(&admin, "rate_limit_exceeded").await;
+    assert_eq!((&line["actor"]["id"], &line["detail"]["rules"]), (&json!(id), &json!("per_key")), "{line}");
+    // Of the key: at the door, where nothing is recorded.
+    while send(house.client(), &key, CHAT, &ask("hi")).await.status == 200 {}
+    let run = json!({"request": {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}});
+    assert_eq!(send(house.client(), &key, "/v1/runs", &run).await.status, 429);
+    for _ in 0..100 {
+        assert_eq!(send(house.client(), &key, CHAT, &ask("hi")).await.status, 429);
+    }
+    let metrics = house.client().get("/metrics").await.text();
+    let counted = |of: &str| {
+        let name = format!("turnout_limit_refusals_total{{limit=\"{of}\",metric=\"requests\"}} ");
+        let of = metrics.lines().find_map(|l| l.strip_prefix(&name));
+        of.map_or(0, |n| n.parse::<u64>().unwrap())
+    };
+    assert_eq!((counted("rule"), counted("key")), (1, 102), "{metrics}");
+    // What was only counted is told at the latest when the server stops.
+    house.stop().await;
+    house.restart().await;
+    let lines = Admin::of(&house).call("GET", "/audit?limit=1000", &Value::Null).await.json();
+    let lines: Vec<&Value> = lines["data"].as_array().unwrap().iter().collect();
+    let of_key = |l: &&&Value| l["action"] == "request.denied" && l["actor"]["id"] == json!(id);
+    let told: Vec<&&Value> = lines.iter().filter(of_key).collect();
+    assert!(told.len() <= 64, "{told:#?}");
+    let times: u64 = told.iter().map(|l| l["detail"]["times"].as_u64().unwrap_or(1)).sum();
+    assert_eq!(times, 103, "{told:#?}");
+    assert!(
+        told.iter().any(|l| l["target"] == "runs") && told.iter().any(|l| l["target"] == "chat"),
+        "{told:#?}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rotation_neither_renews_nor_doubles_what_a_key_may_use() {
     let vendor = hello().await;

@@ -118,6 +118,10 @@ async fn a_bundle_that_denies_everybody_goes_back_by_itself_and_is_told_of() {
     let out = house.cli(&["bundle", "activate", &bad]).await;
     assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("acknowledge"), "{out:?}");
     assert_eq!(storm(&house, 1).await[0].0, 200);
+    let trail = admin.call("GET", "/audit?limit=1000", &Value::Null).await.json();
+    let lines = trail["data"].as_array().unwrap().iter().filter(|l| l["action"] == "admin.denied");
+    let told: Vec<(&Value, &Value)> = lines.map(|l| (&l["target"], &l["detail"]["code"])).collect();
+    assert_eq!(told, [(&json!(path), &json!("too_much_changes")); 2], "{trail:#}");
     let again = house.cli(&["bundle", "activate", &bad, "--acknowledge"]).await;
     assert!(again.status.success(), "{again:?}");
     let trail = admin.call("GET", "/audit?limit=1000", &Value::Null).await.json();

@@ -58,6 +58,7 @@ pub(crate) async fn post(
     let chat = chat(super::map(&mut body, "request")?, workflow.as_deref(), Some(&inputs).filter(|_| given))?;
     let limited = limits(super::map(&mut body, "limits")?)?;
     let submission = Submission { body: chat, inputs, ..limited };
+    let who = arrival.who.clone();
     let wish = Wish {
         id: request_id::fresh_of("run_"),
         who: arrival.who.clone(),
@@ -67,7 +68,8 @@ pub(crate) async fn post(
         callback_url: callback(&app, text(&body, "callback_url")?)?,
         key: once::key(&parts.headers, routes::RUNS, &bytes)?,
     };
-    accept(&app, wish, &parts.headers).await
+    let accepted = accept(&app, wish, &parts.headers).await;
+    accepted.inspect_err(|refused| app.limited("runs", &who, refused))
 }
 
 /// Whether a chat request wants to be answered with a run.
