@@ -3,6 +3,7 @@
 use super::consent::for_clients;
 use super::gates::Names;
 use super::service::{Failure, Runs, list, text};
+use crate::approvals::ApprovalStanding;
 use crate::who::Who;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -44,6 +45,45 @@ impl Runs {
         self.decided(&who.principal.tenant.id, names.as_deref(), id, frame, said).await
     }
 
+    /// The gate that somebody is about to decide, as it stands.
+    ///
+    /// # Errors
+    /// Why their decision would not count, as of [`Runs::decide`].
+    pub async fn gate_before(
+        &self,
+        who: &Who,
+        id: &str,
+        frame: &str,
+        content_hash: &str,
+    ) -> Result<ApprovalStanding, Failure> {
+        let names = who.principal.key.as_ref().map(|key| key.voices());
+        let tenant = &who.principal.tenant.id;
+        let (row, question, _) = self.decidable(tenant, names.as_deref(), (id, frame), content_hash).await?;
+        Ok(self.standing(&row, &question, &[]))
+    }
+
+    /// The question at a gate of a run, if somebody with these names may decide it for what they were shown; and for
+    /// which groups.
+    async fn decidable(
+        &self,
+        tenant: &str,
+        names: Names<'_>,
+        (id, frame): (&str, &str),
+        content_hash: &str,
+    ) -> Result<(Row, Value, Vec<String>), Failure> {
+        let (row, question) = self.open_gate(tenant, id, frame).await?;
+        let shown = text(&question, "content_hash");
+        if shown != content_hash {
+            return Err(Failure::Conflict {
+                code: "content_changed",
+                message: "the decision is about something else than is shown; look again".to_owned(),
+                details: json!({"content_hash": shown}),
+            });
+        }
+        let groups = self.may_decide(names, &row, &question)?;
+        Ok((row, question, groups))
+    }
+
     /// Takes a decision of somebody with these names.
     pub(super) async fn decided(
         &self,
@@ -53,16 +93,7 @@ impl Runs {
         frame: &str,
         said: Decided,
     ) -> Result<Head, Failure> {
-        let (row, question) = self.open_gate(tenant, id, frame).await?;
-        let shown = text(&question, "content_hash");
-        if shown != said.content_hash {
-            return Err(Failure::Conflict {
-                code: "content_changed",
-                message: "the decision is about something else than is shown; look again".to_owned(),
-                details: json!({"content_hash": shown}),
-            });
-        }
-        let groups = self.may_decide(names, &row, &question)?;
+        let (_, question, groups) = self.decidable(tenant, names, (id, frame), &said.content_hash).await?;
         let decision = if said.approved { "approved" } else { "rejected" };
         let body = json!({"decision": decision, "comment": said.comment, "by": names.and_then(<[_]>::first)});
         let key = text(&question, "key");

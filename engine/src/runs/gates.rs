@@ -109,7 +109,7 @@ impl Runs {
     }
 
     /// `said`: what has been told to the run.
-    fn standing(&self, row: &Row, question: &Value, said: &[Posted]) -> ApprovalStanding {
+    pub(super) fn standing(&self, row: &Row, question: &Value, said: &[Posted]) -> ApprovalStanding {
         let (frame, content_hash) = (text(question, "frame"), text(question, "content_hash"));
         let lapses = question.get("expires_ms").and_then(Value::as_i64).unwrap_or(row.head.expires_ms);
         let left = lapses.saturating_sub(self.0.now_ms()).max(0);

@@ -1,6 +1,7 @@
 //! Questions that policies and gates of workflows put to people: the list of those that stand, and the answers.
 
 use super::{Call, Reply};
+use crate::control::answered::Answered;
 use crate::control::{Actor, Need, fields};
 use crate::error::Failure;
 use crate::routes::runs;
@@ -54,25 +55,10 @@ pub(super) async fn decide(c: Call<'_>) -> Result<Reply, Failure> {
     let names = names(&c, answer.name)?;
     counts(&c, &asked, &names)?;
     let approve = matches!(answer.decision, Decision::Approve);
-    let action = if approve { "approval.approve" } else { "approval.reject" };
-    let mut event = c.actor.event(action, id);
-    event.tenant.clone_from(&asked.tenant);
-    event.detail.insert("as".to_owned(), names.join(", ").into());
-    event.detail.insert("phase".to_owned(), asked.phase.into());
-    event.detail.extend(answer.comment.iter().map(|text| ("comment".to_owned(), text.as_str().into())));
-    let mut void = c.actor.event("approval.void", id);
-    void.tenant.clone_from(&asked.tenant);
-    c.app.plane.record(event).await?;
-    match taken(&c, asked, &names, approve, answer.comment).await {
-        Ok(standing) => Ok(Reply(StatusCode::OK, serde_json::to_value(standing).unwrap_or_default())),
-        Err(e) => {
-            // Somebody else was faster, or its time was up: what was just put down came to nothing.
-            void.detail.insert("answer".to_owned(), action.into());
-            void.detail.insert("code".to_owned(), e.code.as_str().into());
-            c.app.plane.record(void).await?;
-            Err(e)
-        }
-    }
+    let said = Answered { asked: &asked, names: &names, approve, comment: answer.comment.as_deref() };
+    let taken = taken(&c, asked.clone(), &names, approve, answer.comment.clone());
+    let standing = c.app.plane.answered(c.actor.event("", ""), &said, taken).await?;
+    Ok(Reply(StatusCode::OK, serde_json::to_value(standing).unwrap_or_default()))
 }
 
 /// That an answer of somebody with these names would count.

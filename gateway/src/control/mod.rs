@@ -1,6 +1,7 @@
 //! The control plane: who may use what, how it is changed, and the log of who changed it.
 
 pub(crate) mod actor;
+pub(crate) mod answered;
 pub(crate) mod audit;
 pub(crate) mod directory;
 pub(crate) mod fields;

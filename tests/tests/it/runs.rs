@@ -668,9 +668,29 @@ async fn a_gate_is_decided_by_those_whom_it_names() {
     let (run, hash) = begin("long", "mail 3").await;
     let body = json!({"decision": "approved", "content_hash": hash});
     let path = format!("/v1/runs/{run}/gates/ask");
+    let gate = standing(&dana).await[0]["id"].clone();
     assert_eq!(send(house.client(), &own, &path, &body).await.status, 403);
     assert_eq!(send(house.client(), &colleague, &path, &body).await.status, 202);
     assert_eq!(content(&ended(&run).await), "sent");
+    // It stands on the trail as if it had been given to the control API, and so does who may not.
+    let lines = admin.call("GET", "/audit?limit=1000", &Value::Null).await.json();
+    let of = |wanted: &dyn Fn(&Value) -> bool| -> Vec<Value> {
+        lines["data"].as_array().unwrap().iter().filter(|l| wanted(l)).cloned().collect()
+    };
+    let id = |key: &str| json!(key.strip_prefix("sk-to-").unwrap().split('_').next().unwrap());
+    let approved = of(&|l| l["target"] == gate);
+    assert_eq!(approved.len(), 1, "{approved:#?}");
+    let line = &approved[0];
+    assert_eq!(
+        (&line["action"], &line["actor"]["id"]),
+        (&json!("approval.approve"), &id(&colleague)),
+        "{line}"
+    );
+    assert_eq!((&line["tenant"], &line["detail"]["phase"]), (&json!("acme"), &json!("gate")), "{line}");
+    assert!(line["detail"]["as"].as_str().unwrap().contains("user:dana"), "{line}");
+    let refused = of(&|l| l["action"] == "request.denied" && l["actor"]["id"] == id(&own));
+    assert_eq!(refused.len(), 1, "{refused:#?}");
+    assert_eq!(refused[0]["detail"]["code"], "not_allowed", "{refused:#?}");
 
     // Where nobody is named, whoever may operate the house decides.
     let (run, _) = begin("free", "mail 4").await;

@@ -1,8 +1,10 @@
 //! What changes cost, and what becomes of them where the audit trail cannot be written.
 
 use super::*;
+use crate::control::answered::Answered;
 use crate::control::tripwire::{TripwireAction, tripwire};
 use crate::control::{keys, provider_keys, tenants};
+use engine::ApprovalStanding;
 use futures_util::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -77,6 +79,25 @@ async fn nothing_changes_that_cannot_be_put_on_the_trail() {
         let failure = failure.as_ref().unwrap_or_else(|| panic!("the change {i} was made"));
         assert_eq!((failure.status.as_u16(), &*failure.code), (503, "audit_unavailable"), "{i}");
     }
+    let asked = ApprovalStanding {
+        id: "gate_1".to_owned(),
+        tenant: "acme".to_owned(),
+        phase: "gate",
+        requesters: Vec::new(),
+        shows: String::new(),
+        groups: Vec::new(),
+        state: "pending",
+        expires_in_ms: 1,
+        run: None,
+    };
+    let said = Answered { asked: &asked, names: &[], approve: true, comment: None };
+    let mut counted = false;
+    let count = async {
+        counted = true;
+        Ok(())
+    };
+    let failure = plane.answered(actor.event("", ""), &said, count).await.unwrap_err();
+    assert_eq!((&*failure.code, counted), ("audit_unavailable", false), "what people answer counts no more");
     assert_eq!(stored(&plane).await, before);
     assert_eq!(lines(), written);
     assert!(plane.directory().tenant("other").is_none() && plane.provider_keys().len() == 1);

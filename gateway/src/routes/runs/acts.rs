@@ -2,6 +2,7 @@
 
 use super::{expected, failed, map, members, object, refusal, text};
 use crate::app::App;
+use crate::control::answered::Answered;
 use crate::edge::request_id;
 use crate::error::Failure;
 use crate::front::Arrival;
@@ -145,8 +146,19 @@ pub(crate) async fn gate(
     };
     let what = "that of the question, as GET /v1/runs/{id} shows it under `waiting`";
     let content_hash = text(&given, "content_hash")?.ok_or_else(|| expected("content_hash", what))?;
-    let said = Decided { approved, comment: short(text(&given, "comment")?), content_hash };
-    let head = app.runs.decide(&arrival.who, &id, &frame, said).await.map_err(refusal)?;
+    let comment = short(text(&given, "comment")?);
+    let who = &arrival.who;
+    let asked = app.runs.gate_before(who, &id, &frame, &content_hash).await.map_err(refusal);
+    let asked = asked.inspect_err(|refused| {
+        if refused.status == StatusCode::FORBIDDEN {
+            app.plane.note_refused("runs", &refused.code, who);
+        }
+    })?;
+    let names = who.principal.key.as_ref().map_or_else(Vec::new, |key| key.voices());
+    let said = Answered { asked: &asked, names: &names, approve: approved, comment: comment.as_deref() };
+    let decided = Decided { approved, comment: comment.clone(), content_hash };
+    let decide = async { app.runs.decide(who, &id, &frame, decided).await.map_err(refusal) };
+    let head = app.plane.answered(arrival.event(), &said, decide).await?;
     done(StatusCode::ACCEPTED, &head)
 }
 
