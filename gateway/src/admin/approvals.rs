@@ -36,8 +36,24 @@ pub(super) async fn list(c: Call<'_>) -> Result<Reply, Failure> {
     let mut standing = c.app.engine.approvals();
     standing.retain(|a| c.actor.sees(Some(&a.tenant)));
     standing.extend(c.app.runs.gates(&tenants(&c)).await.map_err(runs::refusal)?);
-    let data: Vec<Value> = standing.iter().filter_map(|a| serde_json::to_value(a).ok()).collect();
+    let runs_it = c.actor.may(Need::Operate).is_ok();
+    let own = names(&c, None)?;
+    let data: Vec<Value> = standing.iter().filter_map(|a| shown(a, runs_it || is_asked(a, &own))).collect();
     Ok(Reply(StatusCode::OK, json!({ "object": "list", "data": data })))
+}
+
+/// Whether somebody with these names is in a group that is asked.
+fn is_asked(asked: &ApprovalStanding, names: &[String]) -> bool {
+    asked.groups.iter().any(|group| names.iter().any(|name| group.members.contains(name)))
+}
+
+/// A question; what it is about is for those who answer, and those who run the house: it is somebody's prompt or answer.
+fn shown(asked: &ApprovalStanding, whole: bool) -> Option<Value> {
+    let mut value = serde_json::to_value(asked).ok()?;
+    if let (false, Some(members)) = (whole, value.as_object_mut()) {
+        members.insert("shows".to_owned(), Value::Null);
+    }
+    Some(value)
 }
 
 /// Takes an answer; it is on the trail before it counts.

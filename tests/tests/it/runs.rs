@@ -694,6 +694,10 @@ async fn a_gate_is_decided_by_those_whom_it_names() {
 
     // Where nobody is named, whoever may operate the house decides.
     let (run, _) = begin("free", "mail 4").await;
+    // Whoever only looks sees that it stands, and not what somebody wrote.
+    let seen = standing(&viewer).await;
+    assert_eq!((seen.len(), &seen[0]["shows"]), (1, &Value::Null), "{seen:?}");
+    assert!(standing(&eve).await[0]["shows"].is_string());
     let path = format!("/approvals/{}", standing(&eve).await[0]["id"].as_str().unwrap());
     assert_eq!(admin.call_as(&viewer, "POST", &path, &approve).await.error(403)["code"], "role_missing");
     assert_eq!(admin.call_as(&eve, "POST", &path, &approve).await.status, 200);
