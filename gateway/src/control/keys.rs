@@ -205,6 +205,14 @@ impl Plane {
             return Err(Failure::bad_request("unknown_tenant", text).param("tenant"));
         }
         may_grant(actor, role, tenant.as_deref())?;
+        if tenant.is_some() && matches!(role, Role::Auditor | Role::Admin) {
+            let text = format!(
+                "the role {} is for all tenants: a key of one with it could do no more than a viewer or an operator; leave out \
+                 `tenant`, or make a viewer or an operator of it",
+                role.as_str()
+            );
+            return Err(Failure::bad_request("invalid_value", text).param("role"));
+        }
         let default = Quota {
             metric: Metric::Usd,
             amount: known.default_budget,
