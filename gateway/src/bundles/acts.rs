@@ -4,7 +4,7 @@
 //! has changed.
 
 use super::book::Origin;
-use super::bring::refusal_event;
+use super::bring::{refusal_event, told};
 use super::compile::Vouching;
 use super::guard::Fault;
 use super::{Book, How, refusal};
@@ -181,13 +181,16 @@ impl App {
         actor: &Actor,
         action: &'static str,
         bundle: Arc<Bundle>,
-        detail: Map<String, Value>,
+        mut detail: Map<String, Value>,
     ) -> Result<Value, Failure> {
         let hash = bundle.hash().clone();
         if self.engine.bundle_hash() != hash {
             // It may have made room for others since it was looked up.
-            let origin = self.bundles.book().entry(&hash).map(|e| e.origin);
-            if origin.ok_or_else(|| unknown(&hash))? != Origin::Files {
+            let kept = self.bundles.book().entry(&hash).map(|e| (e.origin, e.message.clone()));
+            let (origin, message) = kept.ok_or_else(|| unknown(&hash))?;
+            // Why it was brought: the book forgets old bundles, the trail does not.
+            told(&mut detail, &message);
+            if origin != Origin::Files {
                 super::reach::may_put(actor, &self.engine.bundle(), &bundle)?;
             }
             let event = Event { detail, ..actor.event(action, bundle.hash()) };

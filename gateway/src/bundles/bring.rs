@@ -15,7 +15,7 @@ use crate::control::audit::Event;
 use crate::error::Failure;
 use engine::Bundle;
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,7 +144,9 @@ impl App {
     async fn refuse_upload(&self, actor: &Actor, bad: Loaded, message: String) -> Failure {
         let failure = has_errors(&bad);
         let refused = refused(bad, Origin::Upload, actor.to_string(), message);
-        self.plane.note(refusal_event(actor, &refused.hash, &refused.problems));
+        let mut event = refusal_event(actor, &refused.hash, &refused.problems);
+        told(&mut event.detail, &refused.message);
+        self.plane.note(event);
         // Whoever changes the book works on a copy, which would take the place of this line.
         let _one = self.bundles.changing().await;
         self.bundles.book().reject(refused);
@@ -238,7 +240,11 @@ impl App {
         let known = book.entry(&hash).is_some();
         if !known {
             let mut event = signed(actor.event("bundle.upload", &hash), signer);
-            event.detail.insert("files".to_owned(), files.len().into());
+            let warnings = problems.iter().filter(|d| d.severity == Severity::Warning).count();
+            for (name, n) in [("files", files.len()), ("warnings", warnings)] {
+                event.detail.insert(name.to_owned(), n.into());
+            }
+            told(&mut event.detail, &message);
             self.plane.record(event).await?;
             book.add(entry(&hash, (files, built_in), Origin::Upload, actor.to_string(), message));
             self.bundles.commit(book, std::slice::from_ref(&hash)).await.map_err(away)?;
@@ -283,6 +289,13 @@ pub(crate) fn refusal_event(actor: &Actor, hash: &str, problems: &[Diagnostic]) 
     let mut event = actor.event("bundle.refused", hash);
     event.detail.insert("codes".to_owned(), codes(problems).into());
     event
+}
+
+/// Says in a line of the trail why a bundle was brought, if that was said.
+pub(super) fn told(detail: &mut Map<String, Value>, message: &str) {
+    if !message.is_empty() {
+        detail.insert("message".to_owned(), message.into());
+    }
 }
 
 /// The codes of the errors among problems, each once.

@@ -369,8 +369,14 @@ async fn an_upload_is_checked_kept_put_in_force_and_taken_back() {
     let (third, by) = served(house.client()).await;
     assert!(by == "alpha/one" && third != first && third != second, "{by} {third}");
 
-    // Who did it stands on the trail.
-    let trail = Admin::of(&house).call("GET", "/audit?limit=1000", &Value::Null).await.text();
+    // Who did it stands on the trail, and why.
+    let trail = Admin::of(&house).call("GET", "/audit?limit=1000", &Value::Null).await;
+    for action in ["bundle.upload", "bundle.activate"] {
+        let lines = trail.json()["data"].as_array().unwrap().clone();
+        let line = lines.iter().find(|l| l["action"] == action && l["target"] == json!(second));
+        assert_eq!(line.map(|l| &l["detail"]["message"]), Some(&json!("try two")), "{action} in {lines:#?}");
+    }
+    let trail = trail.text();
     for action in ["bundle.upload", "bundle.activate", "bundle.rollback", "bundle.refused"] {
         assert!(trail.contains(action), "{action} in {trail}");
     }
