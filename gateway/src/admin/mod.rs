@@ -10,6 +10,7 @@ mod routes;
 mod statistics;
 #[cfg(test)]
 mod tests;
+mod trail;
 
 pub(crate) use pages::MOST;
 

@@ -86,6 +86,23 @@ fn page_of(schema: &str) -> Value {
     list
 }
 
+/// Lines, and the number after or before which there are more.
+fn audit_lines() -> Value {
+    let mut list = list_of("AuditLine");
+    let number = json!({ "type": ["integer", "null"] });
+    let members =
+        [("has_more", json!({ "type": "boolean" })), ("next_after", number.clone()), ("next_before", number)];
+    for (name, schema) in members {
+        if let Some(required) = list.get_mut("required").and_then(Value::as_array_mut) {
+            required.push(name.into());
+        }
+        if let Some(all) = list.get_mut("properties").and_then(Value::as_object_mut) {
+            all.insert(name.to_owned(), schema);
+        }
+    }
+    list
+}
+
 fn texts() -> Value {
     json!({ "type": "array", "items": { "type": "string" } })
 }
@@ -365,18 +382,29 @@ fn schemas() -> Value {
         })),
         "Approval": open(json!({
             "id": { "type": "string" }, "tenant": {}, "phase": { "enum": ["request", "tool", "response", "gate"] },
-            "requesters": texts(), "shows": { "type": "string" }, "groups": { "type": "array" },
+            "requesters": texts(), "shows": { "type": ["string", "null"] }, "groups": { "type": "array" },
             "state": { "enum": ["pending", "approved", "rejected"] }, "expires_in_ms": { "type": "integer" },
             "run": of_gate,
         })),
         "Approvals": list_of("Approval"),
         "Bundle": open(json!({ "hash": { "type": "string" }, "workflows": texts() })),
-        "AuditLine": open(json!({ "seq": {}, "ts": {}, "actor": {}, "action": {}, "target": {}, "hash": {} })),
-        "AuditLines": list_of("AuditLine"),
         "Error": open(json!({ "error": open(json!({
             "message": { "type": "string" }, "type": { "type": "string" }, "param": { "type": ["string", "null"] },
             "code": { "type": "string" },
         })) })),
     });
-    with(with(all, of_bundles()), of_parts())
+    with(with(with(all, of_bundles()), of_parts()), of_trail())
+}
+
+/// The audit trail.
+fn of_trail() -> Value {
+    json!({
+        "AuditLine": open(json!({ "seq": {}, "ts": {}, "actor": {}, "action": {}, "target": {}, "hash": {} })),
+        "AuditLines": audit_lines(),
+        "AuditKey": object(&["object", "seq", "key", "public_key"], json!({
+            "object": { "const": "audit_key" },
+            "seq": { "type": "integer", "description": "the line that announces it, sealed with the key before" },
+            "key": { "type": "string", "description": "its name in seals" }, "public_key": { "type": "string" },
+        })),
+    })
 }

@@ -1,9 +1,9 @@
 //! The routes of the control API.
 
-use super::{Call, Reply, Route, Run, approvals, bundles, openapi, pages, parts, statistics};
+use super::{Call, Reply, Route, Run, approvals, bundles, openapi, pages, parts, statistics, trail};
 use crate::app::App;
 use crate::clock;
-use crate::control::{Need, audit, keys, provider_keys, tenants};
+use crate::control::{Need, keys, provider_keys, tenants};
 use crate::error::Failure;
 use crate::usage;
 use http::StatusCode;
@@ -274,15 +274,23 @@ pub(crate) static ROUTES: &[Route] = &[
         )
     },
     Route {
-        query: &["after", "limit"],
+        query: trail::QUERY,
         ..get(
             "/audit",
             Need::Audit,
-            "Lines of the audit trail: the newest, or those after a number",
+            "Lines of the audit trail: the newest, or those after or before a number",
             "AuditLines",
-            |c| Box::pin(lines(c)),
+            |c| Box::pin(trail::lines(c)),
         )
     },
+    post(
+        "/audit/key",
+        Need::Admin,
+        "Seal the audit trail with a new key from now on",
+        "Nothing",
+        "AuditKey",
+        |c| Box::pin(trail::rotate_key(c)),
+    ),
 ];
 
 pub(super) fn ok(value: Value) -> Result<Reply, Failure> {
@@ -470,19 +478,4 @@ async fn reload(c: Call<'_>) -> Result<Reply, Failure> {
     let Nothing {} = c.read()?;
     c.app.reload(c.actor).await?;
     bundle(&c)
-}
-
-async fn lines(c: Call<'_>) -> Result<Reply, Failure> {
-    let after = c.parameter("after").map(|_| c.number("after", 0, u64::MAX)).transpose()?;
-    let limit = usize::try_from(c.number("limit", 100, 1_000)?).unwrap_or(0);
-    let Some(folder) = &c.app.folder else {
-        return Err(Failure::not_found("there is no audit trail: this server keeps nothing"));
-    };
-    let folder = folder.join(audit::FOLDER);
-    let read = tokio::task::spawn_blocking(move || audit::read(&folder, after, limit)).await;
-    let read = read.map_err(|_| Failure::internal())?.map_err(|e| {
-        tracing::error!(error = %e, "the audit trail cannot be read");
-        Failure::internal()
-    })?;
-    list(read)
 }

@@ -1,7 +1,7 @@
 //! The control plane of one server: what is kept, the snapshot that requests look up, and the trail of changes.
 
 use super::actor::Actor;
-use super::audit::{Audit, Event};
+use super::audit::{Audit, Event, Rotated};
 use super::directory::{self, Directory, Refused};
 use super::refusals::{Refusal, Refusals};
 use super::secret::{self, Secret};
@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use engine::runs::Question;
 use engine::{APPROVAL_REQUIRED, Kind, Who};
 use http::StatusCode;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -256,6 +256,22 @@ impl Plane {
                 wait,
             )
         })
+    }
+
+    /// Has the trail sealed with a new key from now on; tells which.
+    ///
+    /// # Errors
+    /// 404 where there is no trail; 503 where it cannot be written.
+    pub(crate) async fn rotate_audit_key(&self, actor: &Actor) -> Result<Value, Failure> {
+        let Some(audit) = &self.audit else {
+            return Err(Failure::not_found("there is no audit trail: this server keeps nothing"));
+        };
+        let Rotated { seq, public_key, key } = audit.rotate(actor.event("", "")).await.map_err(|e| {
+            tracing::error!(error = %e, "the key of the audit trail was not changed");
+            let text = "the audit trail cannot be written; the key in force stays until a seal can be";
+            Failure::busy("audit_unavailable", text, Duration::from_secs(5))
+        })?;
+        Ok(json!({ "object": "audit_key", "seq": seq, "key": key, "public_key": public_key }))
     }
 
     /// Puts a refused request on the trail, without waiting.

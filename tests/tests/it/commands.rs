@@ -54,7 +54,8 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("bundle shadow 3f9c --report", "GET", "/bundles/{hash}/shadow"),
     ("bundle shadow 3f9c --end", "DELETE", "/bundles/{hash}/shadow"),
     ("bundle diff 3f9c", "GET", "/bundles/{hash}/diff"),
-    ("audit list", "GET", "/audit"),
+    ("audit list --action key --tenant acme --from 2026-11-01", "GET", "/audit"),
+    ("audit rotate-key", "POST", "/audit/key"),
 ];
 
 /// The operations of the document of a running server, their names in a path as `{}`.

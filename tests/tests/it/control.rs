@@ -356,6 +356,9 @@ async fn roles_may_what_they_may_and_bad_input_is_refused_clearly() {
             "invalid_value",
         ),
         ("POST", "/keys", json!({"expires_ms": 5}), 400, "invalid_value"),
+        // Nobody is left believing that such a key may do what its role says.
+        ("POST", "/keys", json!({"tenant": "acme", "role": "auditor"}), 400, "invalid_value"),
+        ("POST", "/keys", json!({"tenant": "acme", "role": "admin"}), 400, "invalid_value"),
         ("POST", "/keys", json!({"key": "sk-to-mine"}), 400, "invalid_body"),
         ("POST", "/provider-keys", json!({"provider": "alpha", "key": "sk-abcdefgh"}), 400, "no_master_key"),
         ("GET", "/nothing", Value::Null, 404, "not_found"),
@@ -369,8 +372,8 @@ async fn roles_may_what_they_may_and_bad_input_is_refused_clearly() {
     let denied = trail["data"].as_array().unwrap().iter().filter(|l| l["action"] == "admin.denied").count();
     assert!(denied >= 3, "{trail}");
     // Without a place to begin at the newest lines come, in their order; with one the first after it.
-    let seqs = |query: &'static str| {
-        let admin = &admin;
+    let seqs = |query: &str| {
+        let (admin, query) = (&admin, query.to_owned());
         async move {
             let page = admin.call("GET", &format!("/audit?{query}"), &Value::Null).await.json();
             let lines = page["data"].as_array().unwrap().clone();
@@ -382,6 +385,28 @@ async fn roles_may_what_they_may_and_bad_input_is_refused_clearly() {
     assert_eq!(seqs("limit=3").await, all[all.len() - 3..]);
     assert_eq!(seqs("after=0&limit=3").await, all[..3]);
     assert!(seqs("limit=0").await.is_empty() && seqs("after=0&limit=0").await.is_empty());
+    // And those of an action, somebody, a tenant or a time, page by page.
+    let of_denied = seqs("action=admin.denied&limit=1000").await;
+    assert_eq!((of_denied.len(), &of_denied), (denied, &seqs("after=0&action=admin&limit=1000").await));
+    assert_eq!(seqs(&format!("before={}&action=admin.denied", of_denied[2])).await, of_denied[..2]);
+    assert_eq!(seqs("limit=1000&from=2001-01-01").await, all);
+    assert!(seqs("to=2001-01-01T00:00:00Z").await.is_empty() && seqs("actor=nobody").await.is_empty());
+    assert!(!seqs("tenant=acme").await.is_empty() && seqs("tenant=acm").await.is_empty());
+    let page = admin.call("GET", "/audit?after=0&limit=2", &Value::Null).await.json();
+    assert_eq!((&page["has_more"], &page["next_after"]), (&json!(true), &page["data"][1]["seq"]), "{page}");
+    let listed = house.cli(&["audit", "list", "--action", "admin", "--json"]).await;
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(listed["data"].as_array().unwrap().len(), denied, "{listed}");
+    // Another key seals from now on, and the trail is verified through both.
+    let rotated = house.cli(&["audit", "rotate-key", "--json"]).await;
+    let rotated: Value =
+        serde_json::from_slice(&rotated.stdout).unwrap_or_else(|e| panic!("{e}: {rotated:?}"));
+    let line = admin.call("GET", "/audit?action=audit.key", &Value::Null).await.json()["data"][0].clone();
+    assert_eq!((&line["seq"], &line["actor"]["id"]), (&rotated["seq"], &json!("local")), "{line}");
+    assert_eq!(line["detail"]["public_key"], rotated["public_key"], "{line}");
+    let verified = house.cli(&["audit", "verify", "--json"]).await;
+    let verified: Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!((&verified["keys_changed"], &verified["broken"]), (&json!(1), &Value::Null), "{verified}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

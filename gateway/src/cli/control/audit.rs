@@ -4,14 +4,16 @@ use super::super::explain::folder;
 use super::super::out::Out;
 use super::super::{FAILED, GOOD, Global, Outcome, Problem};
 use super::{Client, Where, show};
+use crate::admin::MOST;
 use crate::control::audit;
 use clap::Subcommand;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
 /// The audit trail: who changed what
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout audit list --after 120\n  turnout audit verify                      checks the trail of the data folder; no server is needed\n  turnout audit verify --folder copy/ --public-key 3b6a… --anchor /mnt/other/audit.anchor"
+    after_help = "Examples:\n  turnout audit list --after 120\n  turnout audit list --action key --tenant acme --from 2026-11-01\n  turnout audit rotate-key\n  turnout audit verify                      checks the trail of the data folder; no server is needed\n  turnout audit verify --folder copy/ --public-key 3b6a… --anchor /mnt/other/audit.anchor"
 )]
 pub(in crate::cli) struct Args {
     #[command(subcommand)]
@@ -25,12 +27,32 @@ enum AuditCommand {
     /// Lines of the trail
     List {
         /// The first lines after this number, instead of the newest
-        #[arg(long)]
+        #[arg(long, conflicts_with = "before")]
         after: Option<u64>,
+        /// The newest lines before this number
+        #[arg(long)]
+        before: Option<u64>,
+        /// Only lines of this action, such as key.create, or of all that begin so, such as key
+        #[arg(long)]
+        action: Option<String>,
+        /// Only what this one did: the id of a key, or local
+        #[arg(long)]
+        actor: Option<String>,
+        /// Only lines about this tenant
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Only lines from this day or moment on, such as 2026-11-22 or 2026-11-22T10:00:00Z
+        #[arg(long, value_name = "WHEN")]
+        from: Option<String>,
+        /// Only lines up to this day, or before this moment
+        #[arg(long, value_name = "WHEN")]
+        to: Option<String>,
         /// Most lines
         #[arg(long, default_value_t = 100)]
         limit: u64,
     },
+    /// Seal with a new key from now on; a line announces it, sealed with the one before
+    RotateKey,
     /// Check that no line was changed, left out or added
     Verify {
         /// The folder of the trail [default: `audit` in the data folder]
@@ -47,11 +69,18 @@ enum AuditCommand {
 
 pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     match &args.what {
-        AuditCommand::List { after, limit } => {
-            let after = after.map_or_else(String::new, |n| format!("&after={n}"));
-            let path = format!("/audit?limit={limit}{after}");
-            let said = Client::find(global, &args.at)?.ask("GET", &path, None).await?;
+        AuditCommand::List { after, before, action, actor, tenant, from, to, limit } => {
+            let texts =
+                [("action", action), ("actor", actor), ("tenant", tenant), ("from", from), ("to", to)];
+            let numbers = [("after", *after), ("before", *before)];
+            let client = Client::find(global, &args.at)?;
+            let said = lines(&client, numbers, &texts, *limit).await?;
             show(out, &said, &["seq", "ts", "actor", "action", "target", "tenant", "detail"]);
+            Ok(GOOD)
+        }
+        AuditCommand::RotateKey => {
+            let said = Client::find(global, &args.at)?.ask("POST", "/audit/key", None).await?;
+            show(out, &said, &[]);
             Ok(GOOD)
         }
         AuditCommand::Verify { folder: named, public_key, anchor } => {
@@ -74,6 +103,12 @@ pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outc
                     }
                     None => {}
                 }
+                if report.keys_changed > 0 {
+                    out.line(&format!(
+                        "the key was changed {} times, announced under the one before each time",
+                        report.keys_changed
+                    ));
+                }
                 if report.gaps > 0 {
                     out.line(&format!("{} lines say that something is missing before them", report.gaps));
                 }
@@ -88,6 +123,42 @@ pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outc
                     Ok(FAILED)
                 }
             }
+        }
+    }
+}
+
+/// As many lines as are asked for, page by page, in the order of the trail.
+async fn lines(
+    client: &Client,
+    numbers: [(&str, Option<u64>); 2],
+    texts: &[(&str, &Option<String>)],
+    limit: u64,
+) -> Result<Value, Problem> {
+    let mut query = String::new();
+    for (name, text) in texts.iter().filter_map(|(name, text)| Some((name, text.as_deref()?))) {
+        if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:+".contains(&b)) {
+            return Err(Problem(format!("`--{name} {text}` holds characters that no line has there")));
+        }
+        query.push_str(&format!("&{name}={text}"));
+    }
+    let mut place =
+        numbers.iter().find_map(|(name, n)| n.map(|n| format!("&{name}={n}"))).unwrap_or_default();
+    let (mut found, mut left) = (Vec::new(), limit);
+    loop {
+        let path = format!("/audit?limit={}{place}{query}", left.min(MOST));
+        let mut page = client.ask("GET", &path, None).await?;
+        let data = page.get_mut("data").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
+        left = left.saturating_sub(data.len() as u64);
+        let next = |name: &str| page.get(&format!("next_{name}")).and_then(Value::as_u64);
+        let next = numbers.iter().find_map(|(name, _)| Some((*name, next(name)?)));
+        match next {
+            // Older lines come before those that were found.
+            Some(("before", _)) => _ = found.splice(0..0, data),
+            _ => found.extend(data),
+        }
+        match next.filter(|_| left > 0) {
+            Some((name, n)) => place = format!("&{name}={n}"),
+            None => return Ok(json!({ "object": "list", "data": found, "has_more": next.is_some() })),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The newest seal, kept beside the trail: what shows that lines were taken off its end, or that all of it is gone.
 
 use super::super::secret::create_private;
-use super::line::{Hash, Sealed};
+use super::line::{Hash, Sealed, key_id};
 use super::{CHAIN, FOLDER};
 use crate::signing;
 use serde_json::{Value, json};
@@ -56,29 +56,29 @@ impl Anchor {
 
     fn of(value: &Value) -> Option<Anchor> {
         let seal = value.get("seal")?;
-        let number = |name: &str| seal.get(name)?.as_u64();
-        let hash = |name: &str| Hash::try_from(signing::unhex(seal.get(name)?.as_str()?)?).ok();
-        let sealed = Sealed {
-            seq: number("seq")?,
-            hash: hash("hash")?,
-            count: number("count")?,
-            prev: hash("prev_seal")?,
-        };
+        let sealed = Sealed::of(seal)?;
         let instance = value.get("instance")?.as_str()?.to_owned();
         Some(Anchor { instance, sealed, seal: seal.clone() })
     }
 
-    /// Why a trail is not the one that was sealed: `None` = it is, as far as the anchor goes. `at` gives the hash of the
-    /// line of that number, where there is one.
+    /// Why a trail is not the one that was sealed: `None` = it is, as far as the anchor goes. `public` is the key that was in
+    /// force there, and `at` gives the hash of the line of that number, where there is one.
     pub(crate) fn differs(&self, instance: &str, public: &[u8], at: Option<Hash>) -> Option<String> {
         if self.instance != instance {
             return Some("the anchor is that of another trail, which is gone".to_owned());
+        }
+        let missing =
+            || Some(format!("lines are missing: the anchor says that number {} was sealed", self.seq()));
+        let by = self.seal.get("key").and_then(Value::as_str);
+        if at.is_none() && by != Some(&key_id(public)) {
+            // With a key that the lines announce which are missing.
+            return missing();
         }
         if let Err(why) = self.sealed.verify(CHAIN, &self.seal, public) {
             return Some(format!("the anchor does not hold: {why}"));
         }
         match at {
-            None => Some(format!("lines are missing: the anchor says that number {} was sealed", self.seq())),
+            None => missing(),
             Some(hash) if hash != self.sealed.hash => {
                 Some(format!("number {} is another line than was sealed", self.seq()))
             }

@@ -1,15 +1,13 @@
-//! The folder of the audit trail: its files of lines, its keys, its name.
+//! The folder of the audit trail: its files of lines, the public key it began with, its name. What is secret lies elsewhere:
+//! whoever copies the folder to have it verified hands over nothing by which a line could be forged.
 
-use super::super::secret::write_private;
 use super::CHAIN;
-use ring::rand::SystemRandom;
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use crate::signing;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-const SIGNING_KEY: &str = "signing.key";
-/// The public key in hexadecimal, for verifying elsewhere.
+/// The public key that the trail began with, in hexadecimal, for verifying elsewhere.
 pub(super) const PUBLIC_KEY: &str = "public.key";
 pub(super) const INSTANCE: &str = "instance";
 
@@ -51,35 +49,36 @@ pub(super) fn cut_tail(folder: &Path) -> io::Result<u64> {
     Ok(cut as u64)
 }
 
-/// The key that seals are signed with, made where there is none; its public half is written beside it.
-pub(super) fn signing_key(folder: &Path) -> io::Result<Ed25519KeyPair> {
-    let path = folder.join(SIGNING_KEY);
-    let wrong =
-        |_| io::Error::new(io::ErrorKind::InvalidData, format!("{} is no signing key", path.display()));
-    if !path.exists() {
-        let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
-            .map_err(|_| io::Error::other("the system gives no random bytes"))?;
-        write_private(&path, made.as_ref())?;
+/// Whether the trail has a line.
+pub(super) fn is_begun(folder: &Path) -> io::Result<bool> {
+    for file in files(folder)? {
+        if std::fs::metadata(file)?.len() > 0 {
+            return Ok(true);
+        }
     }
-    let key = Ed25519KeyPair::from_pkcs8(&std::fs::read(&path)?).map_err(wrong)?;
-    let public = format!("{}\n", types::encoding::hex(key.public_key().as_ref()));
-    let path = folder.join(PUBLIC_KEY);
-    if std::fs::read_to_string(&path).ok().as_deref() != Some(&public) {
-        std::fs::write(path, public)?;
-    }
-    Ok(key)
+    Ok(false)
 }
 
-/// Names the trail, from its first line on.
-pub(super) fn instance(folder: &Path) -> io::Result<String> {
-    let path = folder.join(INSTANCE);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(text.trim().to_owned()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let id = uuid::Uuid::now_v7().to_string();
-            std::fs::write(path, format!("{id}\n"))?;
-            Ok(id)
-        }
-        Err(e) => Err(e),
+/// Names the trail, from its first line on; `None` = no file says so.
+pub(super) fn instance(folder: &Path) -> io::Result<Option<String>> {
+    Ok(there(std::fs::read_to_string(folder.join(INSTANCE)))?.map(|text| text.trim().to_owned()))
+}
+
+/// The public key that the trail began with; `None` = no file says so.
+pub(super) fn public_key(folder: &Path) -> io::Result<Option<Vec<u8>>> {
+    let path = folder.join(PUBLIC_KEY);
+    let Some(text) = there(std::fs::read_to_string(&path))? else { return Ok(None) };
+    signing::unhex(text.trim()).map(Some).ok_or_else(|| wrong(format!("{} is no public key", path.display())))
+}
+
+/// What a file says, if it is there.
+pub(super) fn there<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
     }
+}
+
+pub(super) fn wrong(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }

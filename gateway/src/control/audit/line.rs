@@ -82,6 +82,19 @@ pub(crate) struct Sealed {
 }
 
 impl Sealed {
+    /// What a seal says that it stands for; `None` = it says nothing of the kind. Whether that holds is for
+    /// [`Sealed::verify`] to say.
+    pub(crate) fn of(seal: &Value) -> Option<Sealed> {
+        let number = |name: &str| seal.get(name)?.as_u64();
+        let hash = |name: &str| Hash::try_from(unhex(seal.get(name)?.as_str()?)?).ok();
+        Some(Sealed {
+            seq: number("seq")?,
+            hash: hash("hash")?,
+            count: number("count")?,
+            prev: hash("prev_seal")?,
+        })
+    }
+
     fn message(&self, chain: &str) -> Vec<u8> {
         let mut m = b"turnout-audit-seal-v1\0".to_vec();
         m.extend(chain.as_bytes());

@@ -5,6 +5,7 @@
 
 mod anchor;
 mod folder;
+mod keys;
 mod line;
 mod open;
 mod read;
@@ -14,7 +15,7 @@ mod tests;
 mod verify;
 mod writer;
 
-pub(crate) use read::read;
+pub(crate) use read::{Look, Wanted, read};
 pub(crate) use verify::verify_folder;
 
 use serde_json::{Map, Value};
@@ -32,6 +33,12 @@ use writer::{Job, Writer};
 pub(crate) const CHAIN: &str = "admin";
 /// The action of a line that says that something is missing before it.
 const GAP: &str = "audit.gap";
+/// The action of a line that announces the key which seals what comes after the next seal.
+const NEW_KEY: &str = "audit.key";
+/// The action of the first line that is sealed with it: whoever announced it holds it.
+const KEY_IN_FORCE: &str = "audit.key_in_force";
+/// Where such lines name the key, in hexadecimal.
+const PUBLIC: &str = "public_key";
 /// Folder within the data directory.
 pub(crate) const FOLDER: &str = "audit";
 /// A seal follows the first unsealed line after this time.
@@ -60,6 +67,17 @@ impl Event {
         let detail = Map::from_iter([(what.to_owned(), value.into())]);
         Event { actor_kind: "system", action: GAP, detail, ..Event::default() }
     }
+}
+
+/// A key that came into force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rotated {
+    /// The line that announced it.
+    pub(crate) seq: u64,
+    /// Its public half, in hexadecimal.
+    pub(crate) public_key: String,
+    /// Its name in seals.
+    pub(crate) key: String,
 }
 
 /// The trail of one data directory.
@@ -110,13 +128,24 @@ impl Audit {
     /// It is not: what it is about must not happen.
     pub(crate) async fn record(&self, event: Event) -> io::Result<u64> {
         let (tell, answer) = oneshot::channel();
-        let away = || io::Error::other("the audit trail cannot be written");
-        {
-            let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-            let jobs = jobs.as_ref().ok_or_else(away)?;
-            jobs.try_send(Job::Sync(Box::new(event), tell)).map_err(|_| away())?;
-        }
+        self.send(Job::Sync(Box::new(event), tell))?;
         answer.await.unwrap_or_else(|_| Err(away()))
+    }
+
+    /// Has the trail sealed with a new key from now on. The line is completed with that key, sealed with the one before,
+    /// and on the disk when this returns.
+    ///
+    /// # Errors
+    /// It is not, and the key in force stays until a seal can be written.
+    pub(crate) async fn rotate(&self, event: Event) -> io::Result<Rotated> {
+        let (tell, answer) = oneshot::channel();
+        self.send(Job::Rotate(Box::new(event), tell))?;
+        answer.await.unwrap_or_else(|_| Err(away()))
+    }
+
+    fn send(&self, job: Job) -> io::Result<()> {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.as_ref().ok_or_else(away)?.try_send(job).map_err(|_| away())
     }
 
     /// Writes a line soon. What does not fit is counted, and the count becomes a line.
@@ -127,6 +156,10 @@ impl Audit {
             self.lost.fetch_add(1, Relaxed);
         }
     }
+}
+
+fn away() -> io::Error {
+    io::Error::other("the audit trail cannot be written")
 }
 
 impl Drop for Audit {

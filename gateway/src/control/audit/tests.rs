@@ -272,3 +272,221 @@ async fn whatever_is_made_of_a_trail_is_found() {
         try_one(&changed, &format!("seed {seed}, round {round}, {}", case.join(" ")));
     }
 }
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut all: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+    all.sort();
+    all
+}
+
+fn refused(data: &Path) -> String {
+    Audit::open(data, "b".into(), None).err().map(|e| e.to_string()).unwrap_or_default()
+}
+
+/// What a trail with lines is known by is not made anew: it would be called broken from then on, or be another one.
+#[tokio::test]
+async fn what_a_trail_is_known_by_is_missed_and_never_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 6).await;
+    let folder = dir.path().join(FOLDER);
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    let (public, instance) = (read("public.key"), read("instance"));
+    for path in [dir.path().join("audit.key"), folder.join("public.key"), folder.join("instance")] {
+        let aside = dir.path().join("aside");
+        std::fs::rename(&path, &aside).unwrap();
+        let why = refused(dir.path());
+        assert!(why.contains(&format!("{} is missing", path.display())), "{why}");
+        assert!(!path.exists(), "{} was made anew", path.display());
+        std::fs::rename(&aside, &path).unwrap();
+        assert_eq!((read("public.key"), read("instance")), (public.clone(), instance.clone()));
+    }
+    assert_eq!(verify_folder(&folder, None, None).unwrap().broken, None);
+    // Another key in its place is not taken either.
+    super::keys::make().unwrap().keep(dir.path()).unwrap();
+    assert!(refused(dir.path()).contains("is not the key"), "{}", refused(dir.path()));
+    // Nor where all lines are gone, and no anchor says that there were any.
+    std::fs::remove_file(name(&folder, 1)).unwrap();
+    std::fs::remove_file(anchor::path_in(dir.path())).unwrap();
+    assert!(refused(dir.path()).contains("is not that of the signing key"), "{}", refused(dir.path()));
+    assert_eq!((read("public.key"), read("instance")), (public, instance));
+}
+
+/// Whoever is given the folder to verify it can forge nothing with what lies there.
+#[tokio::test]
+async fn the_folder_of_the_trail_holds_nothing_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 6).await;
+    let folder = dir.path().join(FOLDER);
+    let all = ["admin-000001.jsonl", "instance", "public.key"];
+    assert_eq!(names(&folder), all);
+    // One of old is taken out of it.
+    std::fs::rename(dir.path().join("audit.key"), folder.join("signing.key")).unwrap();
+    drop(Audit::open(dir.path(), "b".into(), None).unwrap());
+    assert_eq!(names(&folder), all);
+    let copy = dir.path().join("copy");
+    std::fs::create_dir(&copy).unwrap();
+    all.iter().for_each(|f| _ = std::fs::copy(folder.join(f), copy.join(f)).unwrap());
+    let report = verify_folder(&copy, None, None).unwrap();
+    assert_eq!((report.lines, report.broken), (6, None));
+}
+
+fn rotation() -> Event {
+    Event { actor_kind: "local", actor: "local".to_owned(), ..Event::default() }
+}
+
+#[tokio::test]
+async fn another_key_is_announced_under_the_one_before_and_verified_from_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join(FOLDER);
+    let mut keys = Vec::new();
+    for round in 0..3 {
+        let audit = Audit::open(dir.path(), format!("boot-{round}"), None).unwrap();
+        audit.record(event(round)).await.unwrap();
+        let rotated = audit.rotate(rotation()).await.unwrap();
+        audit.record(event(round)).await.unwrap();
+        keys.push(rotated.public_key);
+    }
+    let first = std::fs::read_to_string(folder.join("public.key")).unwrap();
+    let good = verify_folder(&folder, Some(&first), None).unwrap();
+    // Each time two lines of events, one that announces the key, and one that it seals.
+    assert_eq!((good.lines, good.keys_changed, good.broken), (12, 3, None));
+    assert_eq!(good.anchored, Some(12));
+    for key in &keys {
+        assert!(verify_folder(&folder, Some(key), None).unwrap().broken.is_some(), "it began with another");
+        assert!(!first.contains(key.as_str()));
+    }
+    assert_eq!(names(dir.path()), ["audit", "audit.anchor", "audit.key"], "no key of before is kept");
+    let lines = read(&folder, Look::After(0), &Wanted::default(), 100).unwrap().lines;
+    let announced: Vec<&str> = lines
+        .iter()
+        .filter(|l| l["action"] == NEW_KEY)
+        .map(|l| l["detail"]["public_key"].as_str().unwrap())
+        .collect();
+    assert_eq!(announced, keys);
+    // Taken back to before the last key: the anchor, which that has signed, shows it.
+    files(&folder).unwrap().iter().skip(2).for_each(|f| std::fs::remove_file(f).unwrap());
+    let why = verify_folder(&folder, None, None).unwrap().broken.unwrap().why;
+    assert!(why.contains("number 12 was sealed"), "{why}");
+}
+
+/// Somebody who has no key of the trail announces one of their own, and seals with it.
+#[tokio::test]
+async fn a_key_that_only_its_own_seal_announces_breaks_the_trail() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path(), 6).await;
+    let folder = dir.path().join(FOLDER);
+    std::fs::remove_file(anchor::path_in(dir.path())).unwrap();
+    let mut writer = Writer::open(dir.path(), "b".into(), None).unwrap();
+    std::fs::remove_file(anchor::path_in(dir.path())).unwrap();
+    let lines = writer.chain.next;
+    let forged = super::keys::make().unwrap().pair().unwrap();
+    let public = ring::signature::KeyPair::public_key(&forged).as_ref().to_vec();
+    let mut line = rotation();
+    line.action = NEW_KEY;
+    line.detail.insert(PUBLIC.to_owned(), types::encoding::hex(&public).into());
+    writer.line(&line).unwrap();
+    writer.key = forged;
+    writer.seal().unwrap();
+    drop(writer);
+    std::fs::remove_file(anchor::path_in(dir.path())).unwrap();
+    let report = verify_folder(&dir.path().join(FOLDER), None, None).unwrap();
+    let broken = report.broken.unwrap();
+    assert!(broken.why.contains("names another key") && report.lines == lines, "{broken:?} in {folder:?}");
+    assert!(refused(dir.path()).contains("is broken"), "{}", refused(dir.path()));
+}
+
+/// A process that ends at any moment of the change of a key goes on with the key that the trail then has.
+#[tokio::test]
+async fn a_change_of_the_key_that_is_cut_off_is_brought_to_its_end_or_was_none() {
+    for (what, changed) in [("made", 0), ("announced", 1), ("sealed", 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        written(dir.path(), 6).await;
+        let mut writer = Writer::open(dir.path(), "b".into(), None).unwrap();
+        let made = super::keys::make().unwrap();
+        made.keep_next(dir.path()).unwrap();
+        if what != "made" {
+            let public = ring::signature::KeyPair::public_key(&made.pair().unwrap()).as_ref().to_vec();
+            let mut line = rotation();
+            line.action = NEW_KEY;
+            line.detail.insert(PUBLIC.to_owned(), types::encoding::hex(&public).into());
+            writer.line(&line).unwrap();
+            if what == "sealed" {
+                writer.chain.announced = Some(public);
+                writer.seal().unwrap();
+            }
+        }
+        drop(writer);
+        let audit = Audit::open(dir.path(), "b".into(), None).unwrap();
+        audit.record(event(1)).await.unwrap();
+        drop(audit);
+        let report = verify_folder(&dir.path().join(FOLDER), None, None).unwrap();
+        assert_eq!((report.keys_changed, report.broken), (changed, None), "{what}");
+        assert!(!dir.path().join("audit.key.next").exists(), "{what}");
+        // Without the announced key it does not go on as if nothing had been said.
+        drop(Audit::open(dir.path(), "b".into(), None).unwrap());
+    }
+}
+
+/// What a start reads does not grow with the trail: the files before the last one are for `verify`.
+#[tokio::test]
+async fn a_start_reads_the_last_file_and_verify_reads_them_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join(FOLDER);
+    written(dir.path(), 20).await;
+    let audit = Audit::open(dir.path(), "b".into(), None).unwrap();
+    // A file of its own begins.
+    audit.rotate(rotation()).await.unwrap();
+    audit.record(event(77)).await.unwrap();
+    drop(audit);
+    let (old, new) = (name(&folder, 1), name(&folder, 2));
+    let damaged = |path: &Path, from: &str, to: &str| {
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.contains(from));
+        std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+        text
+    };
+    let text = damaged(&old, "k1", "k9");
+    assert_eq!(refused(dir.path()), "", "it is not read");
+    assert!(verify_folder(&folder, None, None).unwrap().broken.is_some(), "and verify finds it");
+    std::fs::write(&old, &text).unwrap();
+    assert_eq!(verify_folder(&folder, None, None).unwrap().broken, None);
+    // What the last file goes on from is read, and so is the file itself.
+    let seal = text.lines().last().unwrap();
+    std::fs::write(&old, text.replace(seal, &seal.replace("\"count\":1", "\"count\":2"))).unwrap();
+    assert!(refused(dir.path()).contains("is broken"), "{}", refused(dir.path()));
+    std::fs::write(&old, &text).unwrap();
+    damaged(&new, "k77", "k78");
+    assert!(refused(dir.path()).contains("is broken"), "{}", refused(dir.path()));
+}
+
+/// How long a line takes, and how long a trail takes to verify and to open: to be run by hand with optimisation, as in
+/// `cargo test --release -p gateway --lib audit::tests::figures -- --ignored --nocapture`. `AUDIT_LINES` sets how many.
+#[test]
+#[ignore = "measures"]
+fn figures() {
+    let lines = std::env::var("AUDIT_LINES").map_or(1_000_000, |n| n.parse::<u64>().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let timed = |what: &str, n: u64, work: &mut dyn FnMut()| {
+        let begin = tokio::time::Instant::now();
+        work();
+        let took = begin.elapsed();
+        let each = took.as_secs_f64() * 1e6 / n as f64;
+        writeln!(std::io::stderr(), "{what}: {took:?}, {each:.2} us a line").unwrap();
+    };
+    timed("written, sealed", lines, &mut || {
+        let mut writer = Writer::open(dir.path(), "b".into(), None).unwrap();
+        for i in 0..lines {
+            writer.line(&event(i)).unwrap();
+            if i % SEAL_LINES == SEAL_LINES - 1 {
+                writer.seal().unwrap();
+            }
+        }
+        writer.seal().unwrap();
+    });
+    timed("verified", lines, &mut || {
+        let report = verify_folder(&dir.path().join(FOLDER), None, None).unwrap();
+        assert_eq!((report.lines, report.broken), (lines, None));
+    });
+    timed("opened", lines, &mut || drop(Writer::open(dir.path(), "b".into(), None).unwrap()));
+}

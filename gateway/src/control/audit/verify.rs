@@ -3,12 +3,12 @@
 use super::anchor::Anchor;
 use super::folder::{INSTANCE, PUBLIC_KEY, files};
 use super::line::{self, Hash, Sealed};
-use super::{CHAIN, GAP};
+use super::{CHAIN, GAP, NEW_KEY, PUBLIC};
 use crate::signing;
 use serde_json::Value;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader};
-use std::path::Path;
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -21,6 +21,8 @@ pub(crate) struct Report {
     pub(crate) unsealed: u64,
     /// Lines that say that something is missing before them.
     pub(crate) gaps: u64,
+    /// How often another key came into force, announced under the one before it.
+    pub(crate) keys_changed: u64,
     /// The number up to which an anchor shows that nothing was taken away; `None` = no anchor was asked.
     pub(crate) anchored: Option<u64>,
     /// Which of the anchors it was that it does not hold against; `None` = the trail itself is broken, or nothing is.
@@ -50,16 +52,54 @@ pub(crate) struct Chain {
     pub(crate) unsealed: u64,
     /// The last seal, as it stands in the trail.
     pub(crate) seal: Option<String>,
+    /// The public key that the next seal is signed with.
+    pub(crate) key: Vec<u8>,
+    /// The one that comes into force with that seal.
+    pub(crate) announced: Option<Vec<u8>>,
 }
 
 impl Chain {
-    pub(crate) fn new(instance: &str) -> Chain {
-        Chain { next: 1, prev: line::genesis(instance), prev_seal: [0; 32], unsealed: 0, seal: None }
+    fn new(with: &Reading<'_>) -> Chain {
+        Chain {
+            next: 1,
+            prev: line::genesis(with.instance),
+            prev_seal: [0; 32],
+            unsealed: 0,
+            seal: None,
+            key: with.public.to_vec(),
+            announced: None,
+        }
+    }
+
+    /// What follows a seal of this key. `None` = the text is none.
+    fn after(seal: &[u8], key: &[u8]) -> Option<Chain> {
+        let value: Value = serde_json::from_slice(seal).ok()?;
+        let sealed = Sealed::of(&value)?;
+        let prev_seal = sealed.verify(CHAIN, &value, key).ok()?;
+        Some(Chain {
+            next: sealed.seq.checked_add(1)?,
+            prev: sealed.hash,
+            prev_seal,
+            unsealed: 0,
+            seal: Some(signing::canonical(&value)),
+            key: key.to_vec(),
+            announced: None,
+        })
+    }
+
+    /// A seal that was written or read covers all that came before it: a key that was announced is in force.
+    pub(super) fn is_sealed(&mut self, seal: String, hash: Hash) -> bool {
+        (self.prev_seal, self.unsealed, self.seal) = (hash, 0, Some(seal));
+        let announced = self.announced.take();
+        let changed = announced.is_some();
+        self.key = announced.unwrap_or_else(|| std::mem::take(&mut self.key));
+        changed
     }
 }
 
 /// What a trail is read with.
 pub(crate) struct Reading<'a> {
+    /// The key that it begins with.
     pub(crate) public: &'a [u8],
     pub(crate) instance: &'a str,
     /// What shows how far the trail went; all of them are asked in one reading.
@@ -71,23 +111,58 @@ pub(crate) struct Reading<'a> {
 /// # Errors
 /// A file cannot be read.
 pub(crate) fn verify(folder: &Path, with: &Reading<'_>) -> io::Result<(Report, Chain)> {
+    read(folder, with, &files(folder)?, Chain::new(with))
+}
+
+/// Verifies the last file alone, from the seal that ends the one before it, which must be of this key: what that costs
+/// does not grow with the trail. `None` = there is no such seal.
+///
+/// # Errors
+/// A file cannot be read.
+pub(super) fn verify_last(
+    folder: &Path,
+    with: &Reading<'_>,
+    key: &[u8],
+) -> io::Result<Option<(Report, Chain)>> {
+    let files = files(folder)?;
+    let [.., before, last] = files.as_slice() else { return Ok(None) };
+    let Some(chain) = Chain::after(&last_line(before)?, key) else { return Ok(None) };
+    read(folder, with, std::slice::from_ref(last), chain).map(Some)
+}
+
+/// The last line of a file, as far as one can be long that is a seal.
+fn last_line(path: &Path) -> io::Result<Vec<u8>> {
+    const LONGEST: u64 = 4_096;
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LONGEST)))?;
+    let mut text = Vec::new();
+    file.take(LONGEST).read_to_end(&mut text)?;
+    Ok(text.strip_suffix(b"\n").and_then(|t| t.rsplit(|b| *b == b'\n').next()).unwrap_or_default().to_vec())
+}
+
+fn read(folder: &Path, with: &Reading<'_>, files: &[PathBuf], chain: Chain) -> io::Result<(Report, Chain)> {
+    let at = |anchor: &Anchor| {
+        (anchor.seq().checked_add(1) == Some(chain.next)).then(|| (chain.prev, chain.key.clone()))
+    };
     let mut walk = Walk {
         with,
-        chain: Chain::new(with.instance),
         report: Report {
             lines: 0,
             seals: 0,
             unsealed: 0,
             gaps: 0,
+            keys_changed: 0,
             anchored: None,
             by_anchor: None,
             broken: None,
         },
-        at_anchors: vec![None; with.anchors.len()],
+        at_anchors: with.anchors.iter().map(at).collect(),
+        chain,
         last: (folder.display().to_string(), 0),
     };
-    for path in files(folder)? {
-        walk.file(&path)?;
+    for path in files {
+        walk.file(path)?;
         if walk.report.broken.is_some() {
             break;
         }
@@ -128,12 +203,18 @@ pub(crate) fn verify_folder(
     Ok(report)
 }
 
+/// The public key that a line announces.
+fn announced(line: &Value) -> Option<Vec<u8>> {
+    let text = line.get("detail")?.get(PUBLIC)?.as_str()?;
+    signing::unhex(text).filter(|key| key.len() == 32)
+}
+
 struct Walk<'a> {
     with: &'a Reading<'a>,
     chain: Chain,
     report: Report,
-    /// Hashes of the lines that the anchors speak of.
-    at_anchors: Vec<Option<Hash>>,
+    /// Hashes of the lines that the anchors speak of, and the keys that were in force there.
+    at_anchors: Vec<Option<(Hash, Vec<u8>)>>,
     /// Where the trail ends.
     last: (String, u64),
 }
@@ -176,23 +257,26 @@ impl Walk<'_> {
                 count: chain.unsealed,
                 prev: chain.prev_seal,
             };
-            chain.prev_seal = sealed.verify(CHAIN, &value, self.with.public)?;
-            chain.unsealed = 0;
-            chain.seal = Some(canonical);
+            let hash = sealed.verify(CHAIN, &value, &chain.key)?;
+            if chain.is_sealed(canonical, hash) {
+                self.report.keys_changed = self.report.keys_changed.saturating_add(1);
+            }
             self.report.seals = self.report.seals.saturating_add(1);
             return Ok(());
         }
         chain.prev = line::check(&value, CHAIN, chain.next, &chain.prev)?;
         for (anchor, at) in self.with.anchors.iter().zip(&mut self.at_anchors) {
             if anchor.seq() == chain.next {
-                *at = Some(chain.prev);
+                *at = Some((chain.prev, chain.key.clone()));
             }
         }
         chain.next = chain.next.saturating_add(1);
         chain.unsealed = chain.unsealed.saturating_add(1);
         self.report.lines = self.report.lines.saturating_add(1);
-        if value.get("action").and_then(Value::as_str) == Some(GAP) {
-            self.report.gaps = self.report.gaps.saturating_add(1);
+        match value.get("action").and_then(Value::as_str) {
+            Some(GAP) => self.report.gaps = self.report.gaps.saturating_add(1),
+            Some(NEW_KEY) => chain.announced = Some(announced(&value).ok_or("it announces no public key")?),
+            _ => {}
         }
         Ok(())
     }
@@ -203,7 +287,8 @@ impl Walk<'_> {
             if self.report.broken.is_some() {
                 return;
             }
-            match anchor.differs(self.with.instance, self.with.public, at) {
+            let (at, key) = at.map_or((None, self.chain.key.clone()), |(hash, key)| (Some(hash), key));
+            match anchor.differs(self.with.instance, &key, at) {
                 None => self.report.anchored = self.report.anchored.max(Some(anchor.seq())),
                 Some(why) => {
                     self.report.by_anchor = Some(i);

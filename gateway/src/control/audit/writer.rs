@@ -3,9 +3,9 @@
 use super::line::{self, Sealed};
 use super::tail::Tail;
 use super::verify::Chain;
-use super::{CHAIN, Event, anchor, folder};
-use ring::signature::Ed25519KeyPair;
-use serde_json::{Value, json};
+use super::{CHAIN, Event, KEY_IN_FORCE, NEW_KEY, PUBLIC, Rotated, anchor, folder, keys};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use serde_json::{Map, Value, json};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,9 +14,10 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use types::encoding::hex;
 
-/// A new file is begun beyond this size, bytes.
-const FILE_BYTES: u64 = 64 << 20;
+/// A new file is begun beyond this size, bytes: a start reads all of the last one.
+const FILE_BYTES: u64 = 16 << 20;
 /// A seal follows so many lines.
 pub(super) const SEAL_LINES: u64 = 1_000;
 /// Lines of one sync: who waits for theirs does not wait for all that come meanwhile.
@@ -27,16 +28,24 @@ pub(super) enum Job {
     /// Written and on the disk before it is answered.
     Sync(Box<Event>, oneshot::Sender<io::Result<u64>>),
     Later(Box<Event>),
+    /// The key is changed, and the line announces that.
+    Rotate(Box<Event>, oneshot::Sender<io::Result<Rotated>>),
 }
 
 /// See the module.
 pub(super) struct Writer {
+    /// Where the private keys lie.
+    pub(super) data: PathBuf,
     pub(super) folder: PathBuf,
     pub(super) instance: String,
     /// Files that tell how far the trail went.
     pub(super) anchors: Vec<PathBuf>,
     pub(super) file: Tail,
     pub(super) key: Ed25519KeyPair,
+    /// The one that the trail announces, until a seal says so.
+    pub(super) next: Option<Ed25519KeyPair>,
+    /// The key is the announced one, and its file has still to take the place of the one before.
+    pub(super) changed: bool,
     pub(super) chain: Chain,
     /// Identifies the process.
     pub(super) boot: String,
@@ -100,6 +109,10 @@ impl Writer {
                 }
                 None
             }
+            Job::Rotate(event, tell) => {
+                tell.send(self.rotate(*event)).ok();
+                None
+            }
             Job::Sync(event, tell) => {
                 let written = self.line(&event);
                 Some((tell, written))
@@ -132,7 +145,7 @@ impl Writer {
     pub(super) fn line(&mut self, e: &Event) -> io::Result<u64> {
         let seq = self.chain.next;
         let members = json!({
-            "ts": timestamp(), "boot": self.boot, "actor": {"kind": e.actor_kind, "id": e.actor},
+            "ts": timestamp(crate::clock::unix_ms()), "boot": self.boot, "actor": {"kind": e.actor_kind, "id": e.actor},
             "action": e.action, "target": e.target, "tenant": e.tenant, "request": e.request,
             "before": e.before, "after": e.after, "detail": e.detail,
         });
@@ -158,18 +171,56 @@ impl Writer {
         };
         let (text, hash) = sealed.sign(CHAIN, &self.key);
         self.file.line(&text)?;
-        self.chain.prev_seal = hash;
-        self.chain.unsealed = 0;
-        self.chain.seal = Some(text);
         // A seal that stands in the file is the one before the next, also where the disk does not say that it is safe;
-        // an anchor to it comes only after that.
-        self.file.sync()?;
-        self.anchor()?;
-        if self.file.len() > FILE_BYTES {
-            let number = folder::files(&self.folder)?.len().saturating_add(1);
-            self.file = Tail::of(folder::append_to(&folder::name(&self.folder, number))?)?;
+        // an anchor to it comes only after that, and so does the end of a key.
+        if self.chain.is_sealed(text, hash)
+            && let Some(next) = self.next.take()
+        {
+            self.key = next;
+            self.changed = true;
         }
+        self.file.sync()?;
+        if self.changed {
+            return self.in_force();
+        }
+        self.anchor()?;
+        if self.file.len() > FILE_BYTES { self.begin_file() } else { Ok(()) }
+    }
+
+    fn begin_file(&mut self) -> io::Result<()> {
+        let number = folder::files(&self.folder)?.len().saturating_add(1);
+        self.file = Tail::of(folder::append_to(&folder::name(&self.folder, number))?)?;
         Ok(())
+    }
+
+    /// Changes the key: the new one is announced by a line that the one before it seals.
+    fn rotate(&mut self, mut event: Event) -> io::Result<Rotated> {
+        if self.next.is_some() || self.changed {
+            return Err(io::Error::other("another key is announced, and waits for its seal"));
+        }
+        let made = keys::make()?;
+        let next = made.pair()?;
+        let public = next.public_key().as_ref().to_vec();
+        let (public_key, key) = (hex(&public), line::key_id(&public));
+        made.keep_next(&self.data)?;
+        event.detail.insert(PUBLIC.to_owned(), public_key.clone().into());
+        let seq = self.line(&Event { action: NEW_KEY, target: key.clone(), ..event })?;
+        (self.chain.announced, self.next) = (Some(public), Some(next));
+        self.seal()?;
+        Ok(Rotated { seq, public_key, key })
+    }
+
+    /// After the seal that hands over to another key: that becomes the one which is kept, and seals a line that says so. A
+    /// file of its own begins, whose start is verified with it alone.
+    fn in_force(&mut self) -> io::Result<()> {
+        keys::adopt(&self.data)?;
+        self.changed = false;
+        let public = self.key.public_key();
+        let detail = Map::from_iter([(PUBLIC.to_owned(), hex(public.as_ref()).into())]);
+        let target = line::key_id(public.as_ref());
+        self.line(&Event { actor_kind: "system", action: KEY_IN_FORCE, target, detail, ..Event::default() })?;
+        self.seal()?;
+        self.begin_file()
     }
 
     /// Writes down how far the trail is sealed, wherever that is kept.
@@ -179,8 +230,8 @@ impl Writer {
     }
 }
 
-fn timestamp() -> String {
-    let ms = crate::clock::unix_ms();
+/// A moment as lines tell it, which is in the order of time also as text.
+pub(super) fn timestamp(ms: i64) -> String {
     let (year, month, day) = types::calendar::date(ms.div_euclid(86_400_000));
     let of_day = ms.rem_euclid(86_400_000);
     let (h, m, s, ms) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60, of_day % 1_000);
