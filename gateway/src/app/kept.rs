@@ -4,7 +4,7 @@ use super::Error;
 use crate::config::Environment;
 use crate::config::server::{Server, Spool};
 use crate::control::plane::{Opening, Plane};
-use crate::control::secret::MASTER_KEY;
+use crate::control::secret::{MASTER_KEY, MASTER_KEY_OLD, Secret};
 use crate::control::settled::{Log, Spend};
 use crate::control::tripwire::Tripwire;
 use crate::edge::request_id;
@@ -114,9 +114,11 @@ pub(super) async fn open_plane(
         None => Arc::new(ControlMemory::default()),
         Some(folder) => Arc::new(opened(folder, Control::open).await?),
     };
-    let master = environment.secret(MASTER_KEY);
+    let secret = |name| Secret::of_environment(name, |v| environment.secret(v)).map_err(Error::Control);
+    let (master, master_before) = (secret(MASTER_KEY)?, secret(MASTER_KEY_OLD)?);
     let anchor = server.audit_anchor.as_deref().map(Path::new);
-    Plane::open(Opening { store, data: folder, master, anchor, tripwire }).await.map_err(Error::Control)
+    let opening = Opening { store, data: folder, master, master_before, anchor, tripwire };
+    Plane::open(opening).await.map_err(Error::Control)
 }
 
 pub(super) async fn open(

@@ -51,8 +51,10 @@ pub(crate) struct Opening<'a> {
     pub(crate) store: Arc<dyn ControlStore>,
     /// `None` = nothing outlives the process, the trail of changes included.
     pub(crate) data: Option<&'a Path>,
-    /// The master key, as the environment says it.
-    pub(crate) master: Option<String>,
+    /// The master key; `None` = no key of a provider is kept here.
+    pub(crate) master: Option<Secret>,
+    /// The one before it: what opens with that alone is wrapped anew.
+    pub(crate) master_before: Option<Secret>,
     /// Where the anchor of the trail is written besides.
     pub(crate) anchor: Option<&'a Path>,
     /// What keys spend.
@@ -80,12 +82,11 @@ impl Plane {
     /// # Errors
     /// A secret or the trail cannot be used, or what is stored cannot be read: in words for the operator.
     pub(crate) async fn open(opening: Opening<'_>) -> Result<Plane, String> {
-        let Opening { store, data, master, anchor, tripwire } = opening;
+        let Opening { store, data, master, master_before, anchor, tripwire } = opening;
         let words = |what: &str| {
             let what = what.to_owned();
             move |e: io::Error| format!("{what}: {e}")
         };
-        let master = master.map(|text| Secret::of_text(&text)).transpose()?;
         let boot = uuid::Uuid::now_v7().to_string();
         let token = Zeroizing::new(types::encoding::hex(&secret::random::<32>().map_err(words("random"))?));
         let (pepper, audit) = match data {
@@ -112,6 +113,9 @@ impl Plane {
             changing: tokio::sync::Mutex::default(),
         };
         plane.refresh().await?;
+        if let Some(before) = master_before {
+            plane.rewrap(&before).await?;
+        }
         Ok(plane)
     }
 
@@ -157,7 +161,7 @@ impl Plane {
         self.refresh_provider_keys().await
     }
 
-    async fn refresh_provider_keys(&self) -> Result<(), String> {
+    pub(super) async fn refresh_provider_keys(&self) -> Result<(), String> {
         let words = |e: Error| e.to_string();
         let stored = self.store.all(PROVIDER_KEY).await.map_err(words)?;
         let mut opened = Vec::with_capacity(stored.len());

@@ -2,6 +2,7 @@
 
 use super::actor::Actor;
 use super::plane::{PROVIDER_KEY, Plane, away, sealed_about};
+use super::secret::{MASTER_KEY, MASTER_KEY_OLD, Secret};
 use crate::app::stored_name;
 use crate::clock;
 use crate::error::Failure;
@@ -87,7 +88,7 @@ impl Plane {
     ) -> Result<Value, Failure> {
         let _one = self.changing.lock().await;
         let Some(master) = &self.master else {
-            let text = "keys are kept only under a master key: set TURNOUT_MASTER_KEY (32 bytes or more) and start \
+            let text = "keys are kept only under a master key: set TURNOUT_MASTER_KEY (32 bytes or more), or TURNOUT_MASTER_KEY_FILE, and start \
                         again, or name the key's environment variable in `api_key_env` of the matrix";
             return Err(Failure::bad_request("no_master_key", text));
         };
@@ -152,6 +153,43 @@ impl Plane {
             ),
             None => Ok(()),
         }
+    }
+
+    /// Wraps the keys anew that the master key before opens, and not the present one: on the trail first, one by one, so
+    /// that a start that is cut off goes on with the rest.
+    ///
+    /// # Errors
+    /// In words for the operator: there is no master key to wrap them with, or the trail or the store cannot be written.
+    pub(super) async fn rewrap(&self, before: &Secret) -> Result<(), String> {
+        let Some(master) = &self.master else {
+            return Err(format!(
+                "{MASTER_KEY_OLD} says what stored keys were sealed with; set {MASTER_KEY} as well"
+            ));
+        };
+        let words = |e: types::control::Error| e.to_string();
+        let mut done = 0_usize;
+        for o in self.store.all(PROVIDER_KEY).await.map_err(words)? {
+            let provider = o.doc.get("provider").and_then(Value::as_str).unwrap_or_default();
+            let about = sealed_about(provider, &o.id);
+            if master.open(&about, &o.sealed).map(Zeroizing::new).is_ok() {
+                continue;
+            }
+            let sealed = master.rewrap(before, &about, &o.sealed).map_err(|e| e.to_string())?;
+            let Some(sealed) = sealed else { continue };
+            self.record(Actor::start().event("provider_key.rewrap", &o.id)).await.map_err(|e| e.message)?;
+            self.store
+                .put(vec![Object { sealed, updated_ms: clock::unix_ms(), ..o }])
+                .await
+                .map_err(words)?;
+            done = done.saturating_add(1);
+        }
+        match done {
+            0 => {
+                tracing::info!("no stored key needs {MASTER_KEY_OLD}; it can be taken out of the environment")
+            }
+            _ => tracing::info!(keys = done, "stored keys of providers are sealed with the new master key"),
+        }
+        self.refresh_provider_keys().await
     }
 
     /// Forgets a key; calls under way with it go on.

@@ -11,8 +11,14 @@ use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 
 /// Environment variable of the master key.
 pub(crate) const MASTER_KEY: &str = "TURNOUT_MASTER_KEY";
+/// The one that stored keys of providers were sealed with before.
+pub(crate) const MASTER_KEY_OLD: &str = "TURNOUT_MASTER_KEY_OLD";
+/// What a variable is called that names a file with the value of another.
+const OF_FILE: &str = "_FILE";
 /// Bytes of a key.
 const KEY: usize = 32;
+/// Bytes of a wrapped one.
+const WRAPPED: usize = NONCE_LEN + KEY + 16;
 
 /// Random bytes of the system.
 ///
@@ -66,9 +72,32 @@ impl Secret {
     pub(crate) fn of_text(text: &str) -> Result<Secret, String> {
         let text = text.trim();
         if text.len() < KEY {
-            return Err(format!("{MASTER_KEY} has {} bytes; it needs {KEY} or more", text.len()));
+            return Err(format!("a master key of {} bytes; it needs {KEY} or more", text.len()));
         }
         Ok(Secret(blake3::derive_key("turnout 2026 master key", text.as_bytes())))
+    }
+
+    /// The secret that a variable of the environment holds, or a file that one of the same name and `_FILE` names.
+    /// `None` = neither is set.
+    ///
+    /// # Errors
+    /// Both are set; the file cannot be read, or by others as well; the secret is empty or too short.
+    pub(crate) fn of_environment(
+        name: &str,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Secret>, String> {
+        let of_file = format!("{name}{OF_FILE}");
+        let about = |name: &str, e: String| format!("{name}: {e}");
+        match (variable(name).map(Zeroizing::new), variable(&of_file)) {
+            (None, None) => Ok(None),
+            (Some(_), Some(_)) => Err(format!("{name} and {of_file} are both set; leave one of them out")),
+            (Some(text), None) => Secret::of_text(&text).map(Some).map_err(|e| about(name, e)),
+            (None, Some(path)) => {
+                let text =
+                    read_private(Path::new(&path)).map_err(|e| about(&of_file, format!("{path}: {e}")))?;
+                Secret::of_text(&text).map(Some).map_err(|e| about(&of_file, format!("{path}: {e}")))
+            }
+        }
     }
 
     /// The keyed hash of a text.
@@ -93,12 +122,27 @@ impl Secret {
         Ok(sealed)
     }
 
+    /// What [`Secret::seal`] of another key gave for the same `about`, as this one would have given it: the data key is
+    /// wrapped anew, what it encrypts stays. `None` = it was not sealed with that key.
+    ///
+    /// # Errors
+    /// The system has no entropy.
+    pub(crate) fn rewrap(&self, old: &Secret, about: &str, sealed: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        if old.open(about, sealed).map(Zeroizing::new).is_err() {
+            return Ok(None);
+        }
+        let Some((wrapped, rest)) = sealed.split_at_checked(WRAPPED) else { return Ok(None) };
+        let Some(data) = decrypt(old, about, wrapped).map(Zeroizing::new) else { return Ok(None) };
+        let mut sealed = encrypt(self, about, &data)?;
+        sealed.extend(rest);
+        Ok(Some(sealed))
+    }
+
     /// Decrypts what [`Secret::seal`] gave for the same `about`.
     ///
     /// # Errors
     /// It was changed, belongs to something else, or was sealed with another key.
     pub(crate) fn open(&self, about: &str, sealed: &[u8]) -> Result<String, &'static str> {
-        const WRAPPED: usize = NONCE_LEN + KEY + 16;
         let refused = "it was sealed with another master key, or is not what was sealed";
         let (wrapped, rest) = sealed.split_at_checked(WRAPPED).ok_or(refused)?;
         let mut data = decrypt(self, about, wrapped).ok_or(refused)?;
@@ -204,6 +248,44 @@ mod tests {
         assert_ne!(sealed, master.seal("acme/openai/1", "sk-very-secret").unwrap());
         assert!(Secret::of_text("short").is_err() && Secret::of_text("").is_err());
         assert_eq!(format!("{master:?}"), "Secret");
+    }
+
+    #[test]
+    fn what_is_wrapped_anew_opens_with_the_new_key_alone() {
+        let [old, new, other] = ["o", "n", "x"].map(|c| Secret::of_text(&c.repeat(32)).unwrap());
+        let sealed = old.seal("openai/1", "sk-very-secret").unwrap();
+        let again = new.rewrap(&old, "openai/1", &sealed).unwrap().unwrap();
+        assert_eq!(new.open("openai/1", &again).unwrap(), "sk-very-secret");
+        assert!(old.open("openai/1", &again).is_err());
+        assert_eq!(again[WRAPPED..], sealed[WRAPPED..], "what is encrypted stays");
+        for (by, about) in [(&other, "openai/1"), (&new, "openai/1"), (&old, "openai/2")] {
+            assert!(new.rewrap(by, about, &sealed).unwrap().is_none(), "{about}");
+        }
+    }
+
+    #[test]
+    fn a_master_key_comes_from_a_variable_or_a_file_of_its_owner() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master");
+        let long = "a master key of more than thirty-two bytes";
+        let of = |said: &[(&str, &str)]| {
+            let found = |name: &str| said.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+            Secret::of_environment(MASTER_KEY, found).map(|secret| secret.map(|s| s.hash("x")))
+        };
+        let file = path.to_str().unwrap();
+        let direct = of(&[(MASTER_KEY, long)]).unwrap();
+        assert!(direct.is_some() && of(&[]).unwrap().is_none());
+        let refused = |said: &[(&str, &str)]| of(said).unwrap_err();
+        assert!(refused(&[("TURNOUT_MASTER_KEY_FILE", file)]).contains(file), "there is none");
+        std::fs::write(&path, format!("{long}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(refused(&[("TURNOUT_MASTER_KEY_FILE", file)]).contains("mode 644"));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+        assert_eq!(of(&[("TURNOUT_MASTER_KEY_FILE", file)]).unwrap(), direct);
+        assert!(refused(&[("TURNOUT_MASTER_KEY_FILE", file), (MASTER_KEY, long)]).contains("both set"));
+        assert!(refused(&[(MASTER_KEY, "")]).contains(MASTER_KEY));
+        assert!(refused(&[("TURNOUT_MASTER_KEY_FILE", "")]).contains("TURNOUT_MASTER_KEY_FILE"));
     }
 
     #[test]

@@ -339,6 +339,7 @@ mod tests {
             store: Arc::new(ControlMemory::default()),
             data: Some(data.path()),
             master: None,
+            master_before: None,
             anchor: None,
             tripwire: wire.clone(),
         };

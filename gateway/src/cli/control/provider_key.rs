@@ -9,7 +9,7 @@ use serde_json::json;
 /// Keys of providers that the server keeps, encrypted
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout provider-key add openai --name spare < key.txt     the key is read from standard input\n  turnout provider-key list\n  turnout provider-key remove pk-0192…\n\nThe server needs TURNOUT_MASTER_KEY (32 bytes or more) to keep keys."
+    after_help = "Examples:\n  turnout provider-key add openai --name spare < key.txt     the key is read from standard input\n  turnout provider-key list\n  turnout provider-key remove pk-0192…\n\nThe server needs TURNOUT_MASTER_KEY (32 bytes or more), or TURNOUT_MASTER_KEY_FILE, to keep keys. Started with\nTURNOUT_MASTER_KEY_OLD beside another master key, it seals the kept ones anew."
 )]
 pub(in crate::cli) struct Args {
     #[command(subcommand)]

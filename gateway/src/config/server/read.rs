@@ -57,8 +57,18 @@ pub fn apply_environment(server: &mut Server, variables: &[(String, String)]) ->
 }
 
 /// `TURNOUT_*` variables that are no settings of this file.
-const OTHERS: &[&str] =
-    &["LOG", "LOG_FORMAT", "CONFIG", "WEBHOOK_SECRET", "MASTER_KEY", "ADMIN_KEY", "API_KEY"];
+const OTHERS: &[&str] = &[
+    "LOG",
+    "LOG_FORMAT",
+    "CONFIG",
+    "WEBHOOK_SECRET",
+    "MASTER_KEY",
+    "MASTER_KEY_FILE",
+    "MASTER_KEY_OLD",
+    "MASTER_KEY_OLD_FILE",
+    "ADMIN_KEY",
+    "API_KEY",
+];
 
 fn known(key: &str) -> bool {
     KEYS.contains(&key)

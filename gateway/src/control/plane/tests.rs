@@ -40,7 +40,8 @@ async fn nothing_changes_that_cannot_be_put_on_the_trail() {
     let opening = Opening {
         store: Arc::new(ControlMemory::default()),
         data: Some(data.path()),
-        master: Some("a master key of more than thirty-two bytes".to_owned()),
+        master: Some(Secret::of_text("a master key of more than thirty-two bytes").unwrap()),
+        master_before: None,
         anchor: None,
         tripwire: Arc::new(wire),
     };
@@ -133,7 +134,14 @@ impl ControlStore for Counting {
 async fn a_change_of_one_reads_no_other() {
     let store = Arc::new(Counting::default());
     let tripwire = Arc::new(tripwire(TripwireAction::default()).0);
-    let opening = Opening { store: store.clone(), data: None, master: None, anchor: None, tripwire };
+    let opening = Opening {
+        store: store.clone(),
+        data: None,
+        master: None,
+        master_before: None,
+        anchor: None,
+        tripwire,
+    };
     let plane = Plane::open(opening).await.unwrap();
     let (actor, known) = (Actor::local(), known());
     let opened = store.all.load(Ordering::Relaxed);
@@ -155,4 +163,48 @@ async fn a_change_of_one_reads_no_other() {
     let missing = plane.key(&actor, "0").await.unwrap_err();
     assert!(missing.message.contains(id), "{}", missing.message);
     assert_eq!(store.all.load(Ordering::Relaxed), opened + 1);
+}
+
+/// Another master key takes over what was sealed with the one before, and stands on the trail once for each key.
+#[tokio::test]
+async fn stored_keys_are_wrapped_anew_with_another_master_key() {
+    let data = tempfile::tempdir().unwrap();
+    let store = Arc::new(ControlMemory::default());
+    let key = |c: &str| Secret::of_text(&c.repeat(40)).unwrap();
+    let open = async |master: Option<&str>, before: Option<&str>| {
+        let opening = Opening {
+            store: store.clone(),
+            data: Some(data.path()),
+            master: master.map(key),
+            master_before: before.map(key),
+            anchor: None,
+            tripwire: Arc::new(tripwire(TripwireAction::default()).0),
+        };
+        Plane::open(opening).await
+    };
+    let states = async |plane: &Plane| -> Vec<String> {
+        let all = plane.list_provider_keys().await.unwrap();
+        all.iter().map(|k| k["state"].as_str().unwrap().to_owned()).collect()
+    };
+    let plane = open(Some("old"), None).await.unwrap();
+    for text in ["sk-abcdefgh", "sk-ijklmnop"] {
+        let new: provider_keys::Spec = spec(json!({"provider": "lab", "key": text}));
+        plane.create_provider_key(&Actor::local(), new, &["lab".to_owned()]).await.unwrap();
+    }
+    drop(plane);
+    assert_eq!(states(&open(Some("new"), None).await.unwrap()).await, ["unreadable"; 2]);
+    assert!(open(None, Some("old")).await.err().unwrap().contains("TURNOUT_MASTER_KEY"));
+    assert_eq!(states(&open(Some("new"), Some("other")).await.unwrap()).await, ["unreadable"; 2]);
+    let plane = open(Some("new"), Some("old")).await.unwrap();
+    assert_eq!(states(&plane).await, ["usable"; 2]);
+    let mut texts: Vec<String> = plane.provider_keys().iter().map(|k| k.text.to_string()).collect();
+    texts.sort();
+    assert_eq!(texts, ["sk-abcdefgh", "sk-ijklmnop"]);
+    drop(plane);
+    // The old one is needed no more, and named again changes nothing.
+    assert_eq!(states(&open(Some("new"), None).await.unwrap()).await, ["usable"; 2]);
+    assert_eq!(states(&open(Some("new"), Some("old")).await.unwrap()).await, ["usable"; 2]);
+    assert_eq!(states(&open(Some("old"), None).await.unwrap()).await, ["unreadable"; 2]);
+    let lines = std::fs::read_to_string(data.path().join("audit/admin-000001.jsonl")).unwrap();
+    assert_eq!(lines.matches("provider_key.rewrap").count(), 2);
 }
