@@ -1,7 +1,10 @@
 //! Who answers calls: the fleet over the matrix, with the keys of the environment and the stored ones.
 
 use super::Settings;
+use crate::config::Environment;
 use crate::control::plane::StoredKey;
+use crate::control::secret::{OF_FILE, read_private};
+use std::path::Path;
 use std::sync::Arc;
 use types::matrix::{Availability, Matrix, Provider};
 use types::provider::ChatProvider;
@@ -31,7 +34,7 @@ pub(super) fn reach(
     }
     let env = |name: &str| match name.strip_prefix(STORED) {
         Some(id) => stored.iter().find(|k| k.id == id).map(|k| k.text.to_string()),
-        None => settings.environment.get(name),
+        None => settings.environment.get(name).or_else(|| of_file(&settings.environment, name)),
     };
     let keyed = with_stored(matrix, stored);
     let fleet = Arc::new(match old {
@@ -45,6 +48,17 @@ pub(super) fn reach(
 /// The name of a stored key where the name of a variable is meant.
 pub(crate) fn stored_name(id: &str) -> String {
     format!("{STORED}{id}")
+}
+
+/// What a file holds that a variable of this name and `_FILE` names, where the variable itself is not set: keys that are
+/// mounted as files need no shell that puts them into the environment. Only the environment names files: a bundle must not
+/// have one sent to a vendor.
+fn of_file(environment: &Environment, name: &str) -> Option<String> {
+    let path = environment.get(&format!("{name}{OF_FILE}"))?;
+    let text = read_private(Path::new(&path));
+    let text = text
+        .inspect_err(|error| tracing::error!(%error, path, "the file that {name}{OF_FILE} names is no key"));
+    text.ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// Names a stored key where the name of a variable is meant; no variable is called so.
@@ -63,4 +77,25 @@ fn with_stored(matrix: &Arc<Matrix>, stored: &[StoredKey]) -> Arc<Matrix> {
     };
     let providers = matrix.providers().iter().map(with).collect();
     Arc::new(Matrix::new(providers, matrix.models().iter().map(|m| (**m).clone()).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_key_comes_from_a_file_that_its_owner_alone_can_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let of = |mode: u32, text: &str| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            of_file(&Environment::of([("K_FILE", path.to_str().unwrap())]), "K")
+        };
+        assert_eq!(of(0o600, "sk-abc\n").as_deref(), Some("sk-abc"));
+        assert_eq!((of(0o600, " \n"), of(0o644, "sk-abc")), (None, None));
+        assert_eq!(of_file(&Environment::of([("K", "sk-abc")]), "K"), None);
+        assert_eq!(of_file(&Environment::of([("K_FILE", "/nowhere/at/all")]), "K"), None);
+    }
 }

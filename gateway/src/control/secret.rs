@@ -14,7 +14,7 @@ pub(crate) const MASTER_KEY: &str = "TURNOUT_MASTER_KEY";
 /// The one that stored keys of providers were sealed with before.
 pub(crate) const MASTER_KEY_OLD: &str = "TURNOUT_MASTER_KEY_OLD";
 /// What a variable is called that names a file with the value of another.
-const OF_FILE: &str = "_FILE";
+pub(crate) const OF_FILE: &str = "_FILE";
 /// Bytes of a key.
 const KEY: usize = 32;
 /// Bytes of a wrapped one.

@@ -95,7 +95,9 @@ impl Identity {
             }
         };
         let public = kept.clone().unwrap_or_else(|| key.public_key().as_ref().to_vec());
-        if !keys::is(&key, &public) {
+        let identity = Identity { instance, public, key, next: None };
+        intact(folder, &identity, anchors)?;
+        if !keys::is(&identity.key, &identity.public) {
             let path = folder.join(PUBLIC_KEY);
             return Err(wrong(format!(
                 "{} is not that of the signing key {}; put that one back, or move the folder away and begin another trail",
@@ -103,8 +105,6 @@ impl Identity {
                 keys::path(data).display()
             )));
         }
-        let identity = Identity { instance, public, key, next: None };
-        intact(folder, &identity, anchors)?;
         keys::forget_next(data)?;
         if let Some(made) = made {
             made.keep(data)?;
