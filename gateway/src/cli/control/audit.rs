@@ -149,7 +149,7 @@ async fn lines(
         let mut page = client.ask("GET", &path, None).await?;
         let data = page.get_mut("data").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
         left = left.saturating_sub(data.len() as u64);
-        let next = |name: &str| page.get(&format!("next_{name}")).and_then(Value::as_u64);
+        let next = |name: &str| page.get(format!("next_{name}")).and_then(Value::as_u64);
         let next = numbers.iter().find_map(|(name, _)| Some((*name, next(name)?)));
         match next {
             // Older lines come before those that were found.
