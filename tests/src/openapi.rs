@@ -102,6 +102,10 @@ impl Document {
                 }
             }
         }
+        let few = value.as_array().zip(schema["minItems"].as_u64());
+        if let Some((list, least)) = few.filter(|(list, least)| (list.len() as u64) < *least) {
+            all.push(format!("{at}: {} entries, not {least}", list.len()));
+        }
         for (i, v) in value.as_array().into_iter().flatten().enumerate() {
             all.extend(self.misfits(&schema["items"], v, &format!("{at}/{i}")));
         }
@@ -145,6 +149,9 @@ impl Document {
         }
         if schema["items"].is_object() {
             let item = self.good(&schema["items"]);
+            if limit("minItems").is_some_and(|least| least > 0.0) {
+                all.push(("too few".to_owned(), json!([])));
+            }
             if let Some(most) = limit("maxItems") {
                 all.push(("too many".to_owned(), Value::Array(vec![item; most as usize + 1])));
             }
@@ -201,7 +208,7 @@ impl Document {
         if let Some(example) = schema.get("example") {
             return example.clone();
         }
-        match schema["type"].as_str() {
+        match schema["type"].as_str().or_else(|| schema["type"][0].as_str()) {
             Some("object") => {
                 let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
                 Value::Object(required.map(|n| (n.to_owned(), self.good(&schema["properties"][n]))).collect())

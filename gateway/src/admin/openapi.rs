@@ -127,6 +127,40 @@ fn limits() -> Value {
     json!({ "type": "array", "maxItems": fields::MAX_LIMITS, "items": items })
 }
 
+/// A limit, its amount as this says.
+fn limit(amount: Value) -> Value {
+    object(
+        &["metric", "amount"],
+        json!({
+            "metric": { "enum": types::limits::Metric::NAMES },
+            "amount": amount,
+            "per": { "enum": types::limits::Window::NAMES },
+            "model": text(fields::MAX_SELECTOR),
+            "label": text(fields::MAX_SELECTOR),
+            "reserved_premium": { "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 },
+        }),
+    )
+}
+
+/// Members of a change: those of what is changed, where labels and limits are named one by one.
+fn change(members: Value) -> Value {
+    let items = json!({ "$ref": "#/components/schemas/LimitChange" });
+    let value = json!({ "type": ["string", "null"], "maxLength": fields::MAX_LABEL });
+    let changed = json!({
+        "version": { "type": "integer", "minimum": 0, "description": "409 `conflict` where it is another by now" },
+        "labels": {
+            "type": ["object", "null"], "maxProperties": fields::MAX_LABELS, "additionalProperties": value,
+            "description": "by name: what is not named stays, `null` takes one away, and in the place of all all of them",
+        },
+        "limits": {
+            "type": ["array", "null"], "minItems": 1, "maxItems": fields::MAX_LIMITS, "items": items,
+            "description": "each takes the place of the limit of the same metric, window and selector; others stay. \
+                            `amount: null` takes one away, and `null` in the place of all all of them",
+        },
+    });
+    with(members, changed)
+}
+
 /// Members of a tenant, but its `id`.
 fn tenant() -> Value {
     json!({
@@ -331,25 +365,21 @@ fn schemas() -> Value {
         "Document": open(json!({})),
         "Nothing": object(&[], json!({})),
         "Whoami": open(json!({ "kind": {}, "id": {}, "role": {}, "tenant": {} })),
-        "Limit": object(&["metric", "amount"], json!({
-            "metric": { "enum": types::limits::Metric::NAMES },
-            "amount": { "type": "number", "exclusiveMinimum": 0 },
-            "per": { "enum": types::limits::Window::NAMES },
-            "model": text(fields::MAX_SELECTOR),
-            "label": text(fields::MAX_SELECTOR),
-            "reserved_premium": { "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 },
-        })),
+        "Limit": limit(json!({ "type": "number", "exclusiveMinimum": 0 })),
+        "LimitChange": limit(json!({ "type": ["number", "null"], "exclusiveMinimum": 0 })),
         "NewTenant": object(&["id"], with(tenant(), id.clone())),
-        "TenantChange": object(&[], with(tenant(), id)),
+        "TenantChange": object(&[], change(with(tenant(), id))),
         "Tenant": open(with(tenant(), of_tenant)),
         "Tenants": page_of("Tenant"),
         "NewKey": object(&[], key()),
-        "KeyChange": object(&[], key()),
+        "KeyChange": object(&[], change(key())),
         "Key": open(with(key(), of_key)),
         "Keys": page_of("Key"),
         "MintedKey": open(with(key(), minted)),
         "Rotation": object(&[], json!({ "grace_s": { "type": "integer", "minimum": 0, "maximum": 2_592_000 } })),
         "Removed": object(&["id", "removed"], json!({ "id": { "type": "string" }, "removed": { "const": true } })),
+    });
+    let rest = json!({
         "Provider": open(json!({ "id": {}, "models": {}, "candidates": {}, "stored_keys": {} })),
         "Providers": list_of("Provider"),
         "Model": open(json!({ "id": {}, "provider": {} })),
@@ -393,7 +423,7 @@ fn schemas() -> Value {
             "code": { "type": "string" },
         })) })),
     });
-    with(with(with(all, of_bundles()), of_parts()), of_trail())
+    with(with(with(with(all, rest), of_bundles()), of_parts()), of_trail())
 }
 
 /// The audit trail.

@@ -62,6 +62,20 @@ pub(crate) fn objects<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     all.map(Some).map_err(D::Error::custom)
 }
 
+/// As [`objects`], where `null` takes all of them away.
+pub(crate) fn patch_objects<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    d: D,
+) -> Result<Patch<Vec<T>>, D::Error> {
+    let Some(all) = Option::<Vec<Value>>::deserialize(d)? else { return Ok(Patch::Clear) };
+    let all = all.into_iter().map(of_object).collect::<Result<_, _>>();
+    all.map(Patch::Set).map_err(D::Error::custom)
+}
+
+/// A member that has to be there, `null` or with a value.
+pub(crate) fn or_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(d)
+}
+
 fn of_object<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     if !value.is_object() {
         return Err("expected an object".to_owned());

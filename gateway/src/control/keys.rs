@@ -4,6 +4,7 @@ use super::actor::{Actor, Need};
 use super::directory::{KEY, TENANT};
 use super::fields::{self, Patch};
 use super::key::Minted;
+use super::merge::{self, Labels, Limits, Lists};
 use super::object::{kept, shown};
 use super::plane::{Plane, away};
 use crate::clock;
@@ -23,7 +24,7 @@ const GRACE_S: u64 = 86_400;
 /// Longest grace: 30 days.
 const MAX_GRACE_S: u64 = 30 * 86_400;
 
-/// What a new key may say, and what a change may say of one.
+/// What a new key may say.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Spec {
@@ -34,11 +35,36 @@ pub(crate) struct Spec {
     #[serde(deserialize_with = "fields::given")]
     pub(crate) role: Option<Role>,
     #[serde(deserialize_with = "fields::object")]
-    pub(crate) scopes: Option<Scopes>,
+    pub(crate) scopes: Option<Lists>,
     #[serde(deserialize_with = "fields::given")]
     pub(crate) labels: Option<BTreeMap<String, String>>,
     #[serde(deserialize_with = "fields::objects")]
     pub(crate) limits: Option<Vec<Quota>>,
+    #[serde(deserialize_with = "fields::patch")]
+    pub(crate) expires_ms: Patch<i64>,
+    #[serde(deserialize_with = "fields::given")]
+    pub(crate) suspended: Option<bool>,
+}
+
+/// What a change may say of a key; what it does not name stays.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Change {
+    /// The version that it was made for; `None` = whichever there is.
+    #[serde(deserialize_with = "fields::given")]
+    pub(crate) version: Option<u64>,
+    #[serde(deserialize_with = "fields::given")]
+    pub(crate) tenant: Option<String>,
+    #[serde(deserialize_with = "fields::given")]
+    pub(crate) name: Option<String>,
+    #[serde(deserialize_with = "fields::given")]
+    pub(crate) role: Option<Role>,
+    #[serde(deserialize_with = "fields::object")]
+    pub(crate) scopes: Option<Lists>,
+    #[serde(deserialize_with = "fields::patch")]
+    pub(crate) labels: Labels,
+    #[serde(deserialize_with = "fields::patch_objects")]
+    pub(crate) limits: Limits,
     #[serde(deserialize_with = "fields::patch")]
     pub(crate) expires_ms: Patch<i64>,
     #[serde(deserialize_with = "fields::given")]
@@ -90,15 +116,16 @@ impl Known {
         Ok(())
     }
 
-    fn scopes(&self, scopes: &Scopes) -> Result<(), Failure> {
+    /// That the lists that are named here hold what there is.
+    fn scopes(&self, scopes: &Lists) -> Result<(), Failure> {
         let refuse = |field: &str, name: &str, hint: String| {
             Err(Failure::bad_request("unknown_name", format!("`{name}` names nothing here; {hint}"))
                 .param(field))
         };
-        for m in &scopes.models {
+        for m in scopes.models.iter().flatten() {
             self.selector("scopes.models", m)?;
         }
-        for w in &scopes.workflows {
+        for w in scopes.workflows.iter().flatten() {
             if !self.workflows.contains(w) {
                 return refuse(
                     "scopes.workflows",
@@ -107,7 +134,7 @@ impl Known {
                 );
             }
         }
-        for e in &scopes.endpoints {
+        for e in scopes.endpoints.iter().flatten() {
             if !ENDPOINTS.contains(&e.as_str()) {
                 return refuse("scopes.endpoints", e, suggestion(e, ENDPOINTS.iter().copied()));
             }
@@ -118,30 +145,47 @@ impl Known {
 
 impl Spec {
     fn apply(self, k: &mut Key, known: &Known, now_ms: i64) -> Result<(), Failure> {
-        fields::set(&mut k.name, self.name);
-        fields::set(&mut k.scopes, self.scopes);
-        fields::set(&mut k.labels, self.labels);
-        if let Some(limits) = &self.limits {
-            known.limits(limits)?;
+        if let Some(limits) = self.limits {
+            fields::limits(&limits)?;
+            known.limits(&limits)?;
+            // Whoever bounds something else does not mean to take the bound on money away.
+            let on_money = |q: &Quota| q.metric == Metric::Usd && q.model.is_none() && q.label.is_none();
+            if limits.is_empty() || limits.iter().any(on_money) {
+                k.limits.clear();
+            }
+            k.limits.extend(limits);
+            fields::limits(&k.limits)?;
         }
-        fields::set(&mut k.limits, self.limits);
+        fields::set(&mut k.labels, self.labels);
+        fields::labels(&k.labels)?;
+        let Spec { name, scopes, expires_ms, suspended, .. } = self;
+        Change { name, scopes, expires_ms, suspended, ..Change::default() }.apply(k, known, now_ms)
+    }
+}
+
+impl Change {
+    fn apply(self, k: &mut Key, known: &Known, now_ms: i64) -> Result<(), Failure> {
+        fields::set(&mut k.name, self.name);
+        fields::text("name", &k.name)?;
+        if let Some(lists) = self.scopes {
+            known.scopes(&lists)?;
+            lists.apply(&mut k.scopes);
+            fields::scopes(&k.scopes)?;
+        }
+        merge::labels(self.labels, &mut k.labels)?;
+        merge::limits(self.limits, &mut k.limits, known)?;
         fields::set(&mut k.suspended, self.suspended);
-        let expires = matches!(self.expires_ms, Patch::Set(_));
-        self.expires_ms.apply(&mut k.expires_ms);
-        if expires && k.expires_ms.is_some_and(|t| t <= now_ms) {
+        if matches!(self.expires_ms, Patch::Set(at) if at <= now_ms) {
             let text = "`expires_ms` lies in the past; it is Unix time in milliseconds";
             return Err(Failure::bad_request("invalid_value", text).param("expires_ms"));
         }
-        fields::text("name", &k.name)?;
-        fields::scopes(&k.scopes)?;
-        fields::labels(&k.labels)?;
-        fields::limits(&k.limits)?;
-        known.scopes(&k.scopes)
+        self.expires_ms.apply(&mut k.expires_ms);
+        Ok(())
     }
 }
 
 /// Whether a key can still be changed so: what has ended does not begin again.
-fn still_changes(key: &Key, spec: &Spec) -> Result<(), Failure> {
+fn still_changes(key: &Key, spec: &Change) -> Result<(), Failure> {
     let ended = |text: String| Err(Failure::new(StatusCode::CONFLICT, "not_active", text));
     if key.revoked_ms.is_some() {
         return ended(format!("key `{}` was revoked; make another one", key.id));
@@ -261,11 +305,12 @@ impl Plane {
         &self,
         actor: &Actor,
         id: &str,
-        spec: Spec,
+        spec: Change,
         known: &Known,
     ) -> Result<Value, Failure> {
         let _one = self.changing.lock().await;
         let before = self.own(actor, id).await?;
+        merge::version(spec.version, &before)?;
         let mut key = read(&before)?;
         if spec.role.is_some_and(|r| r != key.role)
             || spec.tenant.as_ref().is_some_and(|t| Some(t) != key.tenant.as_ref())
@@ -274,7 +319,7 @@ impl Plane {
             return Err(Failure::bad_request("immutable", text).param("role"));
         }
         still_changes(&key, &spec)?;
-        if spec.name.is_some() || spec.labels.is_some() {
+        if spec.name.is_some() || !matches!(spec.labels, Patch::Keep) {
             key.vouched = actor.may(Need::Admin).is_ok();
         }
         spec.apply(&mut key, known, clock::unix_ms())?;

@@ -7,6 +7,7 @@ pub(crate) mod directory;
 pub(crate) mod fields;
 pub(crate) mod key;
 pub(crate) mod keys;
+pub(crate) mod merge;
 mod object;
 pub(crate) mod plane;
 pub(crate) mod provider_keys;

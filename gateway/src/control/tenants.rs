@@ -4,6 +4,7 @@ use super::actor::Actor;
 use super::directory::{KEY, TENANT};
 use super::fields::{self, Patch};
 use super::keys::Known;
+use super::merge::{self, Labels, Limits};
 use super::object::{kept, shown};
 use super::plane::{Plane, away};
 use crate::clock;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use types::control::{Object, Quota, ServiceTier, Tenant};
 use types::options::OnDisconnect;
 
-/// What a new tenant may say, and what a change may say of one.
+/// What a new tenant may say.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Spec {
@@ -41,17 +42,67 @@ pub(crate) struct Spec {
     pub(crate) suspended: Option<bool>,
 }
 
+/// What a change may say of a tenant; what it does not name stays.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Change {
+    /// The version that it was made for; `None` = whichever there is.
+    #[serde(deserialize_with = "fields::given")]
+    pub(crate) version: Option<u64>,
+    #[serde(deserialize_with = "fields::given")]
+    pub(crate) id: Option<String>,
+    #[serde(deserialize_with = "fields::given")]
+    pub(crate) title: Option<String>,
+    #[serde(deserialize_with = "fields::given")]
+    pub(crate) tier: Option<ServiceTier>,
+    #[serde(deserialize_with = "fields::patch")]
+    pub(crate) region: Patch<String>,
+    #[serde(deserialize_with = "fields::given")]
+    pub(crate) time_zone: Option<String>,
+    #[serde(deserialize_with = "fields::patch")]
+    pub(crate) labels: Labels,
+    #[serde(deserialize_with = "fields::patch_objects")]
+    pub(crate) limits: Limits,
+    #[serde(deserialize_with = "fields::given")]
+    pub(crate) allow_explore: Option<bool>,
+    #[serde(deserialize_with = "fields::given")]
+    pub(crate) on_disconnect: Option<OnDisconnect>,
+    #[serde(deserialize_with = "fields::given")]
+    pub(crate) suspended: Option<bool>,
+}
+
 impl Spec {
+    fn apply(self, t: &mut Tenant, known: &Known) -> Result<(), Failure> {
+        if let Some(limits) = self.limits {
+            fields::limits(&limits)?;
+            known.limits(&limits)?;
+            t.limits = limits;
+        }
+        fields::set(&mut t.labels, self.labels);
+        fields::labels(&t.labels)?;
+        let Spec { title, tier, region, time_zone, allow_explore, on_disconnect, suspended, .. } = self;
+        let rest = Change {
+            title,
+            tier,
+            region,
+            time_zone,
+            allow_explore,
+            on_disconnect,
+            suspended,
+            ..Change::default()
+        };
+        rest.apply(t, known)
+    }
+}
+
+impl Change {
     fn apply(self, t: &mut Tenant, known: &Known) -> Result<(), Failure> {
         fields::set(&mut t.title, self.title);
         fields::set(&mut t.tier, self.tier);
         self.region.apply(&mut t.region);
         fields::set(&mut t.time_zone, self.time_zone);
-        fields::set(&mut t.labels, self.labels);
-        if let Some(limits) = &self.limits {
-            known.limits(limits)?;
-        }
-        fields::set(&mut t.limits, self.limits);
+        merge::labels(self.labels, &mut t.labels)?;
+        merge::limits(self.limits, &mut t.limits, known)?;
         fields::set(&mut t.allow_explore, self.allow_explore);
         fields::set(&mut t.on_disconnect, self.on_disconnect);
         fields::set(&mut t.suspended, self.suspended);
@@ -60,8 +111,6 @@ impl Spec {
         {
             fields::text(field, text.map_or("", String::as_str))?;
         }
-        fields::labels(&t.labels)?;
-        fields::limits(&t.limits)?;
         if jiff::tz::TimeZone::get(&t.time_zone).is_err() {
             let text = format!("`{}` is no time zone; write it as in Europe/Berlin or UTC", t.time_zone);
             return Err(Failure::bad_request("invalid_value", text).param("time_zone"));
@@ -107,7 +156,7 @@ impl Plane {
         &self,
         actor: &Actor,
         id: &str,
-        spec: Spec,
+        spec: Change,
         known: &Known,
     ) -> Result<Value, Failure> {
         let _one = self.changing.lock().await;
@@ -115,6 +164,7 @@ impl Plane {
             return Err(Failure::bad_request("immutable", "a tenant keeps its `id`").param("id"));
         }
         let before = self.find(TENANT, id, |o| actor.sees(Some(&o.id))).await?;
+        merge::version(spec.version, &before)?;
         let mut tenant: Tenant =
             serde_json::from_value(before.doc.clone()).map_err(|_| Failure::internal())?;
         spec.apply(&mut tenant, known)?;

@@ -270,7 +270,7 @@ async fn answers_are_what_the_document_says() {
         ("POST /tenants", json!({"id": "fresh", "tier": "gold"})),
         ("PATCH /tenants/{tenant}", json!({"title": "Acme", "region": null})),
         ("POST /keys", json!({"tenant": "acme", "name": "web"})),
-        ("PATCH /keys/{key}", json!({"name": "other", "limits": []})),
+        ("PATCH /keys/{key}", json!({"name": "other", "limits": null})),
         ("POST /keys/{key}/rotate", json!({"grace_s": 60})),
         ("POST /provider-keys", json!({"provider": "alpha", "key": "sk-ijklmnop"})),
         ("POST /statistics/rollback", json!({"to": "2099-01-01T00:00:00Z"})),

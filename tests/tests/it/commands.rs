@@ -6,6 +6,7 @@ use std::time::Duration;
 use tests::admin::Admin;
 use tests::folder::Folder;
 use tests::house::{House, Model, Plan, cli_as};
+use tests::openapi::Document;
 use tests::service::Service;
 use tests::vendor::{Dialect, Reply, Vendor};
 
@@ -102,6 +103,130 @@ async fn every_operation_of_the_control_api_has_a_command_and_every_command_its_
         let path = asked[0].path.split('?').next().unwrap().strip_prefix("/admin/v1").unwrap();
         assert_eq!(asked[0].method, *method, "turnout {command}");
         assert!(fits(pattern, path), "`turnout {command}` asks for {path}, not {pattern}");
+    }
+}
+
+/// Members of what is made and changed: the schema, the member, the options that set it, what they send.
+const SETS: &[(&str, &str, &str, &str)] = &[
+    ("NewTenant", "id", "tenant create acme", r#""acme""#),
+    ("NewTenant", "title", "tenant create acme --title Acme", r#""Acme""#),
+    ("NewTenant", "tier", "tenant create acme --tier gold", r#""gold""#),
+    ("NewTenant", "region", "tenant create acme --region eu", r#""eu""#),
+    ("NewTenant", "time_zone", "tenant create acme --time-zone UTC", r#""UTC""#),
+    ("NewTenant", "labels", "tenant create acme --label a=b", r#"{"a": "b"}"#),
+    (
+        "NewTenant",
+        "limits",
+        "tenant create acme --limit 4_concurrency",
+        r#"[{"metric": "concurrency", "amount": 4.0}]"#,
+    ),
+    ("NewTenant", "allow_explore", "tenant create acme --allow-explore false", "false"),
+    ("NewTenant", "on_disconnect", "tenant create acme --on-disconnect finish", r#""finish""#),
+    ("NewTenant", "suspended", "tenant create acme --suspended true", "true"),
+    ("TenantChange", "version", "tenant change acme --if-version 3", "3"),
+    ("TenantChange", "title", "tenant change acme --title Acme", r#""Acme""#),
+    ("TenantChange", "tier", "tenant change acme --tier gold", r#""gold""#),
+    ("TenantChange", "region", "tenant change acme --region eu", r#""eu""#),
+    ("TenantChange", "time_zone", "tenant change acme --time-zone UTC", r#""UTC""#),
+    ("TenantChange", "labels", "tenant change acme --label a=b --no-label c", r#"{"a": "b", "c": null}"#),
+    (
+        "TenantChange",
+        "limits",
+        "tenant change acme --limit 4_concurrency --no-limit usd_per_day",
+        r#"[{"metric": "concurrency", "amount": 4.0}, {"metric": "usd", "amount": null, "per": "day"}]"#,
+    ),
+    ("TenantChange", "allow_explore", "tenant change acme --allow-explore false", "false"),
+    ("TenantChange", "on_disconnect", "tenant change acme --on-disconnect finish", r#""finish""#),
+    ("TenantChange", "suspended", "tenant change acme --suspended false", "false"),
+    ("NewKey", "tenant", "key create --tenant acme", r#""acme""#),
+    ("NewKey", "role", "key create --role viewer", r#""viewer""#),
+    ("NewKey", "name", "key create --name web", r#""web""#),
+    ("NewKey", "scopes", "key create --model a --model b", r#"{"models": ["a", "b"]}"#),
+    ("NewKey", "labels", "key create --label a=b", r#"{"a": "b"}"#),
+    ("NewKey", "limits", "key create --limit 4_concurrency", r#"[{"metric": "concurrency", "amount": 4.0}]"#),
+    ("NewKey", "expires_ms", "key create --expires 2096-01-31", "3978806400000"),
+    ("NewKey", "suspended", "key create --suspended true", "true"),
+    ("KeyChange", "version", "key change 0123 --if-version 3", "3"),
+    ("KeyChange", "name", "key change 0123 --name web", r#""web""#),
+    (
+        "KeyChange",
+        "scopes",
+        "key change 0123 --model a --workflow b --endpoint chat",
+        r#"{"models": ["a"], "workflows": ["b"], "endpoints": ["chat"]}"#,
+    ),
+    ("KeyChange", "labels", "key change 0123 --label a=b --no-label c", r#"{"a": "b", "c": null}"#),
+    (
+        "KeyChange",
+        "limits",
+        "key change 0123 --limit 4_concurrency --no-limit usd_per_day",
+        r#"[{"metric": "concurrency", "amount": 4.0}, {"metric": "usd", "amount": null, "per": "day"}]"#,
+    ),
+    ("KeyChange", "expires_ms", "key change 0123 --expires-ms 3978806400000", "3978806400000"),
+    ("KeyChange", "suspended", "key change 0123 --suspended false", "false"),
+];
+
+/// Those that can be empty or nothing at all, and what makes them so.
+const CLEARS: &[(&str, &str, &str, &str)] = &[
+    ("NewKey", "limits", "key create --no-limits", "[]"),
+    ("KeyChange", "limits", "key change 0123 --no-limits", "null"),
+    ("KeyChange", "labels", "key change 0123 --no-labels", "null"),
+    ("KeyChange", "expires_ms", "key change 0123 --no-expires", "null"),
+    (
+        "KeyChange",
+        "scopes",
+        "key change 0123 --all-models --all-workflows --all-endpoints",
+        r#"{"models": [], "workflows": [], "endpoints": []}"#,
+    ),
+    ("TenantChange", "limits", "tenant change acme --no-limits", "null"),
+    ("TenantChange", "labels", "tenant change acme --no-labels", "null"),
+    ("TenantChange", "region", "tenant change acme --no-region", "null"),
+];
+
+/// Members that a change may repeat and not change.
+const FIXED: &[(&str, &str)] = &[("TenantChange", "id"), ("KeyChange", "tenant"), ("KeyChange", "role")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_member_of_keys_and_tenants_is_set_and_cleared_by_command() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let house = Plan::new().vendor("alpha", &vendor).model(&Model::new("alpha/one")).start().await;
+    let document = Document(Admin::of(&house).call("GET", "/openapi.json", &Value::Null).await.json());
+    let named = |table: &[(&'static str, &'static str, &str, &str)]| -> BTreeSet<(String, String)> {
+        table.iter().map(|(schema, member, ..)| ((*schema).to_owned(), (*member).to_owned())).collect()
+    };
+    let (mut all, mut clearable) = (BTreeSet::new(), BTreeSet::new());
+    for schema in ["NewTenant", "TenantChange", "NewKey", "KeyChange"] {
+        for (member, of) in document.schema(schema)["properties"].as_object().unwrap() {
+            if FIXED.contains(&(schema, member.as_str())) {
+                continue;
+            }
+            let entry = (schema.to_owned(), member.clone());
+            // What is new has nothing yet that could be taken away, but for the limits that a key has by itself.
+            let nothing = of["type"].as_array().is_some_and(|t| t.contains(&json!("null")));
+            let lists = of["properties"]["models"]["type"] == "array";
+            if schema.ends_with("Change") && (nothing || lists)
+                || entry == ("NewKey".to_owned(), "limits".to_owned())
+            {
+                clearable.insert(entry.clone());
+            }
+            all.insert(entry);
+        }
+    }
+    assert_eq!(named(SETS), all, "members of the document, and options that set them");
+    assert_eq!(named(CLEARS), clearable, "members that can be nothing, and options that make them so");
+
+    let folder = Folder::default();
+    let service = Service::saying(200, "{}").await;
+    let at = service.origin();
+    for (schema, member, command, want) in SETS.iter().chain(CLEARS) {
+        let words: Vec<String> = command.split(' ').map(|word| word.replace('_', " ")).collect();
+        let args: Vec<&str> = words.iter().map(String::as_str).chain(["--url", &at]).collect();
+        let out = cli_as(&folder, "a-key", &args).await;
+        assert!(out.status.success(), "turnout {command}: {}", String::from_utf8_lossy(&out.stderr));
+        let body = service.asked().last().unwrap().body.clone();
+        assert_eq!(body[member], serde_json::from_str::<Value>(want).unwrap(), "turnout {command}: {body}");
+        assert!(body.get(member).is_some(), "turnout {command}: {body}");
+        let misfits = document.misfits(document.schema(schema), &body, "");
+        assert!(misfits.is_empty(), "turnout {command}: {misfits:?}");
     }
 }
 

@@ -533,6 +533,93 @@ async fn the_command_line_does_what_the_control_api_does() {
     assert!(String::from_utf8_lossy(&stopped.stderr).contains("turnout serve"), "{stopped:?}");
 }
 
+/// What a change does not name stays as it was, by the command and over HTTP.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_gives_a_key_no_more_than_it_says() {
+    let (_vendor, house) = house().await;
+    let admin = Admin::of(&house);
+    let usd = json!({"metric": "usd", "amount": 10.0, "per": "day"});
+    let rate = json!({"metric": "requests", "amount": 5.0, "per": "second"});
+    let spec = json!({
+        "scopes": {"endpoints": ["chat"], "workflows": ["default"]}, "labels": {"locked": "true"}, "limits": [usd],
+    });
+    let (id, key) = admin.key(spec).await;
+    let run = async |options: &[&str]| {
+        let args = [&["key", "change", id.as_str()], options].concat();
+        let out = house.cli(&args).await;
+        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        admin.call("GET", &format!("/keys/{id}"), &Value::Null).await.json()
+    };
+    let changed = run(&["--model", "alpha/one"]).await;
+    let scopes = json!({"models": ["alpha/one"], "workflows": ["default"], "endpoints": ["chat"]});
+    assert_eq!(changed["scopes"], scopes);
+    assert_eq!(get(house.client(), &key, "/v1/models").await.error(403)["code"], "not_allowed");
+    let changed = run(&["--limit", "5 requests per second"]).await;
+    assert_eq!(changed["limits"], json!([usd, rate]));
+    let changed = run(&["--limit", "2 usd per day", "--label", "team=red"]).await;
+    assert_eq!(changed["limits"], json!([rate, {"metric": "usd", "amount": 2.0, "per": "day"}]));
+    assert_eq!(changed["labels"], json!({"locked": "true", "team": "red"}));
+    let changed = run(&["--no-limit", "usd per day", "--no-label", "locked", "--all-workflows"]).await;
+    assert_eq!((&changed["limits"], &changed["labels"]), (&json!([rate]), &json!({"team": "red"})));
+    assert_eq!(changed["scopes"], json!({"models": ["alpha/one"], "workflows": [], "endpoints": ["chat"]}));
+    let changed = run(&["--no-limits", "--no-labels", "--all-models", "--all-endpoints"]).await;
+    assert_eq!((&changed["limits"], &changed["labels"]), (&json!([]), &json!({})));
+    assert_eq!(changed["scopes"], json!({"models": [], "workflows": [], "endpoints": []}));
+    assert_eq!(get(house.client(), &key, "/v1/models").await.status, 200);
+
+    // Over HTTP as well, and of tenants.
+    let patch = async |path: &str, body: Value| admin.call("PATCH", path, &body).await;
+    let path = format!("/keys/{id}");
+    patch(&path, json!({"scopes": {"endpoints": ["chat"]}})).await;
+    let changed = patch(&path, json!({"scopes": {"models": ["alpha/one"]}, "limits": [usd]})).await.json();
+    assert_eq!(changed["scopes"]["endpoints"], json!(["chat"]));
+    let changed = patch(&path, json!({"limits": [rate]})).await.json();
+    assert_eq!(changed["limits"], json!([usd, rate]));
+    let told = patch(&path, json!({"limits": []})).await.error(400);
+    assert!(told["param"] == "limits" && told["message"].as_str().unwrap().contains("null"), "{told}");
+    admin.tenant(json!({"id": "acme", "limits": [usd], "labels": {"locked": "true"}})).await;
+    let out =
+        house.cli(&["tenant", "change", "acme", "--limit", "5 requests per second", "--label", "a=b"]).await;
+    assert!(out.status.success(), "{out:?}");
+    let changed = admin.call("GET", "/tenants/acme", &Value::Null).await.json();
+    assert_eq!(changed["limits"], json!([usd, rate]));
+    assert_eq!(changed["labels"], json!({"a": "b", "locked": "true"}));
+}
+
+/// Two who read the same thing and change it do not overwrite each other, if they say what they read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_names_an_old_version_changes_nothing() {
+    let (_vendor, house) = house().await;
+    let admin = Admin::of(&house);
+    admin.tenant(json!({"id": "acme"})).await;
+    let (id, _) = admin.key(json!({"tenant": "acme"})).await;
+    for (path, command, member, option) in [
+        (format!("/keys/{id}"), ["key", "change", &id], "name", "--name"),
+        ("/tenants/acme".to_owned(), ["tenant", "change", "acme"], "title", "--title"),
+    ] {
+        let read = admin.call("GET", &path, &Value::Null).await.json()["version"].as_u64().unwrap();
+        let change = |text: &str| json!({ "version": read, member: text });
+        let first = admin.call("PATCH", &path, &change("first")).await;
+        assert_eq!(
+            (first.status, first.json()["version"].as_u64()),
+            (200, Some(read + 1)),
+            "{}",
+            first.text()
+        );
+        let second = admin.call("PATCH", &path, &change("second")).await.error(409);
+        assert_eq!((&second["code"], &second["param"]), (&json!("conflict"), &json!("version")), "{second}");
+        assert!(second["message"].as_str().unwrap().contains(&format!("version {}", read + 1)), "{second}");
+        let stale = read.to_string();
+        let out = house.cli(&[&command[..], &[option, "third", "--if-version", &stale]].concat()).await;
+        assert!(String::from_utf8_lossy(&out.stderr).contains("--if-version"), "{out:?}");
+        assert_eq!(admin.call("GET", &path, &Value::Null).await.json()[member], "first");
+        let fresh = (read + 1).to_string();
+        let out = house.cli(&[&command[..], &[option, "third", "--if-version", &fresh]].concat()).await;
+        assert!(out.status.success(), "{out:?}");
+        assert_eq!(admin.call("GET", &path, &Value::Null).await.json()[member], "third");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_address_needs_a_key_first() {
     let (_vendor, mut house) = house().await;
@@ -570,6 +657,19 @@ async fn a_key_without_limits_gets_the_budget_of_the_settings() {
     let (id, _) = admin.key(json!({"limits": []})).await;
     let free = admin.call("GET", &format!("/keys/{id}"), &Value::Null).await.json();
     assert_eq!(free["limits"], json!([]), "who says so gets none");
+    // Who bounds something else does not take the bound on money away; who bounds money says how.
+    let usd = json!({"metric": "usd", "amount": 1.5, "per": "day"});
+    for (limits, with_it) in [
+        (json!([{"metric": "concurrency", "amount": 4.0}]), true),
+        (json!([{"metric": "usd", "amount": 9.0, "per": "day", "model": "alpha/*"}]), true),
+        (json!([{"metric": "usd", "amount": 9.0, "per": "month"}]), false),
+    ] {
+        let (id, _) = admin.key(json!({ "limits": limits })).await;
+        let made = admin.call("GET", &format!("/keys/{id}"), &Value::Null).await.json();
+        let own = limits.as_array().unwrap().clone();
+        let want: Vec<Value> = with_it.then(|| usd.clone()).into_iter().chain(own).collect();
+        assert_eq!(made["limits"], json!(want));
+    }
     let (id, _) = admin.key(json!({"role": "viewer"})).await;
     let viewer = admin.call("GET", &format!("/keys/{id}"), &Value::Null).await.json();
     assert_eq!(viewer["limits"], json!([]), "a key that asks no model spends nothing");

@@ -246,7 +246,7 @@ async fn a_replay_with_calls_is_bound_to_its_key_and_what_that_may_spend() {
     may(json!([{"metric": "usd", "amount": 0.000_001, "per": "day"}])).await;
     assert_eq!(replay(&own).await.error(429)["code"], "insufficient_quota");
     assert_eq!(vendor.count(), 4, "nobody is asked");
-    may(json!([])).await;
+    may(Value::Null).await;
     let live = replay(&own).await;
     assert_eq!(
         (live.status, live.json()["called"].clone()),

@@ -112,6 +112,7 @@ fn in_options(message: &str, param: &str) -> String {
         ("title", "--title"),
         ("region", "--region"),
         ("name", "--name"),
+        ("version", "--if-version"),
     ];
     let of = param.split('[').next().unwrap_or(param);
     let Some((member, option)) = OPTIONS.iter().find(|(member, _)| *member == of) else {

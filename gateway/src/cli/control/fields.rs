@@ -8,7 +8,7 @@ use types::doc::parse_duration;
 use types::limits::{Metric, Window};
 
 /// `name=value` pairs as an object.
-fn labels(pairs: &[String]) -> Result<Value, Problem> {
+fn labels(pairs: &[String]) -> Result<Map<String, Value>, Problem> {
     let mut all = Map::new();
     for p in pairs {
         let (name, value) = p
@@ -16,24 +16,53 @@ fn labels(pairs: &[String]) -> Result<Value, Problem> {
             .ok_or_else(|| Problem(format!("--label {p}: that is no label; write it as in team=red")))?;
         all.insert(name.to_owned(), value.into());
     }
-    Ok(Value::Object(all))
+    Ok(all)
 }
 
 /// "10 usd per day", "5 requests per second for model openai/*", "4 concurrency".
 fn limit(text: &str) -> Result<Value, Problem> {
+    let option = format!("--limit \"{text}\"");
     let wrong = |why: &str| {
         Problem(format!(
-            "--limit \"{text}\": {why}; write it as in \"10 usd per day\", \"0.2 requests per second\", \"4 concurrency\" \
+            "{option}: {why}; write it as in \"10 usd per day\", \"0.2 requests per second\", \"4 concurrency\" \
              or \"5 usd per day for model openai/*\""
         ))
-    };
-    let unknown = |what: &str, name: &str, known: &'static [&'static str]| {
-        let near = suggestion(name, known.iter().copied());
-        Problem(format!("--limit \"{text}\": `{name}` is no {what}; {near} (one of {})", known.join(", ")))
     };
     let mut words = text.split_whitespace();
     let amount =
         words.next().and_then(|w| w.parse().ok()).ok_or_else(|| wrong("it begins with no number"))?;
+    Ok(serde_json::to_value(quota(&option, amount, words, &wrong)?)?)
+}
+
+/// As [`limit`], without its amount or with any: which limit is to be taken away.
+fn unlimit(text: &str) -> Result<Value, Problem> {
+    let option = format!("--no-limit \"{text}\"");
+    let wrong = |why: &str| {
+        Problem(format!(
+            "{option}: {why}; write it as in \"usd per day\", \"concurrency\" or \"usd per day for model openai/*\""
+        ))
+    };
+    let amount = |word: &&str| word.parse::<f64>().is_ok();
+    let words = text.split_whitespace().enumerate().filter(|(i, word)| *i > 0 || !amount(word));
+    let which = quota(&option, 1.0, words.map(|(_, word)| word), &wrong)?;
+    let mut which = serde_json::to_value(Quota { reserved_premium: None, ..which })?;
+    if let Some(members) = which.as_object_mut() {
+        members.insert("amount".to_owned(), Value::Null);
+    }
+    Ok(which)
+}
+
+/// What follows the amount of a limit.
+fn quota<'a>(
+    option: &str,
+    amount: f64,
+    mut words: impl Iterator<Item = &'a str>,
+    wrong: &dyn Fn(&str) -> Problem,
+) -> Result<Quota, Problem> {
+    let unknown = |what: &str, name: &str, known: &'static [&'static str]| {
+        let near = suggestion(name, known.iter().copied());
+        Problem(format!("{option}: `{name}` is no {what}; {near} (one of {})", known.join(", ")))
+    };
     let name = words.next().ok_or_else(|| wrong("it does not say what is counted"))?;
     let metric = Metric::parse(name).ok_or_else(|| unknown("metric", name, Metric::NAMES))?;
     let mut quota = Quota { metric, amount, per: None, model: None, label: None, reserved_premium: None };
@@ -55,7 +84,7 @@ fn limit(text: &str) -> Result<Value, Problem> {
         }
     }
     quota.limit("check").map_err(|why| wrong(&why))?;
-    Ok(serde_json::to_value(quota)?)
+    Ok(quota)
 }
 
 /// The moment that somebody names by a date, by a date with its time, or by how far off it is; Unix milliseconds.
@@ -84,24 +113,78 @@ pub(in crate::cli) fn put(body: &mut Map<String, Value>, name: &str, value: Opti
     }
 }
 
-pub(super) fn common(
-    body: &mut Map<String, Value>,
-    label: &[String],
-    limits: &[String],
-) -> Result<(), Problem> {
-    if !label.is_empty() {
-        body.insert("labels".to_owned(), labels(label)?);
+/// Labels and limits of something new or of a change; whatever is not named is left out.
+#[derive(clap::Args, Debug)]
+pub(super) struct Common {
+    /// name=value, for policies and reports; repeat for more
+    #[arg(long, value_name = "NAME=VALUE")]
+    label: Vec<String>,
+    /// What may be used, such as "10 usd per day"; repeat for more. A change sets the limit of the same metric, window and
+    /// selector, and leaves the others
+    #[arg(long, value_name = "AMOUNT METRIC per WINDOW")]
+    limit: Vec<String>,
+    /// No limit at all, the default budget of a new key included
+    #[arg(long, conflicts_with = "limit")]
+    no_limits: bool,
+}
+
+/// What a change takes away of labels and limits.
+#[derive(clap::Args, Debug)]
+pub(super) struct Away {
+    /// The label of this name; repeat for more
+    #[arg(long, value_name = "NAME")]
+    no_label: Vec<String>,
+    /// All labels
+    #[arg(long, conflicts_with_all = ["label", "no_label"])]
+    no_labels: bool,
+    /// The limit of this metric, window and selector, such as "usd per day"; repeat for more
+    #[arg(long, value_name = "METRIC per WINDOW", conflicts_with = "no_limits")]
+    no_limit: Vec<String>,
+    /// Refuse the change where it has another version by now: `version` of what was shown
+    #[arg(long, value_name = "VERSION")]
+    if_version: Option<u64>,
+}
+
+impl Common {
+    /// Of something new.
+    pub(super) fn put(&self, body: &mut Map<String, Value>) -> Result<(), Problem> {
+        if !self.label.is_empty() {
+            body.insert("labels".to_owned(), Value::Object(labels(&self.label)?));
+        }
+        if self.no_limits || !self.limit.is_empty() {
+            body.insert("limits".to_owned(), Value::Array(all(&self.limit, limit)?));
+        }
+        Ok(())
     }
-    if !limits.is_empty() {
-        let all: Result<Vec<Value>, Problem> = limits.iter().map(|l| limit(l)).collect();
-        body.insert("limits".to_owned(), Value::Array(all?));
+
+    /// Of a change.
+    pub(super) fn put_change(&self, away: &Away, body: &mut Map<String, Value>) -> Result<(), Problem> {
+        put(body, "version", away.if_version);
+        let mut named = labels(&self.label)?;
+        named.extend(away.no_label.iter().map(|name| (name.clone(), Value::Null)));
+        if away.no_labels {
+            body.insert("labels".to_owned(), Value::Null);
+        } else if !named.is_empty() {
+            body.insert("labels".to_owned(), Value::Object(named));
+        }
+        let mut limits = all(&self.limit, limit)?;
+        limits.extend(all(&away.no_limit, unlimit)?);
+        if self.no_limits {
+            body.insert("limits".to_owned(), Value::Null);
+        } else if !limits.is_empty() {
+            body.insert("limits".to_owned(), Value::Array(limits));
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+fn all(texts: &[String], read: fn(&str) -> Result<Value, Problem>) -> Result<Vec<Value>, Problem> {
+    texts.iter().map(|text| read(text)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::show::quota;
+    use super::super::show;
     use super::*;
     use serde_json::json;
 
@@ -119,6 +202,30 @@ mod tests {
             let told = limit(text).unwrap_err().0;
             assert!(told.starts_with(&format!("--limit \"{text}\"")) && told.contains(want), "{told}");
         }
+    }
+
+    #[test]
+    fn a_limit_is_taken_away_by_what_it_counts() {
+        let day = json!({"amount": null, "metric": "usd", "per": "day"});
+        for (text, want) in [
+            ("usd per day", Some(day.clone())),
+            ("10 usd per day", Some(day.clone())),
+            ("10 usd per day reserving 20%", Some(day)),
+            ("concurrency", Some(json!({"amount": null, "metric": "concurrency"}))),
+            (
+                "usd per day for model openai/*",
+                Some(json!({"amount": null, "metric": "usd", "per": "day", "model": "openai/*"})),
+            ),
+            ("usd", None),
+            ("all", None),
+        ] {
+            assert_eq!(unlimit(text).ok(), want, "{text}");
+        }
+        let told = unlimit("usd per dya").unwrap_err().0;
+        assert!(
+            told.starts_with("--no-limit \"usd per dya\": `dya` is no window; did you mean `day`"),
+            "{told}"
+        );
     }
 
     #[test]
@@ -157,7 +264,7 @@ mod tests {
             assert_eq!(limit(text).ok(), want, "{text}");
         }
         for text in ["10 usd per day", "10 usd per day for model openai/* reserving 12.5%"] {
-            assert_eq!(quota(&limit(text).unwrap()), text);
+            assert_eq!(show::quota(&limit(text).unwrap()), text);
         }
     }
 }

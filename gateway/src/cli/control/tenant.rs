@@ -1,8 +1,8 @@
 //! `turnout tenant`: who the keys belong to.
 
 use super::super::out::Out;
-use super::super::{GOOD, Global, Outcome, Problem};
-use super::fields::{common, put};
+use super::super::{GOOD, Global, Outcome};
+use super::fields::{Away, Common, put};
 use super::{Client, Where, show};
 use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
@@ -37,12 +37,8 @@ struct TenantFields {
     /// IANA name, for `time` in policies
     #[arg(long)]
     time_zone: Option<String>,
-    /// name=value, for policies and reports; repeat for more
-    #[arg(long, value_name = "NAME=VALUE")]
-    label: Vec<String>,
-    /// What all its keys together may use, such as "10 usd per day"; repeat for more
-    #[arg(long, value_name = "AMOUNT METRIC per WINDOW")]
-    limit: Vec<String>,
+    #[command(flatten)]
+    common: Common,
     /// Whether the router may try models on its requests to learn
     #[arg(long)]
     allow_explore: Option<bool>,
@@ -52,6 +48,16 @@ struct TenantFields {
     /// None of its keys is accepted while this is true
     #[arg(long)]
     suspended: Option<bool>,
+}
+
+/// What a change takes away.
+#[derive(clap::Args, Debug)]
+struct TenantAway {
+    /// Its data may be anywhere
+    #[arg(long, conflicts_with = "region")]
+    no_region: bool,
+    #[command(flatten)]
+    common: Away,
 }
 
 #[derive(Subcommand, Debug)]
@@ -76,6 +82,8 @@ enum TenantCommand {
         id: String,
         #[command(flatten)]
         fields: TenantFields,
+        #[command(flatten)]
+        away: TenantAway,
     },
     /// Remove a tenant without keys
     Remove {
@@ -85,7 +93,7 @@ enum TenantCommand {
 }
 
 impl TenantFields {
-    fn body(&self) -> Result<Map<String, Value>, Problem> {
+    fn body(&self) -> Map<String, Value> {
         let mut body = Map::new();
         put(&mut body, "title", self.title.clone());
         put(&mut body, "tier", self.tier.clone());
@@ -94,8 +102,7 @@ impl TenantFields {
         put(&mut body, "allow_explore", self.allow_explore);
         put(&mut body, "on_disconnect", self.on_disconnect.clone());
         put(&mut body, "suspended", self.suspended);
-        common(&mut body, &self.label, &self.limit)?;
-        Ok(body)
+        body
     }
 }
 
@@ -105,12 +112,18 @@ pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outc
         TenantCommand::List => client.list("/tenants", None).await?,
         TenantCommand::Show { id } => client.ask("GET", &format!("/tenants/{id}"), None).await?,
         TenantCommand::Create { id, fields } => {
-            let mut body = fields.body()?;
+            let mut body = fields.body();
+            fields.common.put(&mut body)?;
             body.insert("id".to_owned(), id.as_str().into());
             client.ask("POST", "/tenants", Some(&Value::Object(body))).await?
         }
-        TenantCommand::Change { id, fields } => {
-            client.ask("PATCH", &format!("/tenants/{id}"), Some(&Value::Object(fields.body()?))).await?
+        TenantCommand::Change { id, fields, away } => {
+            let mut body = fields.body();
+            fields.common.put_change(&away.common, &mut body)?;
+            if away.no_region {
+                body.insert("region".to_owned(), Value::Null);
+            }
+            client.ask("PATCH", &format!("/tenants/{id}"), Some(&Value::Object(body))).await?
         }
         TenantCommand::Remove { id } => client.ask("DELETE", &format!("/tenants/{id}"), None).await?,
     };

@@ -61,8 +61,8 @@ async fn nothing_changes_that_cannot_be_put_on_the_trail() {
     plane.audit = Some(Audit::refusing(data.path()).unwrap());
     let (before, written) = (stored(&plane).await, lines());
     let new_tenant: tenants::Spec = spec(json!({"id": "other"}));
-    let new_title: tenants::Spec = spec(json!({"title": "Acme"}));
-    let new_name: keys::Spec = spec(json!({"name": "web"}));
+    let new_title: tenants::Change = spec(json!({"title": "Acme"}));
+    let new_name: keys::Change = spec(json!({"name": "web"}));
     let new_provider_key: provider_keys::Spec = spec(json!({"provider": "lab", "key": "sk-ijklmnop"}));
     let refused = [
         plane.create_tenant(&actor, new_tenant, &known).await.err(),
