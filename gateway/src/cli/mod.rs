@@ -167,7 +167,7 @@ impl Global {
     }
 }
 
-/// Why a command did not do its work; the text goes to standard error.
+/// Why a command did not do its work; the text goes to standard error. Empty: what there is to say was said.
 #[derive(Debug)]
 struct Problem(String);
 
@@ -211,7 +211,9 @@ pub fn run() -> ExitCode {
         Ok(_) if !Out::is_whole() => ExitCode::from(FAILED),
         Ok(code) => ExitCode::from(code),
         Err(Problem(text)) => {
-            out.error(&text);
+            if !text.is_empty() {
+                out.error(&text);
+            }
             ExitCode::from(FAILED)
         }
     }

@@ -98,13 +98,16 @@ impl Out {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
-    /// A problem.
+    /// A problem; for programs in the form in which servers tell theirs.
     pub(super) fn error(&self, text: &str) {
-        let text = if self.json {
-            serde_json::json!({"error": text}).to_string()
-        } else {
-            format!("turnout: {text}")
-        };
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        if self.json {
+            return self.refused(&serde_json::json!({"error": {"message": text}}));
+        }
+        let _ = writeln!(io::stderr().lock(), "turnout: {text}");
+    }
+
+    /// What a server says against something, as it came: with its code, and with problems one by one.
+    pub(super) fn refused(&self, document: &Value) {
+        let _ = writeln!(io::stderr().lock(), "{document}");
     }
 }

@@ -230,6 +230,31 @@ async fn every_member_of_keys_and_tenants_is_set_and_cleared_by_command() {
     }
 }
 
+/// Programs tell refusals apart by what the server says, not by words for people.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_command_tells_programs_what_the_server_said() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let house = Plan::new().vendor("alpha", &vendor).model(&Model::new("alpha/one")).start().await;
+    let refused = async |args: &[&str]| -> Value {
+        let out = house.cli(args).await;
+        assert_eq!(out.status.code(), Some(2), "{args:?}: {out:?}");
+        assert!(out.stdout.is_empty(), "{args:?}: {out:?}");
+        serde_json::from_slice(&out.stderr).unwrap_or_else(|e| panic!("{args:?}: {e}: {out:?}"))
+    };
+    assert!(house.cli(&["tenant", "create", "acme"]).await.status.success());
+    let told = refused(&["--json", "tenant", "create", "acme"]).await;
+    assert_eq!((&told["error"]["code"], &told["error"]["param"]), (&json!("exists"), &json!("id")), "{told}");
+    house.folder().write("bad.yaml", "id: bad\nwhen: request.nothing == 1\nactions: { deny: no }\n");
+    let file = house.folder().path().join("bad.yaml").display().to_string();
+    let told = refused(&["--json", "policy", "put", "bad", &file]).await;
+    assert_eq!(told["error"]["code"], "invalid_configuration", "{told}");
+    assert!(told["error"]["metadata"]["problems"][0]["line"].is_u64(), "{told}");
+    let told = refused(&["--json", "key", "create", "--limit", "ten usd"]).await;
+    assert!(told["error"]["message"].as_str().unwrap().contains("--limit"), "{told}");
+    let out = house.cli(&["tenant", "create", "acme"]).await;
+    assert!(String::from_utf8_lossy(&out.stderr).starts_with("turnout: there is a tenant `acme`"), "{out:?}");
+}
+
 fn path_in(folder: &Folder, name: &str) -> String {
     folder.path().join(name).display().to_string()
 }

@@ -2,6 +2,7 @@
 
 use super::super::explain::folder;
 use super::super::fetch::{self, Answered};
+use super::super::out::Out;
 use super::super::{Global, Problem};
 use crate::admin::ROOT;
 use crate::app::ADMIN_FILE;
@@ -35,10 +36,12 @@ impl Where {
 pub(in crate::cli) struct Client {
     address: String,
     token: String,
+    out: Out,
 }
 
 impl Client {
     pub(in crate::cli) fn find(global: &Global, at: &Where) -> Result<Client, Problem> {
+        let out = Out::new(global.json);
         let key = std::env::var("TURNOUT_ADMIN_KEY").ok().filter(|k| !k.is_empty());
         if let Some(url) = &at.url {
             let token = key.ok_or_else(|| {
@@ -47,7 +50,7 @@ impl Client {
                         .to_owned(),
                 )
             })?;
-            return Ok(Client { address: url.clone(), token });
+            return Ok(Client { address: url.clone(), token, out });
         }
         let folder = folder(global);
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).map(|t| t.trim().to_owned());
@@ -63,7 +66,7 @@ impl Client {
                 folder.join(LOCAL_TOKEN).display()
             ))
         })?;
-        Ok(Client { address, token })
+        Ok(Client { address, token, out })
     }
 
     /// A document, or what the server says against it.
@@ -85,6 +88,10 @@ impl Client {
         let Answered { status, document } = self.try_ask(method, path, body).await?;
         if status < 300 {
             return Ok(document);
+        }
+        if self.out.json && document.pointer("/error/message").is_some() {
+            self.out.refused(&document);
+            return Err(Problem(String::new()));
         }
         let message = document.pointer("/error/message").and_then(Value::as_str).unwrap_or("refused");
         let param = document.pointer("/error/param").and_then(Value::as_str);
