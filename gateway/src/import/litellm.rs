@@ -400,7 +400,7 @@ fn other_param(name: &str, place: &str, import: &mut Import) {
         "max_parallel_requests" => {
             "a vendor that complains gets fewer calls at once by itself; to limit who asks, use a limit on `concurrency`"
         }
-        "tags" => "give the model the tags in matrix.d, and use rules that read `request.tags`",
+        "tags" => "give the model the tags in matrix.d, and use rules that read `request.options.tags`",
         "extra_headers" | "headers" => "give them as `headers` of the provider in matrix.d",
         "api_version" => "the address used here needs none",
         "max_tokens" | "temperature" | "top_p" | "seed" => {
@@ -505,8 +505,8 @@ const INSTEAD: &[(&str, &str)] = &[
     ("alerting_threshold", "use the verb `notify` of rules, and `webhooks.notify_url` in turnout.yaml"),
     ("json_logs", "set TURNOUT_LOG_FORMAT=json"),
     ("turn_off_message_logging", "use a rule with `log: { content: none }`"),
-    ("enable_tag_filtering", "use rules that read `request.tags` and `require` models by their tags"),
-    ("tag_filtering", "use rules that read `request.tags` and `require` models by their tags"),
+    ("enable_tag_filtering", "use rules that read `request.options.tags` and `require` models by their tags"),
+    ("tag_filtering", "use rules that read `request.options.tags` and `require` models by their tags"),
     (
         "content_policy_fallbacks",
         "use a rule of the phase `response` with `when: response.refused` and `escalate`",

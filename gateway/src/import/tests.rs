@@ -118,6 +118,41 @@ fn a_portkey_config_becomes_rules_of_which_the_first_counts() {
     told(&import, "targets[0].targets[0]", Fate::Changed, "OPENAI_PROD_API_KEY");
 }
 
+/// What a report sends people to is there: every variable that it names is one that rules can read.
+#[test]
+fn variables_that_reports_name_are_read_by_rules() {
+    let sources = [
+        include_str!("condition.rs"),
+        include_str!("litellm.rs"),
+        include_str!("openrouter.rs"),
+        include_str!("portkey.rs"),
+    ];
+    let quoted =
+        |text: &'static str| text.split('`').skip(1).step_by(2).zip(text.split('`').skip(2).step_by(2));
+    let mut named: Vec<&str> = Vec::new();
+    for line in sources.iter().flat_map(|text| text.lines()).filter(|l| !l.trim_start().starts_with("//")) {
+        for (name, after) in quoted(line) {
+            let of_rules = name.starts_with("request.") || name.starts_with("response.");
+            let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._".contains(&b));
+            if of_rules && plain && !after.starts_with(" in turnout.yaml") && !named.contains(&name) {
+                named.push(name);
+            }
+        }
+    }
+    // A setting is told with the file that it stands in, some words further on.
+    named.retain(|name| *name != "request.default_deadline");
+    assert!(named.contains(&"request.options.tags") && named.contains(&"request.has_tools"), "{named:?}");
+    for name in named {
+        let phase = name.split('.').next().unwrap();
+        let rule = format!(
+            "version: 1\nrules:\n  - {{ id: a, phase: {phase}, when: \"{name} == {name}\", actions: {{ tag: {{ a: b }} }} }}\n"
+        );
+        let given = crate::config::Source::Given(vec![("routing_rules.yaml".into(), rule)]);
+        let loaded = crate::config::load(&given, &Default::default(), crate::config::Simulated::AsWritten);
+        assert!(loaded.is_good(), "{name}: {}", loaded.report(false));
+    }
+}
+
 /// A condition on a number holds for the same requests as at Portkey: of those that do not say it, `$ne` and `$nin` alone.
 #[test]
 fn portkey_conditions_hold_for_what_they_held() {
