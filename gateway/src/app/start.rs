@@ -183,6 +183,6 @@ impl Witnesses {
         self.told.saw(record);
         self.guard.saw(record);
         self.plane.note_denied(record);
-        self.tripwire.saw(record);
+        self.tripwire.saw(record, |key| self.plane.directory().counted(key));
     }
 }

@@ -192,6 +192,17 @@ impl Directory {
         }
     }
 
+    /// Under whose name what a key uses is counted; one that nobody knows counts for itself.
+    pub(crate) fn counted(&self, id: &str) -> String {
+        self.key(id).map_or(id, Key::counted).to_owned()
+    }
+
+    /// The keys that count under one name: one, and those that it was rotated to, in no order.
+    pub(crate) fn line(&self, counted: &str) -> Vec<String> {
+        let all = self.keys.values().filter(|entry| entry.key.counted() == counted);
+        all.map(|entry| entry.key.id.clone()).collect()
+    }
+
     /// A key by its public part.
     pub(crate) fn key(&self, id: &str) -> Option<&Key> {
         self.keys.get(id).filter(|e| e.who.is_some()).map(|e| &*e.key)

@@ -201,7 +201,7 @@ impl Plane {
         let now_ms = clock::unix_ms();
         let who = self.directory.load().authenticate(presented, &self.pepper, now_ms)?;
         let key = who.principal.key.as_ref();
-        match key.and_then(|key| self.tripwire.refusal(&key.id, now_ms)) {
+        match key.and_then(|key| self.tripwire.refusal(key.counted(), now_ms)) {
             Some(failure) => Err(Refused { failure, key: key.cloned() }),
             None => Ok(who),
         }

@@ -1,7 +1,7 @@
 //! Notices a key that spends ten times as fast as it used to: it may be in wrong hands, or in a loop.
 //!
-//! What a key spends in an hour is held against the mean of its own earlier hours in which it spent anything. A key
-//! trips once an hour at most; what follows is told in the log, on the trail and to `webhooks.notify_url`, and is
+//! What a key spends in an hour is held against the mean of its own earlier hours in which it spent anything: together
+//! with the keys that it was rotated from and to, as its limits are. A key trips once an hour at most; what follows is told in the log, on the trail and to `webhooks.notify_url`, and is
 //! `keys.tripwire_action`. Hours are kept in memory: after a restart a key has to be known anew.
 
 use super::actor::Actor;
@@ -74,7 +74,10 @@ impl TripwireAction {
 /// A key that tripped.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Trip {
+    /// Which one spent what was too much.
     key: String,
+    /// Under whose name all of its line count.
+    line: String,
     tenant: String,
     request: String,
     /// US dollars of this hour, and of its usual hour.
@@ -157,13 +160,15 @@ impl Tripwire {
         self.tripped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in what a request cost. Never waits.
-    pub(crate) fn saw(&self, record: &RequestRecord) {
+    /// Takes in what a request cost; `counted` says of a key under whose name its line counts. Never waits.
+    pub(crate) fn saw(&self, record: &RequestRecord, counted: impl Fn(&str) -> String) {
         let Some(account) = record.outcome.account.as_ref().filter(|a| !a.key.is_empty()) else { return };
         let spent = record.outcome.cost_usd.dollars();
-        let Some((spent, usual)) = self.add(&account.key, spent, clock::unix_ms()) else { return };
+        let line = counted(&account.key);
+        let Some((spent, usual)) = self.add(&line, spent, clock::unix_ms()) else { return };
         let trip = Trip {
             key: account.key.clone(),
+            line,
             tenant: record.decision.tenant.clone(),
             request: record.decision.request_id.clone(),
             spent,
@@ -230,17 +235,21 @@ impl Trips {
             };
             let Some(trip) = trip else { return };
             tell(&trip, plane, told, action);
-            if action == TripwireAction::Suspend
-                && let Err(e) = plane.suspend_key(&Actor::tripwire(), &trip.key).await
-            {
-                tracing::error!(key = trip.key, code = e.code, "a key that tripped could not be suspended");
+            if action != TripwireAction::Suspend {
+                continue;
+            }
+            // Whoever spends by one of a line may have the others as well.
+            for key in plane.directory().line(&trip.line) {
+                if let Err(e) = plane.suspend_key(&Actor::tripwire(), &key).await {
+                    tracing::error!(key, code = e.code, "a key that tripped could not be suspended");
+                }
             }
         }
     }
 }
 
 fn tell(trip: &Trip, plane: &Plane, told: &Told, action: TripwireAction) {
-    let Trip { key, tenant, request, spent, usual } = trip;
+    let Trip { key, tenant, request, spent, usual, .. } = trip;
     let text = format!(
         "key {key} spent {spent:.2} USD within this hour and {usual:.2} in its usual one (keys.tripwire_action: {})",
         action.as_str()
@@ -259,7 +268,7 @@ fn tell(trip: &Trip, plane: &Plane, told: &Told, action: TripwireAction) {
 mod tests {
     use super::super::settled::tests::cut_off;
     use super::*;
-    use crate::control::keys::{Known, Spec};
+    use crate::control::keys::{Known, Rotation, Spec};
     use crate::control::plane::Opening;
     use serde_json::Value;
     use std::sync::Arc;
@@ -325,6 +334,16 @@ mod tests {
         assert_eq!(wire.holds("k", now + HOUR_MS), None);
     }
 
+    fn known() -> Known {
+        Known {
+            models: Vec::new(),
+            pools: Vec::new(),
+            selects: Box::new(|_| true),
+            workflows: Vec::new(),
+            default_budget: 1.0,
+        }
+    }
+
     /// What a key spent that dies in the middle of its request, for want of a whole one.
     fn record(key: &str, usd: f64) -> RequestRecord {
         cut_off(("req_1", clock::unix_ms()), ("default", key), (Usd::from_dollars(usd), None))
@@ -344,20 +363,14 @@ mod tests {
             tripwire: wire.clone(),
         };
         let plane = Plane::open(opening).await.unwrap();
-        let known = Known {
-            models: Vec::new(),
-            pools: Vec::new(),
-            selects: Box::new(|_| true),
-            workflows: Vec::new(),
-            default_budget: 1.0,
-        };
-        let made = plane.create_key(&Actor::local(), Spec::default(), &known).await.unwrap();
+        let made = plane.create_key(&Actor::local(), Spec::default(), &known()).await.unwrap();
         let (id, text) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
         for hours_ago in [3, 2, 1] {
             assert_eq!(wire.add(id, 0.5, clock::unix_ms() - hours_ago * HOUR_MS), None);
         }
         assert!(plane.authenticate(Some(text)).is_ok());
-        wire.saw(&record(id, 6.0));
+        let counted = |key: &str| plane.directory().counted(key);
+        wire.saw(&record(id, 6.0), counted);
 
         let (told, mut notices) = crate::notices::channel(Arc::default());
         let stop = CancellationToken::new();
@@ -385,6 +398,49 @@ mod tests {
         let refusal = plane.authenticate(Some(text)).err();
         let said = refusal.as_ref().map(|f| (f.failure.status.as_u16(), &*f.failure.code));
         assert_eq!(said, refused, "{action:?}");
+    }
+
+    /// A key that was rotated has the history of its line, and what follows is for all of it.
+    #[tokio::test]
+    async fn a_successor_trips_at_what_its_line_spends() {
+        for action in [TripwireAction::Throttle, TripwireAction::Suspend] {
+            let (wire, trips) = tripwire(action);
+            let wire = Arc::new(wire);
+            let opening = Opening {
+                store: Arc::new(ControlMemory::default()),
+                data: None,
+                master: None,
+                anchor: None,
+                tripwire: wire.clone(),
+            };
+            let plane = Plane::open(opening).await.unwrap();
+            let made = plane.create_key(&Actor::local(), Spec::default(), &known()).await.unwrap();
+            let (id, old) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+            for hours_ago in [3, 2, 1] {
+                assert_eq!(wire.add(id, 0.5, clock::unix_ms() - hours_ago * HOUR_MS), None);
+            }
+            let next = plane.rotate_key(&Actor::local(), id, &Rotation::default()).await.unwrap();
+            let (next, new) = (next["id"].as_str().unwrap(), next["key"].as_str().unwrap());
+            let works =
+                |text: &str| plane.authenticate(Some(text)).map_err(|f| f.failure.code.to_string()).err();
+            assert_eq!((works(old), works(new)), (None, None));
+            let counted = |key: &str| plane.directory().counted(key);
+            wire.saw(&record(next, 6.0), counted);
+            let (told, _notices) = crate::notices::channel(Arc::default());
+            let stop = CancellationToken::new();
+            let refused = match action {
+                TripwireAction::Suspend => "key_suspended",
+                _ => "spend_tripwire",
+            };
+            let look = async {
+                while works(old).as_deref() != Some(refused) || works(new).as_deref() != Some(refused) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                stop.cancel();
+            };
+            let both = async { tokio::join!(trips.run(&plane, &told, action, stop.clone()), look) };
+            tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+        }
     }
 
     #[tokio::test]
