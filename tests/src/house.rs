@@ -412,6 +412,22 @@ pub async fn cli_as(folder: &Folder, key: &str, args: &[&str]) -> Output {
     run.await.expect("the command did not end within 60 s").unwrap()
 }
 
+/// A command as somebody types it in that folder, with a home of their own and nothing set but what is given.
+pub async fn cli_of_a_reader(folder: &Folder, env: &[(String, String)], args: &[&str]) -> Output {
+    let mut command = Command::new(program());
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", folder.path().join("home"))
+        .envs(env.iter().map(|(n, v)| (n, v)))
+        .current_dir(folder.path())
+        .args(args)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let run = tokio::time::timeout(Duration::from_secs(60), command.output());
+    run.await.expect("the command did not end within 60 s").unwrap()
+}
+
 /// As [`cli`], with its standard output there.
 pub async fn cli_into(folder: &Folder, args: &[&str], stdout: impl Into<Stdio>) -> Output {
     let mut command = command(folder);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tests::admin::send;
 use tests::folder::Folder;
-use tests::house::{House, Model, Plan, cli};
+use tests::house::{House, Model, Plan, cli, cli_of_a_reader};
 use tests::vendor::{Dialect, Reply, Vendor};
 
 /// A block of the page, by the comment above it.
@@ -90,14 +90,24 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// Runs the commands of a block against a server; gives what they said.
-async fn run(house: &House, block: &str) -> String {
+/// What a block sets for a shell in a folder.
+fn set(block: &str, folder: &Path) -> Vec<(String, String)> {
+    let of = |line: &str| {
+        let (name, value) =
+            words(line)[1].split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned())).unwrap();
+        (name, value.replace("$PWD", &folder.display().to_string()))
+    };
+    block.lines().filter(|l| l.starts_with("export ")).map(of).collect()
+}
+
+/// Runs the commands of a block as a reader of the page would, who has set what it says; gives what they said.
+async fn run(house: &House, env: &[(String, String)], block: &str) -> String {
     let mut all = String::new();
     for line in block.lines() {
         let words = words(line);
         assert_eq!(words[0], "turnout", "{line}");
         let args: Vec<&str> = words[1..].iter().map(String::as_str).collect();
-        let output = house.cli(&args).await;
+        let output = cli_of_a_reader(house.folder(), env, &args).await;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{line}\n{said}{}", String::from_utf8_lossy(&output.stderr));
         all += &said;
@@ -116,9 +126,11 @@ async fn ten_minutes_lead_from_nothing_to_a_refused_request_that_explains_itself
     let plan = plan.rules(files["routing_rules.yaml"]);
     let plan = plan.file("policies/tests/secrets.yaml", files["policies/tests/secrets.yaml"]);
     let house = plan.start().await;
+    let sets = blocks.iter().find(|b| b.says == "set: ten").expect("the page says where the data goes");
+    let env = set(&sets.text, house.folder().path());
     let mut said = String::new();
     for block in blocks.iter().filter(|b| b.says == "run: ten") {
-        said += &run(&house, &block.text).await;
+        said += &run(&house, &env, &block.text).await;
     }
     assert!(said.contains("2 passed, 0 failed"), "{said}");
     let keys: Vec<&str> = said.lines().filter(|l| l.starts_with("sk-to-")).collect();
@@ -136,13 +148,17 @@ async fn ten_minutes_lead_from_nothing_to_a_refused_request_that_explains_itself
     let refused = send(house.client(), web, chat, &secret).await;
     assert_eq!(refused.error(403)["code"], "secret_in_prompt");
     let id = refused.header("x-turnout-decision").expect("a refusal names its record").to_owned();
-    let explained = run(&house, &format!("turnout explain {id}")).await;
+    let explained = run(&house, &env, &format!("turnout explain {id}")).await;
     assert!(explained.contains("denied by no_secrets"), "{explained}");
-    assert!(run(&house, "turnout audit list").await.contains(&id), "{said}");
+    assert!(run(&house, &env, "turnout audit list").await.contains(&id), "{said}");
 
     // Nothing is said of a folder that the server itself has looked through.
     let unknown = house.cli(&["explain", "req_nobody"]).await;
     let told = String::from_utf8_lossy(&unknown.stderr).into_owned();
     assert!(!unknown.status.success() && told.contains("has no such request"), "{told}");
     assert!(!told.contains("in use"), "{told}");
+    assert!(
+        !house.folder().path().join("home").exists(),
+        "nothing is written where the reader keeps their own"
+    );
 }
