@@ -8,11 +8,14 @@ use clap::Subcommand;
 /// How the limits of tenants and keys stand
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout budget list\n  turnout budget --json | jq '.data[] | select(.metric == \"usd\")'"
+    after_help = "Examples:\n  turnout budget list\n  turnout budget --tenant acme\n  turnout budget --json | jq '.data[] | select(.metric == \"usd\")'"
 )]
 pub(in crate::cli) struct Args {
     #[command(subcommand)]
     what: Option<BudgetCommand>,
+    /// Those of one tenant
+    #[arg(long, global = true)]
+    tenant: Option<String>,
     #[command(flatten)]
     at: Where,
 }
@@ -20,16 +23,11 @@ pub(in crate::cli) struct Args {
 #[derive(Subcommand, Debug)]
 enum BudgetCommand {
     /// All limits: what is used and left, at which pace, and when they run out (the default)
-    List {
-        /// Those of one tenant
-        #[arg(long)]
-        tenant: Option<String>,
-    },
+    List,
 }
 
 pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
-    let tenant = args.what.as_ref().and_then(|BudgetCommand::List { tenant }| tenant.as_deref());
-    let said = Client::find(global, &args.at)?.list("/budgets", tenant).await?;
+    let said = Client::find(global, &args.at)?.list("/budgets", args.tenant.as_deref()).await?;
     let columns = [
         "tenant",
         "holder",
