@@ -12,6 +12,14 @@ pub struct Operation {
     pub method: String,
     /// As the document writes it, after `/admin/v1`.
     pub path: String,
+    /// Its name for clients that are made from the document.
+    pub id: String,
+    /// The command that does the same.
+    pub command: String,
+    /// Parameters of its query, with their schemas.
+    pub query: Vec<(String, Value)>,
+    /// Whether it takes no empty body.
+    pub needs_body: bool,
     /// What it needs, in words.
     pub needs: String,
     /// Name of the schema of its body; empty = it takes none.
@@ -27,6 +35,27 @@ fn reference(content: &Value) -> String {
     name.rsplit('/').next().unwrap_or("").to_owned()
 }
 
+/// Parameters of the query of an operation.
+fn query(op: &Value) -> Vec<(String, Value)> {
+    let all = op["parameters"].as_array().into_iter().flatten().filter(|p| p["in"] == "query");
+    all.map(|p| (p["name"].as_str().unwrap().to_owned(), p["schema"].clone())).collect()
+}
+
+/// Values of a parameter that its schema does not admit.
+#[must_use]
+pub fn wrong_words(schema: &Value) -> Vec<String> {
+    let mut all: Vec<String> = match (schema["type"].as_str(), schema["format"].as_str()) {
+        (Some("integer"), _) => vec!["x".to_owned(), "1.5".to_owned()],
+        (Some("boolean"), _) => vec!["yes".to_owned(), "1".to_owned()],
+        (Some("string"), Some("date")) => vec!["yesterday".to_owned(), "2026-13-01".to_owned()],
+        _ if schema["enum"].is_array() => vec!["no_such_thing".to_owned()],
+        _ => Vec::new(),
+    };
+    all.extend(schema["minimum"].as_i64().map(|least| (least - 1).to_string()));
+    all.extend(schema["maximum"].as_i64().map(|most| (most + 1).to_string()));
+    all
+}
+
 impl Document {
     /// Every operation.
     #[must_use]
@@ -39,6 +68,10 @@ impl Document {
                 all.push(Operation {
                     method: method.to_uppercase(),
                     path: path.trim_start_matches("/admin/v1").to_owned(),
+                    id: op["operationId"].as_str().unwrap().to_owned(),
+                    command: op["x-command"].as_str().unwrap().to_owned(),
+                    query: query(op),
+                    needs_body: op["requestBody"]["required"] == true,
                     needs: op["description"].as_str().unwrap().to_owned(),
                     takes: reference(&op["requestBody"]),
                     gives: reference(&responses[&statuses[0].to_string()]),

@@ -1,5 +1,9 @@
 //! The OpenAPI document, written from the table of routes.
 
+mod answers;
+mod operations;
+mod parameters;
+
 use super::{ROOT, Route, routes};
 use crate::control::fields;
 use serde_json::{Map, Value, json};
@@ -7,37 +11,52 @@ use serde_json::{Map, Value, json};
 /// The whole document.
 pub(crate) fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
+    let schemas = schemas();
     for r in routes::ROUTES {
-        let names = r.path.split('/').filter_map(|s| s.strip_prefix('{')?.strip_suffix('}'));
-        let of_path = names
-            .map(|n| json!({ "name": n, "in": "path", "required": true, "schema": { "type": "string" } }));
-        let of_query =
-            r.query.iter().map(|n| json!({ "name": n, "in": "query", "schema": { "type": "string" } }));
-        let parameters: Vec<Value> = of_path.chain(of_query).collect();
-        let mut operation = json!({
-            "summary": r.summary,
-            "description": format!("Needs the role {}.", r.need.as_str()),
-            "parameters": parameters,
-            "security": [{ "key": [] }],
-            "responses": responses(r),
-        });
-        if let (false, Some(o)) = (r.takes.is_empty(), operation.as_object_mut()) {
-            o.insert("requestBody".to_owned(), json!({ "content": content(r.takes) }));
-        }
         let path = paths.entry(format!("{ROOT}{}", r.path)).or_insert_with(|| json!({}));
         if let Some(p) = path.as_object_mut() {
-            p.insert(r.method.to_ascii_lowercase(), operation);
+            p.insert(r.method.to_ascii_lowercase(), operation(r, &schemas));
         }
     }
     json!({
         "openapi": "3.1.0",
-        "info": { "title": "Turnout control API", "version": env!("CARGO_PKG_VERSION") },
+        "info": {
+            "title": "Turnout control API",
+            "description": "Codes of errors stand in docs/control.md.",
+            "version": env!("CARGO_PKG_VERSION"),
+        },
         "paths": paths,
         "components": {
             "securitySchemes": { "key": { "type": "http", "scheme": "bearer" } },
-            "schemas": schemas(),
+            "schemas": schemas,
         },
     })
+}
+
+fn operation(r: &Route, schemas: &Value) -> Value {
+    let names = r.path.split('/').filter_map(|s| s.strip_prefix('{')?.strip_suffix('}'));
+    let of_path =
+        names.map(|n| json!({ "name": n, "in": "path", "required": true, "schema": { "type": "string" } }));
+    let of_query = r.query.iter().map(|n| parameters::parameter(r.path, n));
+    let parameters: Vec<Value> = of_path.chain(of_query).collect();
+    let (name, command) = operations::names(r.method, r.path);
+    let mut operation = json!({
+        "operationId": name,
+        "tags": [operations::tag(r.path)],
+        "summary": r.summary,
+        "description": format!("Needs the role {}.", r.need.as_str()),
+        "x-command": format!("turnout {command}"),
+        "parameters": parameters,
+        "security": [{ "key": [] }],
+        "responses": responses(r),
+    });
+    if let (false, Some(o)) = (r.takes.is_empty(), operation.as_object_mut()) {
+        let members = schemas.get(r.takes).and_then(|s| s.get("required")).and_then(Value::as_array);
+        // A key is made of nothing but `{}`, which has to be said all the same.
+        let required = r.takes == "NewKey" || members.is_some_and(|m| !m.is_empty());
+        o.insert("requestBody".to_owned(), json!({ "required": required, "content": content(r.takes) }));
+    }
+    operation
 }
 
 fn responses(r: &Route) -> Map<String, Value> {
@@ -60,9 +79,16 @@ fn object(required: &[&str], properties: impl Into<Value>) -> Value {
     json!({ "type": "object", "required": required, "additionalProperties": false, "properties": properties })
 }
 
-fn open(properties: impl Into<Value>) -> Value {
+/// What is answered with: every member is there, but those that are named.
+fn answer_with(sometimes: &[&str], properties: impl Into<Value>) -> Value {
     let properties = properties.into();
-    json!({ "type": "object", "properties": properties })
+    let members = properties.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+    let required: Vec<&str> = members.filter(|name| !sometimes.contains(name)).collect();
+    object(&required, properties.clone())
+}
+
+fn nullable(kind: &str) -> Value {
+    json!({ "type": [kind, "null"] })
 }
 
 fn list_of(schema: &str) -> Value {
@@ -82,23 +108,6 @@ fn page_of(schema: &str) -> Value {
     }
     if let Some(required) = list.get_mut("required").and_then(Value::as_array_mut) {
         required.extend(["has_more".into(), "next_cursor".into()]);
-    }
-    list
-}
-
-/// Lines, and the number after or before which there are more.
-fn audit_lines() -> Value {
-    let mut list = list_of("AuditLine");
-    let number = json!({ "type": ["integer", "null"] });
-    let members =
-        [("has_more", json!({ "type": "boolean" })), ("next_after", number.clone()), ("next_before", number)];
-    for (name, schema) in members {
-        if let Some(required) = list.get_mut("required").and_then(Value::as_array_mut) {
-            required.push(name.into());
-        }
-        if let Some(all) = list.get_mut("properties").and_then(Value::as_object_mut) {
-            all.insert(name.to_owned(), schema);
-        }
     }
     list
 }
@@ -128,7 +137,7 @@ fn limits() -> Value {
 }
 
 /// A limit, its amount as this says.
-fn limit(amount: Value) -> Value {
+fn limit(amount: &Value) -> Value {
     object(
         &["metric", "amount"],
         json!({
@@ -197,32 +206,6 @@ fn with(mut members: Value, more: Value) -> Value {
     members
 }
 
-/// Sums of a report.
-fn used() -> Value {
-    let counts = types::usage::Sums::COLUMNS.iter().filter(|name| !name.ends_with("_nanos"));
-    let mut members: Map<String, Value> =
-        counts.map(|name| ((*name).to_owned(), json!({ "type": "integer" }))).collect();
-    for name in ["cost_usd", "compared_cost_usd", "reference_usd", "saved_usd"] {
-        members.insert(name.to_owned(), json!({ "type": "number" }));
-    }
-    for name in ["cost_per_request_usd", "cost_per_success_usd"] {
-        members.insert(name.to_owned(), json!({ "type": ["number", "null"] }));
-    }
-    if let Some(m) = members.get_mut("reference_usd").and_then(Value::as_object_mut) {
-        let text =
-            "an estimate: what the most capable candidate would have cost for the tokens of the answers";
-        m.insert("description".to_owned(), text.into());
-    }
-    object(&["requests", "cost_usd"], members)
-}
-
-fn with_group(mut sums: Value) -> Value {
-    if let Some(members) = sums.get_mut("properties").and_then(Value::as_object_mut) {
-        members.insert("group".to_owned(), json!({ "type": "string" }));
-    }
-    sums
-}
-
 /// Members of a bundle; one that is shown alone has its texts, a refused one its problems.
 fn kept_bundle() -> Value {
     json!({
@@ -232,7 +215,7 @@ fn kept_bundle() -> Value {
         "by": { "type": "string" }, "at_ms": { "type": "integer" }, "message": { "type": "string" },
         "activated_ms": { "type": ["integer", "null"] }, "paths": texts(),
         "files": { "type": "object", "additionalProperties": { "type": "string" } },
-        "problems": { "type": "array", "items": { "type": "object" } },
+        "problems": problems(),
         "parent": { "type": ["string", "null"], "description": "what was in force when it came" },
         "went_back": { "type": ["string", "null"], "description": "why it went back by itself, until another one is put in force" },
         "dry_run": { "const": true },
@@ -243,12 +226,24 @@ fn kept_bundle() -> Value {
 /// What another bundle would make of recorded requests.
 fn replay() -> Value {
     let count = || json!({ "type": "integer", "minimum": 0 });
-    open(json!({
+    answer_with(&[], json!({
         "requests": count(), "differ": count(), "new_denials": count(), "lifted_denials": count(),
         "new_empty": count(), "new_errors": count(),
         "cost": { "type": "object" }, "rules": { "type": "object" }, "assumed": texts(), "unasked": texts(),
         "exceeds": { "enum": ["max_changed", "max_new_denials", null] },
     }))
+}
+
+/// What is wrong with files, as `turnout check --json` tells it.
+fn problems() -> Value {
+    let (text, number) = (|| json!({ "type": "string" }), || json!({ "type": "integer" }));
+    let related = answer_with(&[], json!({ "line": number(), "column": number(), "message": text() }));
+    let problem = json!({
+        "code": text(), "severity": { "enum": ["warning", "error"] }, "file": text(), "line": number(),
+        "column": number(), "field": text(), "message": text(), "expected": nullable("string"),
+        "hint": nullable("string"), "related": { "type": "array", "items": related },
+    });
+    json!({ "type": "array", "items": answer_with(&["related"], problem) })
 }
 
 fn of_bundles() -> Value {
@@ -257,15 +252,15 @@ fn of_bundles() -> Value {
             "files": { "type": "object", "additionalProperties": { "type": "string" }, "description": "texts by path" },
             "message": { "type": "string", "maxLength": 500 },
         })),
-        "KeptBundle": open(kept_bundle()),
+        "KeptBundle": answer_with(&["activated_ms", "paths", "files", "problems", "parent", "went_back", "dry_run", "replay"], kept_bundle()),
         "Replay": replay(),
-        "Bundles": open(json!({
+        "Bundles": answer_with(&[], json!({
             "object": { "const": "list" },
             "data": { "type": "array", "items": { "$ref": "#/components/schemas/KeptBundle" } },
             "active": { "type": "string" }, "previous": { "type": ["string", "null"] },
-            "files": open(json!({
+            "files": answer_with(&["at_ms", "problems"], json!({
                 "state": { "enum": ["active", "overruled", "refused"] }, "hash": { "type": "string" },
-                "watched": { "type": "boolean" }, "problems": { "type": "array" },
+                "at_ms": { "type": "integer" }, "watched": { "type": "boolean" }, "problems": problems(),
             })),
         })),
         "Activation": object(&[], json!({ "acknowledge": { "type": "boolean", "default": false } })),
@@ -273,18 +268,48 @@ fn of_bundles() -> Value {
             "share": { "type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 1 },
             "for_s": { "type": "integer", "minimum": 1, "maximum": super::bundles::LONGEST_TRIAL_S },
         })),
-        "Trial": open(json!({
+        "Trial": answer_with(&[], json!({
             "hash": { "type": "string" }, "against": { "type": "string" }, "state": { "enum": ["running", "ended"] },
             "since_ms": { "type": "integer" }, "until_ms": { "type": ["integer", "null"] }, "share": { "type": "number" }, "requests": { "type": "integer" },
             "same": { "type": "integer" }, "dropped": { "type": "integer" },
             "different": { "type": "object", "additionalProperties": { "type": "integer" } },
-            "examples": { "type": "array", "items": { "type": "object" } },
+            "examples": { "type": "array", "items": example() },
         })),
-        "BundleDiff": open(json!({
-            "from": { "type": "string" }, "to": { "type": "string" }, "files": { "type": "array" },
-            "rules": { "type": "object" }, "models": { "type": "object" }, "workflows": { "type": "object" },
+        "BundleDiff": answer_with(&[], json!({
+            "from": { "type": "string" }, "to": { "type": "string" },
+            "files": { "type": "array", "items": answer_with(&[], json!({
+                "path": { "type": "string" }, "change": { "enum": ["added", "removed", "changed"] },
+                "diff": { "type": "string" },
+            })) },
+            "rules": answer_with(&[], json!({
+                "added": texts(), "removed": texts(),
+                "changed": { "type": "object", "additionalProperties": texts() },
+                "pools": { "type": "object", "additionalProperties": { "type": "array", "items": texts() } },
+                "named": { "type": "object", "additionalProperties": { "type": "array" } },
+            })),
+            "models": came_and_went(), "workflows": came_and_went(),
         })),
     })
+}
+
+fn came_and_went() -> Value {
+    answer_with(&[], json!({ "added": texts(), "removed": texts() }))
+}
+
+/// One request over which two bundles differ.
+fn example() -> Value {
+    let side = || {
+        let text = || json!({ "type": "string" });
+        let members = json!({ "workflow": text(), "model": text(), "refused": text(), "why": text() });
+        answer_with(&["workflow", "model", "refused"], members)
+    };
+    answer_with(
+        &[],
+        json!({
+            "request_id": { "type": "string" }, "ts_ms": { "type": "integer" }, "difference": { "type": "string" },
+            "active": side(), "shadow": side(),
+        }),
+    )
 }
 
 /// Pools and policies, and what a change of one came to.
@@ -309,7 +334,7 @@ fn of_parts() -> Value {
             "source": text(crate::bundles::MAX_SOURCE), "kind": { "enum": ["rule", "script"] },
             "tenant": { "type": "string" },
         })),
-        "Policy": object(&["id", "kind", "file", "line"], json!({
+        "Policy": answer_with(&["source"], json!({
             "id": { "type": "string" }, "kind": { "enum": ["rule", "script"] }, "file": { "type": "string" },
             "tenant": some("string"),
             "line": { "type": "integer" }, "shipped": { "type": "boolean" }, "phases": texts(),
@@ -328,7 +353,7 @@ fn of_parts() -> Value {
         "Change": object(&["object", "dry_run", "changed", "bundle", "before", "problems", "diff"], json!({
             "object": { "const": "change" }, "dry_run": { "type": "boolean" }, "changed": { "type": "boolean" },
             "bundle": { "type": "string" }, "before": { "type": "string" },
-            "problems": { "type": "array", "items": { "type": "object" } },
+            "problems": problems(),
             "diff": { "$ref": "#/components/schemas/BundleDiff" },
             "replay": { "oneOf": [{ "$ref": "#/components/schemas/Replay" }, { "type": "null" }] },
         })),
@@ -337,104 +362,23 @@ fn of_parts() -> Value {
 
 fn schemas() -> Value {
     let id = json!({ "id": { "type": "string", "maxLength": 63, "pattern": "^[a-z0-9][a-z0-9_-]*$" } });
-    let name = || json!({ "type": "string" });
-    let of_gate = json!({ "id": name(), "workflow": name(), "frame": name(), "content_hash": name() });
-    let of_gate = object(&["id", "workflow", "frame", "content_hash"], of_gate);
-    let of_key = json!({
-        "id": { "type": "string" }, "version": { "type": "integer" }, "created_ms": { "type": "integer" },
-        "created_by": { "type": "string" }, "revoked_ms": { "type": "integer" }, "rotated_to": { "type": "string" },
-        "counts_as": { "type": "string" }, "vouched": { "type": "boolean" },
-    });
-    let minted =
-        with(of_key.clone(), json!({ "key": { "type": "string", "description": "shown this once" } }));
-    let of_tenant = json!({
-        "id": { "type": "string" }, "version": { "type": "integer" }, "created_ms": { "type": "integer" },
-    });
-    let provider_key = json!({
-        "id": { "type": "string" }, "provider": { "type": "string" }, "name": { "type": "string" },
-        "created_ms": { "type": "integer" }, "created_by": { "type": "string" },
-        "variable": { "type": "string" },
-        "state": { "enum": ["ready", "partly", "resting", "unused", "unreadable"] },
-        "why": { "type": "string" }, "rest_s": { "type": "integer" },
-        "models": { "type": "array", "items": open(json!({
-            "model": { "type": "string" }, "why": { "type": "string" }, "rest_s": { "type": "integer" },
-        })) },
-        "in_flight": { "type": "integer" }, "day_requests": { "type": "integer" }, "day_tokens": { "type": "integer" },
-    });
-    let all = json!({
-        "Document": open(json!({})),
+    let part = || json!({ "type": "object" });
+    let taken = json!({
+        "Document": answer_with(&[], json!({
+            "openapi": { "type": "string" }, "info": part(), "paths": part(), "components": part(),
+        })),
         "Nothing": object(&[], json!({})),
-        "Whoami": open(json!({ "kind": {}, "id": {}, "role": {}, "tenant": {} })),
-        "Limit": limit(json!({ "type": "number", "exclusiveMinimum": 0 })),
-        "LimitChange": limit(json!({ "type": ["number", "null"], "exclusiveMinimum": 0 })),
+        "LimitChange": limit(&json!({ "type": ["number", "null"], "exclusiveMinimum": 0 })),
         "NewTenant": object(&["id"], with(tenant(), id.clone())),
         "TenantChange": object(&[], change(with(tenant(), id))),
-        "Tenant": open(with(tenant(), of_tenant)),
-        "Tenants": page_of("Tenant"),
         "NewKey": object(&[], key()),
         "KeyChange": object(&[], change(key())),
-        "Key": open(with(key(), of_key)),
-        "Keys": page_of("Key"),
-        "MintedKey": open(with(key(), minted)),
         "Rotation": object(&[], json!({ "grace_s": { "type": "integer", "minimum": 0, "maximum": 2_592_000 } })),
-        "Removed": object(&["id", "removed"], json!({ "id": { "type": "string" }, "removed": { "const": true } })),
-    });
-    let rest = json!({
-        "Provider": open(json!({ "id": {}, "models": {}, "candidates": {}, "stored_keys": {} })),
-        "Providers": list_of("Provider"),
-        "Model": open(json!({ "id": {}, "provider": {} })),
-        "Models": list_of("Model"),
         "NewProviderKey": object(&["provider", "key"], json!({
             "provider": { "type": "string", "maxLength": 256 }, "name": text(fields::MAX_TEXT),
             "key": { "type": "string", "minLength": 8, "maxLength": 4096, "writeOnly": true },
         })),
-        "ProviderKey": open(provider_key),
-        "ProviderKeys": list_of("ProviderKey"),
-        "Budget": open(json!({
-            "tenant": { "type": "string" }, "holder": { "type": "string" },
-            "metric": { "enum": types::limits::Metric::NAMES }, "limit": { "type": "number" },
-            "used": { "type": "number" }, "left": { "type": "number" },
-            "reserved_premium": { "type": ["number", "null"] }, "ordinary_left": { "type": ["number", "null"] }, "window": { "type": ["string", "null"] },
-            "resets_in_s": { "type": ["integer", "null"] }, "state": { "enum": ["green", "amber", "red"] },
-            "pace_per_h": { "type": ["number", "null"] }, "runs_out_in_s": { "type": ["integer", "null"] },
-            "runs_out_at": { "type": ["string", "null"] },
-        })),
-        "Usage": object(&["object", "group_by", "data", "total"], json!({
-            "object": { "const": "usage" }, "group_by": { "enum": types::usage::GroupBy::NAMES },
-            "from": { "type": ["string", "null"] }, "to": { "type": ["string", "null"] },
-            "tenant": { "type": ["string", "null"] }, "total": used(),
-            "data": { "type": "array", "items": with_group(used()) },
-        })),
-        "Budgets": page_of("Budget"),
-        "ApprovalAnswer": object(&["decision"], json!({
-            "decision": { "enum": ["approve", "reject"] }, "comment": text(fields::MAX_TEXT),
-            "as": { "type": "string", "minLength": 1, "maxLength": fields::MAX_TEXT },
-        })),
-        "Approval": open(json!({
-            "id": { "type": "string" }, "tenant": {}, "phase": { "enum": ["request", "tool", "response", "gate"] },
-            "requesters": texts(), "shows": { "type": ["string", "null"] }, "groups": { "type": "array" },
-            "state": { "enum": ["pending", "approved", "rejected"] }, "expires_in_ms": { "type": "integer" },
-            "run": of_gate,
-        })),
-        "Approvals": list_of("Approval"),
-        "Bundle": open(json!({ "hash": { "type": "string" }, "workflows": texts() })),
-        "Error": open(json!({ "error": open(json!({
-            "message": { "type": "string" }, "type": { "type": "string" }, "param": { "type": ["string", "null"] },
-            "code": { "type": "string" },
-        })) })),
+        "Bundle": answer_with(&[], json!({ "hash": { "type": "string" }, "workflows": texts() })),
     });
-    with(with(with(with(all, rest), of_bundles()), of_parts()), of_trail())
-}
-
-/// The audit trail.
-fn of_trail() -> Value {
-    json!({
-        "AuditLine": open(json!({ "seq": {}, "ts": {}, "actor": {}, "action": {}, "target": {}, "hash": {} })),
-        "AuditLines": audit_lines(),
-        "AuditKey": object(&["object", "seq", "key", "public_key"], json!({
-            "object": { "const": "audit_key" },
-            "seq": { "type": "integer", "description": "the line that announces it, sealed with the key before" },
-            "key": { "type": "string", "description": "its name in seals" }, "public_key": { "type": "string" },
-        })),
-    })
+    with(with(taken, answers::schemas()), with(of_bundles(), of_parts()))
 }

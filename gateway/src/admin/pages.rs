@@ -10,7 +10,7 @@ pub(super) const PAGED: &[&str] = &["limit", "cursor"];
 /// The same of one whose entries belong to tenants.
 pub(super) const OF_TENANTS: &[&str] = &["tenant", "limit", "cursor"];
 /// Entries of a page, unless the caller says otherwise, and at most.
-const USUAL: u64 = 100;
+pub(super) const USUAL: u64 = 100;
 pub(crate) const MOST: u64 = 1_000;
 
 /// A page of a list.

@@ -170,9 +170,14 @@ pub(crate) static ROUTES: &[Route] = &[
         Box::pin(approvals::list(c))
     }),
     // Whose answer counts is said by the rules, not by the role.
-    post("/approvals/{approval}", Need::View, "Answer such a question", "ApprovalAnswer", "Approval", |c| {
-        Box::pin(approvals::decide(c))
-    }),
+    post(
+        "/approvals/{approval}",
+        Need::View,
+        "Answer such a question; a gate that names nobody is for operators",
+        "ApprovalAnswer",
+        "Approval",
+        |c| Box::pin(approvals::decide(c)),
+    ),
     get("/pools", Need::ViewAll, "Pools of models and what they come to now", "Pools", |c| {
         Box::pin(ready(parts::pools(&c)))
     }),

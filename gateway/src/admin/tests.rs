@@ -43,3 +43,49 @@ fn the_document_names_every_schema_it_refers_to() {
         document["paths"].as_object().unwrap().values().map(|p| p.as_object().unwrap().len()).sum();
     assert_eq!(operations, routes::ROUTES.len());
 }
+
+/// What clients are made from: a name for each operation, a meaning for each parameter, and no answer of which nothing is
+/// said.
+#[test]
+fn the_document_names_operations_and_describes_parameters_and_answers() {
+    let document = openapi::document();
+    let mut names = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, o) in methods.as_object().unwrap() {
+            let place = format!("{method} {path}");
+            let name = o["operationId"].as_str().unwrap();
+            let plain = |b: u8| b.is_ascii_lowercase() || b == b'_';
+            assert!(!name.is_empty() && name.bytes().all(plain), "{place} is called `{name}`");
+            assert!(o["x-command"].as_str().is_some_and(|c| c.len() > "turnout ".len()), "{place}");
+            assert!(o["tags"][0].as_str().is_some_and(|tag| !tag.is_empty()), "{place}");
+            names.push(name.to_owned());
+            for p in o["parameters"].as_array().unwrap().iter().filter(|p| p["in"] == "query") {
+                assert!(p["description"].as_str().is_some_and(|d| !d.is_empty()), "{place}: {p}");
+            }
+        }
+    }
+    let all = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), all, "a name stands for one operation");
+    let schemas = &document["components"]["schemas"];
+    for route in routes::ROUTES {
+        closed(&schemas[route.gives], route.gives);
+    }
+    closed(&schemas["Error"], "Error");
+}
+
+/// That an object with named members says which are always there, and has no others.
+fn closed(schema: &Value, at: &str) {
+    if let Some(members) = schema["properties"].as_object() {
+        assert!(schema["required"].as_array().is_some_and(|r| !r.is_empty()), "{at}: what is required?");
+        assert_eq!(schema["additionalProperties"], false, "{at}");
+        for (name, member) in members {
+            assert!(member.as_object().is_some_and(|m| !m.is_empty()), "{at}/{name}: what is it?");
+            closed(member, &format!("{at}/{name}"));
+        }
+    }
+    if schema["items"].is_object() {
+        closed(&schema["items"], at);
+    }
+}

@@ -146,7 +146,7 @@ mod tests {
     }
 
     /// What becomes of limits by a change, as JSON; `Err` = its code.
-    fn changed(of: &Value, change: Value) -> Result<Value, String> {
+    fn changed(of: &Value, change: &Value) -> Result<Value, String> {
         #[derive(Deserialize)]
         struct Change {
             #[serde(deserialize_with = "fields::patch_objects")]
@@ -182,7 +182,7 @@ mod tests {
             (json!([with(&rate, Value::Null)]), all.clone()),
             (Value::Null, json!([])),
         ] {
-            assert_eq!(changed(&all, change.clone()).unwrap(), want, "{change}");
+            assert_eq!(changed(&all, &change).unwrap(), want, "{change}");
         }
         for (change, want) in [
             (json!([]), "invalid_value"),
@@ -192,12 +192,12 @@ mod tests {
             (json!([{"metric": "usd", "amount": 1, "per": "day", "model": "nobody"}]), "unknown_name"),
             (json!([["usd", 1]]), "expected an object"),
         ] {
-            let told = changed(&all, change.clone()).unwrap_err();
+            let told = changed(&all, &change).unwrap_err();
             assert!(told.contains(want), "{change}: {told}");
         }
         // What is gone from the models can still be taken out of the limits.
         let gone = json!([{"metric": "usd", "amount": 1.0, "per": "day", "model": "nobody"}]);
-        assert_eq!(changed(&gone, json!([with(&gone[0], Value::Null)])).unwrap(), json!([]));
+        assert_eq!(changed(&gone, &json!([with(&gone[0], Value::Null)])).unwrap(), json!([]));
     }
 
     #[test]

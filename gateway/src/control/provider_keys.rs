@@ -121,7 +121,11 @@ impl Plane {
             sealed,
             updated_ms: clock::unix_ms(),
         };
-        Ok(self.change(actor, "provider_key.create", None, object, Map::new()).await?.doc)
+        let mut made = self.change(actor, "provider_key.create", None, object, Map::new()).await?.doc;
+        if let Some(members) = made.as_object_mut() {
+            members.insert("state".to_owned(), "usable".into());
+        }
+        Ok(made)
     }
 
     /// That no key of the provider has this name, by which people tell them apart, and that it is not there already: its

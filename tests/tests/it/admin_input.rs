@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tests::admin::Admin;
 use tests::house::{House, Model, Plan};
-use tests::openapi::{Document, Operation};
+use tests::openapi::{Document, Operation, wrong_words};
 use tests::vendor::{Dialect, Vendor};
 
 /// One user's requests need a person's word.
@@ -58,8 +58,8 @@ async fn every_malformed_body_is_refused_and_changes_nothing() {
                 admin.bytes(&admin.token, &op.method, &path, "application/json", text.as_bytes()).await;
             let place = format!("{} {path} with {what}: {body:.200}", op.method);
             assert_eq!(said.status, 400, "{place}: {}", said.text());
-            let error = said.error(400);
-            assert!(error["code"].is_string(), "{place}: {error}");
+            let misfits = document.misfits(document.schema("Error"), &said.json(), "");
+            assert!(misfits.is_empty(), "{place}: {misfits:#?}");
             assert!(said.body.len() < 2_000, "{place}: an answer longer than what it is about");
             tried += 1;
         }
@@ -136,6 +136,37 @@ async fn odd_names_in_paths_and_queries_are_refused() {
     let twice = admin.call("PUT", "/pools/mine?dry_run=false&dry_run=true", &json!({"models": ["*"]})).await;
     assert_eq!(twice.error(400)["code"], "repeated_parameter");
     assert_eq!(state(&admin).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_document_says_of_parameters_and_bodies_is_asked_for() {
+    let (_vendor, _house, admin, document) = house().await;
+    admin.tenant(json!({"id": "acme"})).await;
+    let (key, _) = admin.key(json!({"tenant": "acme"})).await;
+    let before = state(&admin).await;
+    let (mut words, mut bodies) = (0, 0);
+    for op in document.operations() {
+        let path = path(&op, &key, "pk-none");
+        let body = if op.takes.is_empty() { Value::Null } else { document.good(document.schema(&op.takes)) };
+        for (name, schema) in &op.query {
+            for wrong in wrong_words(schema) {
+                let said = admin.call(&op.method, &format!("{path}?{name}={wrong}"), &body).await;
+                assert_eq!(said.status, 400, "{} {path}?{name}={wrong}: {}", op.method, said.text());
+                assert_eq!(said.error(400)["param"], json!(name), "{} {path}?{name}={wrong}", op.method);
+                words += 1;
+            }
+        }
+        if op.needs_body {
+            let said = admin.call(&op.method, &path, &Value::Null).await;
+            assert_eq!(said.status, 400, "{} {path}: {}", op.method, said.text());
+            bodies += 1;
+        }
+        // What nothing is said of would fit everything.
+        let misfits = document.misfits(document.schema(&op.gives), &json!({}), "");
+        assert!(!misfits.is_empty(), "{} {path}: an empty object would be an answer", op.method);
+    }
+    assert!(words > 20 && bodies > 5, "{words} values and {bodies} empty bodies were tried");
+    assert_eq!(state(&admin).await, before, "nothing was changed by any of them");
 }
 
 /// What the document says each route needs, as the set of callers that have it.

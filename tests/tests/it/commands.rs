@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tests::admin::Admin;
 use tests::folder::Folder;
-use tests::house::{House, Model, Plan, cli_as};
+use tests::house::{Model, Plan, cli_as};
 use tests::openapi::Document;
 use tests::service::Service;
 use tests::vendor::{Dialect, Reply, Vendor};
@@ -59,16 +59,14 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("audit rotate-key", "POST", "/audit/key"),
 ];
 
-/// The operations of the document of a running server, their names in a path as `{}`.
-async fn operations(house: &House) -> BTreeSet<(String, String)> {
-    let document = Admin::of(house).call("GET", "/openapi.json", &Value::Null).await.json();
-    let paths = document["paths"].as_object().unwrap();
-    let of = |(path, methods): (&String, &Value)| {
-        let path = path.strip_prefix("/admin/v1").unwrap().to_owned();
-        let methods: Vec<String> = methods.as_object().unwrap().keys().cloned().collect();
-        methods.into_iter().map(move |method| (method.to_uppercase(), path.clone()))
-    };
-    paths.iter().flat_map(of).collect()
+/// Whether a command is one of a pattern, in which capitals stand for what its caller says.
+fn says(pattern: &str, command: &str) -> bool {
+    let given: Vec<&str> = command.split(' ').collect();
+    let mut words = pattern.strip_prefix("turnout ").unwrap_or_default().split(' ').enumerate();
+    words.all(|(i, word)| {
+        let capitals = word.bytes().all(|b| b.is_ascii_uppercase());
+        given.get(i).is_some_and(|said| capitals || *said == word)
+    })
 }
 
 /// Whether a path is one of a pattern.
@@ -83,7 +81,18 @@ async fn every_operation_of_the_control_api_has_a_command_and_every_command_its_
     let house = Plan::new().vendor("alpha", &vendor).model(&Model::new("alpha/one")).start().await;
     let named: BTreeSet<(String, String)> =
         COMMANDS.iter().map(|(_, method, path)| ((*method).to_owned(), (*path).to_owned())).collect();
-    assert_eq!(operations(&house).await, named, "the document of the control API, and what commands ask for");
+    let document = Document(Admin::of(&house).call("GET", "/openapi.json", &Value::Null).await.json());
+    let all = document.operations();
+    let own = all.iter().map(|op| (op.method.clone(), op.path.clone())).collect::<BTreeSet<_>>();
+    assert_eq!(own, named, "the document of the control API, and what commands ask for");
+    for op in &all {
+        let (command, ..) = COMMANDS.iter().find(|(_, m, p)| (*m, *p) == (&*op.method, &*op.path)).unwrap();
+        assert!(
+            says(&op.command, command),
+            "the document says `{}`, and that is `turnout {command}`",
+            op.command
+        );
+    }
 
     let folder = Folder::default();
     std::fs::write(folder.path().join("rule.yaml"), "id: a\nactions: { tag: { a: b } }\n").unwrap();
