@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 use tests::admin::Admin;
 use tests::folder::Folder;
 use tests::house::{Model, Plan, cli_as};
-use tests::openapi::Document;
+use tests::openapi::{Document, Operation};
 use tests::service::Service;
 use tests::vendor::{Dialect, Reply, Vendor};
 
@@ -67,6 +68,28 @@ fn says(pattern: &str, command: &str) -> bool {
         let capitals = word.bytes().all(|b| b.is_ascii_uppercase());
         given.get(i).is_some_and(|said| capitals || *said == word)
     })
+}
+
+/// Who has no server at hand finds each operation with its command and its role on the page.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_lists_every_command_with_its_path_and_role() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let house = Plan::new().vendor("alpha", &vendor).model(&Model::new("alpha/one")).start().await;
+    let document = Document(Admin::of(&house).call("GET", "/openapi.json", &Value::Null).await.json());
+    let row = |op: &Operation| {
+        let role = op.needs.trim_start_matches("Needs the role ").trim_end_matches('.');
+        format!("| `{}` | `{} {}` | {role} |", op.command, op.method, op.path)
+    };
+    let want: Vec<String> = document.operations().iter().map(row).collect();
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/control.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let missing: Vec<&String> = want.iter().filter(|row| !page.lines().any(|l| l == *row)).collect();
+    assert!(missing.is_empty(), "docs/control.md lacks\n{missing:#?}");
+    let methods = ["GET", "POST", "PUT", "PATCH", "DELETE"].map(|m| format!("| `{m} /"));
+    let told = page.lines().filter(|l| l.starts_with("| `turnout ") && methods.iter().any(|m| l.contains(m)));
+    for line in told {
+        assert!(want.iter().any(|row| row == line), "docs/control.md says, and it is not so: {line}");
+    }
 }
 
 /// Whether a path is one of a pattern.
