@@ -388,6 +388,38 @@ fn every_code_of_a_problem_of_policies_is_explained() {
     assert_eq!(told, given, "docs/policies.md, \"Codes of problems\"");
 }
 
+/// What stands between quotes behind one of the ways in which the control API refuses.
+fn refusals(text: &str) -> BTreeSet<String> {
+    const WAYS: [&str; 5] = ["bad_request(", "busy(", "conflict(", "refuse(", "unknown("];
+    let statuses = text.split("StatusCode::").skip(1).filter_map(|rest| Some(rest.split_once(',')?.1));
+    let ways = WAYS.iter().flat_map(|way| text.split(way).skip(1));
+    let quoted = |rest: &str| {
+        let code = rest.trim_start().strip_prefix('"')?.split('"').next()?;
+        code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_').then(|| code.to_owned())
+    };
+    statuses.chain(ways).filter_map(quoted).collect()
+}
+
+#[test]
+fn every_code_of_the_control_api_is_explained() {
+    let rooms = ["admin/", "bundles/", "control/", "usage/"].map(|room| format!("gateway/src/{room}"));
+    let own = tracked(".rs").into_iter();
+    let own = own.filter(|f| rooms.iter().any(|r| f.starts_with(r)) && !f.ends_with("tests.rs"));
+    // A room's tests may be a file of their own, which it names at its head.
+    let before_tests = |path: String| -> String {
+        read(&path).split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned()
+    };
+    let given: BTreeSet<String> = own.flat_map(|path| refusals(&before_tests(path))).collect();
+    let page = read("docs/control.md");
+    let rows = page.split("### Codes of the control API").nth(1).unwrap_or_default().lines();
+    let rows = rows.take_while(|line| !line.starts_with('#'));
+    let told: BTreeSet<String> =
+        rows.filter_map(|line| Some(line.strip_prefix("| `")?.split('`').next()?.to_owned())).collect();
+    let told = told.into_iter().filter(|code| code != "code").collect::<BTreeSet<_>>();
+    assert!(given.len() > 40, "{given:?}");
+    assert_eq!(told, given, "docs/control.md, \"Codes of the control API\"");
+}
+
 #[test]
 fn shipped_files_are_clean() {
     let empty = tests::folder::Folder::default();
