@@ -226,12 +226,15 @@ fn kept_bundle() -> Value {
 /// What another bundle would make of recorded requests.
 fn replay() -> Value {
     let count = || json!({ "type": "integer", "minimum": 0 });
-    answer_with(&[], json!({
-        "requests": count(), "differ": count(), "new_denials": count(), "lifted_denials": count(),
-        "new_empty": count(), "new_errors": count(),
-        "cost": { "type": "object" }, "rules": { "type": "object" }, "assumed": texts(), "unasked": texts(),
-        "exceeds": { "enum": ["max_changed", "max_new_denials", null] },
-    }))
+    answer_with(
+        &[],
+        json!({
+            "requests": count(), "differ": count(), "new_denials": count(), "lifted_denials": count(),
+            "new_empty": count(), "new_errors": count(),
+            "cost": { "type": "object" }, "rules": { "type": "object" }, "assumed": texts(), "unasked": texts(),
+            "exceeds": { "enum": ["max_changed", "max_new_denials", null] },
+        }),
+    )
 }
 
 /// What is wrong with files, as `turnout check --json` tells it.

@@ -410,6 +410,7 @@ mod tests {
                 store: Arc::new(ControlMemory::default()),
                 data: None,
                 master: None,
+                master_before: None,
                 anchor: None,
                 tripwire: wire.clone(),
             };

@@ -24,7 +24,16 @@ fn of_people() -> Value {
     let of_tenant = json!({ "id": string(), "version": integer(), "created_ms": integer() });
     let sometimes = ["tenant", "expires_ms", "revoked_ms", "rotated_to", "counts_as"];
     let of_some = [
-        "id", "name", "created_ms", "created_by", "variable", "why", "rest_s", "models", "in_flight", "day_requests",
+        "id",
+        "name",
+        "created_ms",
+        "created_by",
+        "variable",
+        "why",
+        "rest_s",
+        "models",
+        "in_flight",
+        "day_requests",
         "day_tokens",
     ];
     json!({

@@ -183,7 +183,7 @@ async fn stored_keys_are_wrapped_anew_with_another_master_key() {
         Plane::open(opening).await
     };
     let states = async |plane: &Plane| -> Vec<String> {
-        let all = plane.list_provider_keys().await.unwrap();
+        let all = plane.list_provider_keys(&[]).await.unwrap();
         all.iter().map(|k| k["state"].as_str().unwrap().to_owned()).collect()
     };
     let plane = open(Some("old"), None).await.unwrap();
