@@ -283,7 +283,7 @@ mod tests {
             let mut held = held.unwrap();
             if begun {
                 held.is_spent_by(&ledger);
-                ledger.reserve(Usd::from_nanos(3), None).unwrap();
+                ledger.reserve("p/a", Usd::from_nanos(3), None).unwrap();
             }
             // As a panic drops it, or the end of the process.
             drop(held);

@@ -80,13 +80,11 @@ pub enum Kind {
         budget: bool,
     },
     /// The least that the request needs is more than a limit ever admits, however little of it is used.
-    #[error(
-        "request too large: it needs at least {needs}, more than the limit of {limit} ever admits; {mend}"
-    )]
+    #[error("request too large: it needs {needs}, more than the limit of {limit} ever admits; {mend}")]
     TooLarge {
         /// Which.
         limit: String,
-        /// How much, with its unit.
+        /// How much, with its unit, and how sure that is.
         needs: String,
         /// What the client can do.
         mend: &'static str,

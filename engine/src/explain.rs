@@ -35,6 +35,7 @@ pub fn table(stored: &Stored, all: bool) -> String {
     profile(&mut out, d);
     ended_under(&mut out, d);
     premium(&mut out, d);
+    limits(&mut out, d);
     read(&mut out, d);
     rules(&mut out, d, all);
     arms(&mut out, d);
@@ -147,6 +148,13 @@ fn premium(out: &mut String, d: &Decision) {
         Some(why) => format!("premium, {why}: all of the budget may be used"),
     };
     let _ = writeln!(out, " budget   {said}");
+}
+
+/// What limits of the key and its tenant allow one request.
+fn limits(out: &mut String, d: &Decision) {
+    for a in d.actions.iter().filter(|a| a.rule.starts_with("limit ")) {
+        let _ = writeln!(out, " {}  {} {} ({})", a.rule, a.verb, a.argument, a.effect);
+    }
 }
 
 fn rules(out: &mut String, d: &Decision, all: bool) {

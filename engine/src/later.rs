@@ -196,6 +196,8 @@ impl Afterwards {
             Some(left) => left.await.ok(),
             None => None,
         };
+        // What one request may use is for all its calls, whenever they are made.
+        calls.after.goes_on_from(&calls.ledger);
         let (store, worst) = (self.limits.as_ref(), (worst, premium));
         let (about, tags) = ((&calls.asker, rules, partial), &request.options.tags);
         let mut held = Held::afterwards(store, &self.who, worst, about, tags, left, unix_ms()).await?;

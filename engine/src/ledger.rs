@@ -1,13 +1,16 @@
 //! What one request's tree has called, spent and waited for. One reservation for the whole tree.
 
-use crate::limits::{self, Grant, Held};
+use crate::error::Error;
+use crate::limits::{self, Each, Grant, Held};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use types::Usd;
-use types::limits::Amount;
+use types::limits::{Amount, Limit, Metric};
+use types::matrix::{Matrix, ModelSet};
 use types::provider;
 use types::run::{CallRecord, Run};
 use workflows::Exhausted;
@@ -42,6 +45,34 @@ struct Book {
     /// Something is held for the tree, and has not been settled yet.
     holds: bool,
     heir: Option<Heir>,
+    /// How limits on what the request may use stand.
+    own: Vec<Account>,
+    /// The last of them that had no room for a call, and what that would have taken all in all.
+    refused: Option<(Limit, u64)>,
+}
+
+/// What of the tree counts on one limit that is its own.
+#[derive(Debug)]
+struct Account {
+    limit: Limit,
+    /// The models whose calls count; `None` = all do.
+    models: Option<BTreeSet<Arc<str>>>,
+    spent: u64,
+    held: u64,
+}
+
+impl Account {
+    fn counts(&self, metric: Metric, model: &str) -> bool {
+        self.limit.metric == metric && self.models.as_ref().is_none_or(|models| models.contains(model))
+    }
+
+    const fn taken(&self) -> u64 {
+        self.spent.saturating_add(self.held)
+    }
+
+    const fn left(&self) -> u64 {
+        self.limit.ceiling.saturating_sub(self.taken())
+    }
 }
 
 /// Who gets what a tree leaves of what was set aside for it, before anybody else may take it.
@@ -72,6 +103,31 @@ impl Book {
         let fresh = self.limits.fresh.map(|most| most.plus(self.before));
         [cap, self.limits.usd, fresh].into_iter().flatten().min()
     }
+
+    /// The accounts of a metric on which calls of a model count.
+    fn own(&mut self, metric: Metric, model: &str) -> impl Iterator<Item = &mut Account> {
+        self.own.iter_mut().filter(move |account| account.counts(metric, model))
+    }
+
+    /// The account with the least left for a model.
+    fn scarcest(&mut self, metric: Metric, model: &str) -> Option<&Account> {
+        self.own(metric, model).map(|account| &*account).min_by_key(|account| account.left())
+    }
+
+    /// Counts a call that was made.
+    fn spend(&mut self, record: &CallRecord) {
+        let counted = record.counted();
+        let usd = limits::nanos(counted.usd);
+        for (metric, used) in [(Metric::Usd, usd), (Metric::Tokens, counted.tokens)] {
+            self.own(metric, &record.model).for_each(|own| own.spent = own.spent.saturating_add(used));
+        }
+    }
+
+    /// Holds tokens for a call of a model.
+    fn hold(&mut self, model: &str, tokens: u64) {
+        self.tokens = self.tokens.saturating_add(tokens);
+        self.own(Metric::Tokens, model).for_each(|own| own.held = own.held.saturating_add(tokens));
+    }
 }
 
 /// What policies allow the whole tree at most; `None` = as much as it likes.
@@ -85,6 +141,21 @@ pub(crate) struct Limits {
     pub(crate) usd: Option<Usd>,
     /// Money for calls that are made now, beside what those have cost that were made before.
     pub(crate) fresh: Option<Usd>,
+}
+
+/// What has no room for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unplaced {
+    /// A limit of the whole tree: a call of another model may have room under money, and under nothing else.
+    Exhausted(Exhausted),
+    /// A limit on what the request may use of that model: another one may serve.
+    OfModel,
+}
+
+impl From<Exhausted> for Unplaced {
+    fn from(limit: Exhausted) -> Self {
+        Unplaced::Exhausted(limit)
+    }
 }
 
 /// A call that the tree may make.
@@ -107,19 +178,72 @@ impl Ledger {
         Ledger(Arc::new(Mutex::new(Book { limits, ..Book::default() })))
     }
 
-    /// Takes one of the calls, and the tokens for it, that the tree may still use; check and act are one step.
+    /// The tree keeps to these limits on what the request may use, besides.
+    pub(crate) fn bind(self, each: Vec<Each>, matrix: &Matrix) -> Self {
+        let ids =
+            |models: ModelSet| models.iter().filter_map(|ix| Some(matrix.model(ix)?.id.clone())).collect();
+        let account = |e: Each| Account { limit: e.limit, models: e.models.map(ids), spent: 0, held: 0 };
+        self.lock().own = each.into_iter().map(account).collect();
+        self
+    }
+
+    /// What another ledger of the same request has used of these limits is used here, too.
+    pub(crate) fn goes_on_from(&self, other: &Ledger) {
+        let taken: Vec<(Limit, u64)> =
+            other.lock().own.iter().map(|own| (own.limit.clone(), own.taken())).collect();
+        let mut b = self.lock();
+        for (limit, taken) in taken {
+            let own = b.own.iter_mut().filter(|own| own.limit == limit);
+            own.for_each(|own| own.spent = own.spent.saturating_add(taken));
+        }
+    }
+
+    /// Why a call was not made for which a limit on what the request may use had no room.
+    pub(crate) fn refused(&self) -> Option<Error> {
+        let (limit, needs) = self.lock().refused.take()?;
+        Some(limits::too_little(&limit, needs).into())
+    }
+
+    /// Money that limits on what the request may use leave to calls of a model; `None` = none counts it.
+    pub(crate) fn left_of(&self, model: &str) -> Option<Usd> {
+        let left = self.lock().scarcest(Metric::Usd, model)?.left();
+        Some(Usd::from_nanos(i64::try_from(left).unwrap_or(i64::MAX)))
+    }
+
+    /// Takes one of the calls, and the tokens for it, that the tree may still use; check and act are one step. Limits on
+    /// what the request may use have room for an answer of `least` tokens, or for none.
     ///
     /// # Errors
-    /// Which of them is used up.
-    pub(crate) fn admit(&self, input: u32, output: u32) -> Result<Place, Exhausted> {
+    /// What does not reach.
+    pub(crate) fn admit(
+        &self,
+        model: &str,
+        input: u32,
+        (output, least): (u32, u32),
+    ) -> Result<Place, Unplaced> {
         let mut b = self.lock();
         if b.limits.calls.is_some_and(|most| b.admitted >= most) {
-            return Err(Exhausted::Calls);
+            return Err(Exhausted::Calls.into());
         }
+        let least = u64::from(input).saturating_add(u64::from(least.max(1)));
+        let own = b.scarcest(Metric::Tokens, model).map(|own| {
+            let short = || (own.limit.clone(), own.taken().saturating_add(least));
+            let told = if own.models.is_some() { Unplaced::OfModel } else { Exhausted::Tokens.into() };
+            if own.left() < least { Err((told, short())) } else { Ok(own.left()) }
+        });
+        let own = match own.transpose() {
+            Ok(left) => left,
+            Err((told, short)) => {
+                b.refused = Some(short);
+                return Err(told);
+            }
+        };
         let mut place = Place { tokens: 0, output: None };
-        if let Some(most) = b.limits.tokens {
+        let of_tree = b.limits.tokens.map(|most| {
             let used: u64 = b.calls.iter().map(|(_, c)| c.counted().tokens).sum();
-            let left = u64::from(most).saturating_sub(used).saturating_sub(b.tokens);
+            u64::from(most).saturating_sub(used).saturating_sub(b.tokens)
+        });
+        if let Some(left) = [of_tree, own].into_iter().flatten().min() {
             let for_output =
                 left.checked_sub(u64::from(input)).filter(|n| *n > 0).ok_or(Exhausted::Tokens)?;
             let granted = u32::try_from(for_output).unwrap_or(u32::MAX).min(output);
@@ -127,29 +251,37 @@ impl Ledger {
             place.tokens = u64::from(input).saturating_add(u64::from(granted));
         }
         b.admitted = b.admitted.saturating_add(1);
-        b.tokens = b.tokens.saturating_add(place.tokens);
+        b.hold(model, place.tokens);
         Ok(place)
     }
 
-    /// Gives the tokens of a call back: what it used stands in its record.
-    pub(crate) fn leave(&self, place: Place) {
+    /// Gives the tokens of a call of a model back: what it used stands in its record.
+    pub(crate) fn leave(&self, model: &str, place: Place) {
         let mut b = self.lock();
         b.tokens = b.tokens.saturating_sub(place.tokens);
+        b.own(Metric::Tokens, model).for_each(|own| own.held = own.held.saturating_sub(place.tokens));
     }
 
-    /// Gives a call back that was not made after all.
-    pub(crate) fn unmade(&self, place: Place) {
-        self.leave(place);
+    /// Gives a call of a model back that was not made after all.
+    pub(crate) fn unmade(&self, model: &str, place: Place) {
+        self.leave(model, place);
         let mut b = self.lock();
         b.admitted = b.admitted.saturating_sub(1);
     }
 
-    /// Reserves money for one call if the tree stays within `cap` and what limits gave; check and act are one step.
+    /// Reserves money for one call of a model if the tree stays within `cap`, its own limits and what limits gave; check
+    /// and act are one step.
     ///
     /// # Errors
     /// What stands against it.
-    pub(crate) fn reserve(&self, amount: Usd, cap: Option<Usd>) -> Result<(), Short> {
+    pub(crate) fn reserve(&self, model: &str, amount: Usd, cap: Option<Usd>) -> Result<(), Short> {
         let mut b = self.lock();
+        let nanos = limits::nanos(amount);
+        let short = b.scarcest(Metric::Usd, model).filter(|own| own.left() < nanos);
+        if let Some(short) = short.map(|own| (own.limit.clone(), own.taken().saturating_add(nanos))) {
+            b.refused = Some(short);
+            return Err(Short::Ceiling);
+        }
         let after = b.spent.plus(b.reserved).plus(amount);
         if b.ceiling(cap).is_some_and(|c| after > c) {
             return Err(Short::Ceiling);
@@ -158,6 +290,8 @@ impl Ledger {
             return Err(Short::Given(after.minus(given)));
         }
         b.reserved = b.reserved.plus(amount);
+        b.own(Metric::Usd, model).for_each(|own| own.held = own.held.saturating_add(nanos));
+        b.refused = None;
         Ok(())
     }
 
@@ -254,6 +388,9 @@ impl Ledger {
         let mut b = self.lock();
         b.reserved = b.reserved.minus(reserved);
         b.spent = b.spent.plus(record.counted().usd);
+        let held = limits::nanos(reserved);
+        b.own(Metric::Usd, &record.model).for_each(|own| own.held = own.held.saturating_sub(held));
+        b.spend(&record);
         b.calls.push((node.clone(), record));
     }
 
@@ -267,6 +404,7 @@ impl Ledger {
         b.given = b.given.map(|given| given.plus(counted.usd));
         b.admitted = b.admitted.saturating_add(1);
         b.tokens = b.tokens.saturating_add(counted.tokens);
+        b.spend(record);
     }
 
     /// Adds a call whose money is settled.
@@ -438,14 +576,14 @@ mod tests {
     #[test]
     fn calls_and_tokens_of_a_tree_are_bounded() {
         let l = Ledger::under(Limits { calls: Some(3), tokens: Some(100), ..Limits::default() });
-        let first = l.admit(30, 40).unwrap();
+        let first = l.admit("p/a", 30, (40, 1)).unwrap();
         assert_eq!(first.output, Some(40));
-        assert_eq!(l.admit(30, 40), Err(Exhausted::Tokens), "only 30 are left, and none for an answer");
-        assert_eq!(l.admit(20, 40).unwrap().output, Some(10));
-        l.unmade(first);
-        assert!(l.admit(10, 20).is_ok() && l.admit(10, 20).is_ok());
-        assert_eq!(l.admit(0, 1), Err(Exhausted::Calls));
-        assert!(Ledger::default().admit(u32::MAX, u32::MAX).is_ok());
+        assert_eq!(l.admit("p/a", 30, (40, 1)), Err(Exhausted::Tokens.into()), "only 30 are left, and none for an answer");
+        assert_eq!(l.admit("p/a", 20, (40, 1)).unwrap().output, Some(10));
+        l.unmade("p/a", first);
+        assert!(l.admit("p/a", 10, (20, 1)).is_ok() && l.admit("p/a", 10, (20, 1)).is_ok());
+        assert_eq!(l.admit("p/a", 0, (1, 1)), Err(Exhausted::Calls.into()));
+        assert!(Ledger::default().admit("p/a", u32::MAX, (u32::MAX, 1)).is_ok());
     }
 
     #[test]
@@ -453,9 +591,76 @@ mod tests {
         let l = Ledger::default();
         let cap = Some(Usd::from_dollars(1.0));
         let part = Usd::from_dollars(0.4);
-        assert!(l.reserve(part, cap).is_ok() && l.reserve(part, cap).is_ok());
-        assert_eq!(l.reserve(part, cap), Err(Short::Ceiling), "a third would pass it");
+        assert!(l.reserve("p/a", part, cap).is_ok() && l.reserve("p/a", part, cap).is_ok());
+        assert_eq!(l.reserve("p/a", part, cap), Err(Short::Ceiling), "a third would pass it");
         assert_eq!((l.left(cap), l.left(None)), (Some(Usd::from_dollars(0.2)), None));
+    }
+
+    /// A ledger with limits on what the request may use: of all models, and of `p/a` alone.
+    fn bound(metric: Metric, of_all: u64, of_one: u64) -> Ledger {
+        let model = |name: &str| types::matrix::Model::new(format!("p/{name}"), 0, (8_000, 1_000));
+        let provider = types::matrix::Provider::new("p", types::matrix::Dialect::Simulated);
+        let matrix = Matrix::new(vec![provider], vec![model("a"), model("b")]);
+        let each = |ceiling, models, holder: &str| {
+            let window = types::limits::Window::Request;
+            Each { models, limit: Limit { holder: holder.into(), metric, ceiling, window, reserved: 0 } }
+        };
+        let one = matrix.find("p/a").into_iter().collect();
+        let all = vec![each(of_all, None, "key:k"), each(of_one, Some(one), "key:k/model:p/a")];
+        Ledger::default().bind(all, &matrix)
+    }
+
+    fn call(model: &str, usd: Usd, tokens: u32) -> CallRecord {
+        let usage = types::Usage { input: tokens, ..types::Usage::default() };
+        CallRecord { usage, ..CallRecord::lost(model.into(), "primary", Some(usd), "as it may be") }
+    }
+
+    #[test]
+    fn money_of_one_request_is_bounded_with_all_its_calls_and_of_a_model_by_itself() {
+        let usd = Usd::from_dollars;
+        let l = bound(Metric::Usd, 1_000_000_000, 400_000_000);
+        assert_eq!((l.left_of("p/a"), l.left_of("p/b")), (Some(usd(0.4)), Some(usd(1.0))));
+        assert_eq!(l.reserve("p/a", usd(0.5), None), Err(Short::Ceiling));
+        let told = l.refused().unwrap().to_string();
+        assert!(
+            told.contains("at least 0.5 USD, more than the limit of 0.4 USD per request for key:k/model:p/a")
+        );
+        assert_eq!(l.reserve("p/a", usd(0.3), None), Ok(()));
+        assert_eq!((l.left_of("p/a"), l.left_of("p/b")), (Some(usd(0.1)), Some(usd(0.7))));
+        assert_eq!(l.reserve("p/b", usd(0.8), None), Err(Short::Ceiling), "beside the other");
+        assert_eq!(l.reserve("p/b", usd(0.7), None), Ok(()));
+        assert!(l.refused().is_none(), "it found room in the end");
+        // What was used comes in the place of what was set aside, be it less or more.
+        l.settle(&"n".into(), usd(0.3), call("p/a", usd(0.1), 5));
+        assert_eq!(l.left_of("p/a"), Some(usd(0.2)), "of all models no more is left");
+        l.settle(&"n".into(), usd(0.7), call("p/b", usd(0.85), 5));
+        assert_eq!((l.left_of("p/a"), l.left_of("p/b")), (Some(usd(0.05)), Some(usd(0.05))));
+        // Work after the response goes on from there.
+        let after = bound(Metric::Usd, 1_000_000_000, 400_000_000);
+        after.goes_on_from(&l);
+        assert_eq!(after.reserve("p/b", usd(0.06), None), Err(Short::Ceiling));
+        assert_eq!(after.left_of("p/b"), Some(usd(0.05)));
+        l.made_before(&call("p/b", usd(0.3), 5));
+        assert_eq!(l.reserve("p/b", Usd::from_nanos(1), None), Err(Short::Ceiling));
+    }
+
+    #[test]
+    fn tokens_of_one_request_shorten_an_answer_or_leave_a_model_to_another() {
+        let l = bound(Metric::Tokens, 1_000, 300);
+        let first = l.admit("p/a", 100, (4_000, 64)).unwrap();
+        assert_eq!(first.output, Some(200));
+        assert_eq!(l.admit("p/a", 10, (4_000, 64)), Err(Unplaced::OfModel), "another model may");
+        let told = l.refused().unwrap().to_string();
+        assert!(told.contains(
+            "at least 374 tokens, more than the limit of 300 tokens per request for key:k/model:p/a"
+        ));
+        let second = l.admit("p/b", 100, (4_000, 64)).unwrap();
+        assert_eq!(second.output, Some(600));
+        assert_eq!(l.admit("p/b", 10, (4_000, 64)), Err(Exhausted::Tokens.into()), "nobody may");
+        l.unmade("p/b", second);
+        l.settle(&"n".into(), Usd::ZERO, call("p/a", Usd::ZERO, 250));
+        l.leave("p/a", first);
+        assert_eq!(l.admit("p/b", 100, (4_000, 64)).unwrap().output, Some(650));
     }
 
     #[test]
@@ -464,12 +669,12 @@ mod tests {
         let l = Ledger::default();
         l.lock().given = Some(usd(0.9));
         let cap = Some(usd(2.0));
-        assert_eq!(l.reserve(usd(0.5), cap), Ok(()));
-        assert_eq!(l.reserve(usd(0.6), cap), Err(Short::Given(usd(0.2))));
+        assert_eq!(l.reserve("p/a", usd(0.5), cap), Ok(()));
+        assert_eq!(l.reserve("p/a", usd(0.6), cap), Err(Short::Given(usd(0.2))));
         assert_eq!((l.left(cap), l.allowed(cap), l.allowed(None)), (Some(usd(0.4)), Some(usd(1.5)), None));
         l.give(usd(0.2));
-        assert_eq!(l.reserve(usd(0.6), cap), Ok(()));
-        assert_eq!(l.reserve(usd(1.0), cap), Err(Short::Ceiling), "which no limit helps over");
+        assert_eq!(l.reserve("p/a", usd(0.6), cap), Ok(()));
+        assert_eq!(l.reserve("p/a", usd(1.0), cap), Err(Short::Ceiling), "which no limit helps over");
     }
 
     #[test]
@@ -495,7 +700,7 @@ mod tests {
         l.made_before(&made);
         assert_eq!((l.left(None), l.left(Some(usd(2.25)))), (Some(usd(0.5)), Some(usd(0.25))));
         assert_eq!(
-            (l.reserve(usd(0.5), None), l.reserve(usd(0.01), None)),
+            (l.reserve("p/a", usd(0.5), None), l.reserve("p/a", usd(0.01), None)),
             (Ok(()), Err(Short::Given(usd(0.01))))
         );
     }

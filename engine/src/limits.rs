@@ -2,11 +2,13 @@
 //! last, so that nothing is ever spent that nobody reserved.
 
 mod asker;
+mod each;
 mod grant;
 mod partial;
 mod patience;
 
 pub(crate) use asker::Asker;
+pub(crate) use each::{Each, each, is_shared, named, tighten, too_large, too_little};
 pub(crate) use grant::{Grant, Left, Share};
 pub(crate) use partial::{NOTHING_USED_UP, Partial, UsedUp, partial, used_up};
 pub(crate) use patience::{Patience, Waits};
@@ -255,7 +257,8 @@ impl Held {
             held.open(who, (partial, Count::Request), None);
             return Ok(Some(held));
         }
-        let counts = |r: &&Set<LimitRule>| matches!(r.value.metric, Metric::Usd | Metric::Tokens);
+        let counts =
+            |r: &&Set<LimitRule>| is_shared(r) && matches!(r.value.metric, Metric::Usd | Metric::Tokens);
         let rules: Vec<&Set<LimitRule>> = rules.iter().filter(counts).collect();
         if !who.limited && rules.is_empty() {
             return Ok(None);
@@ -570,14 +573,8 @@ fn never_fits(limit: &Limit, said: &str, least: Amount) -> Option<Error> {
     let needs = least.of(limit.metric);
     let (needs, mend) = match limit.metric {
         _ if needs <= limit.ceiling => return None,
-        Metric::Tokens => (
-            format!("{needs} tokens"),
-            "shorten the input, ask for fewer `max_tokens`, or have the limit raised",
-        ),
-        Metric::Usd => (
-            format!("{} USD", usd(needs)),
-            "ask a cheaper model, shorten the input, ask for fewer `max_tokens`, or have the limit raised",
-        ),
+        Metric::Tokens => (format!("at least {needs} tokens"), each::MEND_TOKENS),
+        Metric::Usd => (format!("at least {} USD", usd(needs)), each::MEND_USD),
         // One request is the least that there is, and limits admit it.
         Metric::Requests | Metric::Concurrency => return None,
     };

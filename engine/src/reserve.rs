@@ -2,7 +2,7 @@
 
 use crate::bound;
 use crate::error::Error;
-use crate::limits::{self, Asker, Count, Held, Partial, USUAL, Waits, Worst};
+use crate::limits::{self, Asker, Count, Each, Held, Partial, USUAL, Waits, Worst};
 use crate::route;
 use crate::settle::unix_ms;
 use crate::who::Who;
@@ -39,6 +39,17 @@ pub(crate) fn of_models(
     limits::partial(who, models, &request.options.tags, rules, premium)
 }
 
+/// Limits on what the request may use by itself.
+pub(crate) fn of_request(
+    view: &View,
+    who: &Who,
+    request: &ChatRequest,
+    rules: &[Set<LimitRule>],
+) -> Vec<Each> {
+    let models = (&**view.bundle.matrix(), &*view.bundle.pools);
+    limits::each(who, models, &request.options.tags, rules)
+}
+
 /// Reserves what a choice may use, on the limits of the key and its tenant, and on those of policies.
 ///
 /// # Errors
@@ -51,7 +62,8 @@ pub(crate) async fn reserve(
     (workflow, candidates, cap): &route::Chosen,
     ts_ms: i64,
 ) -> Result<(), Error> {
-    if held.is_none() && rules.is_empty() {
+    let shared = rules.iter().any(limits::is_shared);
+    if held.is_none() && !shared {
         return Ok(());
     }
     let who = &asker.who;
@@ -61,7 +73,7 @@ pub(crate) async fn reserve(
     if let Some(held) = held {
         taken = held.reserve(who, (worst, premium), (&request.options.tags, count), ts_ms).await;
     }
-    if taken.is_ok() && !rules.is_empty() {
+    if taken.is_ok() && shared {
         taken = Held::demand(held, inner.limits.as_ref(), asker, (rules, count), worst, ts_ms).await;
     }
     if let Err(refused) = taken {

@@ -159,7 +159,15 @@ impl Tree {
             Kind::NoCandidates { .. } => grant.refused().or_else(|| grant.left_out()),
             _ => None,
         });
-        if let Some(refused) = short {
+        // Likewise where a limit on what one request may use had no room.
+        let own = || match &error.kind {
+            Kind::Budget { code, .. } if code.ends_with("usd") || code.ends_with("tokens") => {
+                self.ledger.refused()
+            }
+            Kind::NoCandidates { .. } => self.ledger.refused(),
+            _ => None,
+        };
+        if let Some(refused) = short.or_else(own) {
             error = Error { findings: error.findings, ..refused };
         }
         let status = match error.blame() {

@@ -11,8 +11,9 @@ use crate::decide::{self, Decided};
 use crate::error::Error;
 use crate::kept::Kept;
 use crate::ledger::{self, Ledger};
-use crate::limits::{Asker, Held};
+use crate::limits::{Asker, Each, Held};
 use crate::live;
+use crate::reserve;
 use crate::respond::{self, Again, People, Respond};
 use crate::route;
 use crate::runs;
@@ -75,7 +76,8 @@ pub(crate) fn begin(
     let Decided { request, profile, features, scope, directives, seed, mut decision, .. } = decided;
     let Decided { routed, ceiling, shadow, demands, agreed, approval, waited, asker, .. } = decided;
     let Admitted { admission, permit, mut held } = who;
-    let ledger = Ledger::under(caps::limits(&directives));
+    let own = of_request(view, &asker, &directives);
+    let ledger = Ledger::under(caps::limits(&directives)).bind(own, view.bundle.matrix());
     if let Some(held) = &mut held {
         ledger.draw_on(held);
     }
@@ -102,6 +104,12 @@ pub(crate) fn begin(
         approval,
     });
     (tree, task)
+}
+
+/// Limits on what a request may use by itself.
+fn of_request(view: &View, asker: &Asker, directives: &Directives) -> Vec<Each> {
+    let rules = directives.further.as_ref().map_or(&[] as &[_], |f| &f.limits);
+    reserve::of_request(view, &asker.who, &asker.request, rules)
 }
 
 impl Task {
@@ -234,9 +242,10 @@ impl Task {
         };
         let tenant = &tree.admission.who.principal.tenant.id;
         let background = inner.background.get().cloned();
+        let after = Ledger::under(ledger::Limits { usd: ceiling, ..ledger::Limits::default() });
         Calls {
             // What budgets left for the answer says nothing of what they leave later.
-            after: Ledger::under(ledger::Limits { usd: ceiling, ..ledger::Limits::default() }),
+            after: after.bind(of_request(view, &asker, &directives), view.bundle.matrix()),
             reach: view.reach.clone(),
             request,
             request_id: tree.admission.request_id.clone(),

@@ -7,7 +7,7 @@ use crate::breaker::Circuit;
 use crate::bundle::Bundle;
 use crate::error::Error;
 use crate::govern::Governed;
-use crate::limits::UsedUp;
+use crate::limits::{self, UsedUp};
 use crate::redact::Redaction;
 use crate::route;
 use crate::shadow::Moment;
@@ -94,19 +94,22 @@ pub(crate) fn ground<'a>(
     Ground { bundle: &view.bundle, availability, unavailable, circuit, quota }
 }
 
-/// What the policies say; with it what they saw, and why the request fails where they cannot say it.
+/// What the policies say, under what the key and its tenant allow one request; with it what they saw, and why the request fails where they cannot say it.
 pub(crate) async fn said(
     bundle: &Bundle,
     purpose: Purpose,
     about: Question<'_>,
     around: &policies::Around,
 ) -> (Scope, Directives, Option<Error>) {
-    let Question { request, profile, moment, .. } = about;
+    let Question { request, profile, moment, who, .. } = about;
     let scope = policies::scope(&policies::Inputs { request, profile, around, unix_ms: moment.ts_ms });
-    match bundle.policies.evaluate_for(purpose, policies::Phase::Request, &scope).await {
-        Ok(directives) => (scope, directives, None),
-        Err(e) => (scope, e.until_then(), Some(e.into())),
-    }
+    let evaluated = bundle.policies.evaluate_for(purpose, policies::Phase::Request, &scope).await;
+    let (mut directives, unevaluated) = match evaluated {
+        Ok(directives) => (directives, None),
+        Err(e) => (e.until_then(), Some(e.into())),
+    };
+    limits::tighten(who, &request.options.tags, &mut directives);
+    (scope, directives, unevaluated)
 }
 
 /// Chooses; where that takes a turn, by this moment. `refusal` = nothing is chosen; `kept` = what is to be kept while

@@ -97,8 +97,9 @@ pub struct Quota {
     /// What is counted.
     pub metric: Metric,
     /// How much, per window: requests, tokens, US dollars or requests at once. Fractions are allowed.
+    #[serde(deserialize_with = "amount")]
     pub amount: f64,
-    /// `second`, `minute`, `hour`, `day`, `month`; not for `concurrency`.
+    /// `request` (of `usd` and `tokens`), `second`, `minute`, `hour`, `day`, `month`; not for `concurrency`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub per: Option<String>,
     /// Only calls of these models count (a model, alias or glob); `None` = all.
@@ -115,6 +116,12 @@ pub struct Quota {
 /// A member that is there has a value: `null` is none.
 fn given<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Option<T>, D::Error> {
     T::deserialize(d).map(Some)
+}
+
+/// A number, or what stands there instead with the name of the member.
+fn amount<'de, D: serde::Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+    let said = Value::deserialize(d)?;
+    said.as_f64().ok_or_else(|| serde::de::Error::custom(format!("`amount` is a number, not {said}")))
 }
 
 impl Quota {
@@ -143,11 +150,22 @@ impl Quota {
         if self.metric == Metric::Concurrency && self.amount.fract() != 0.0 {
             return Err("`concurrency` is a whole number".to_owned());
         }
+        let of_one = window == Window::Request;
+        if of_one && !matches!(self.metric, Metric::Usd | Metric::Tokens) {
+            return Err(format!(
+                "`per: request` is for `usd` and `tokens`, not for `{}`",
+                self.metric.as_str()
+            ));
+        }
         let limit = Limit::rate(&holder, self.metric, self.amount, window).ok_or_else(|| {
             format!("`amount: {}` is not a number above 0 that ever admits anything", self.amount)
         })?;
         match self.reserved_premium {
             None => Ok(limit),
+            Some(_) if of_one => {
+                Err("`reserved_premium` is a part of what many requests share, not for `per: request`"
+                    .to_owned())
+            }
             Some(_) if self.metric != Metric::Usd => Err("`reserved_premium` is for `usd` alone".to_owned()),
             Some(share) if share > 0.0 && share < 1.0 => Ok(limit.reserving(share)),
             Some(share) => Err(format!("`reserved_premium: {share}` is no share above 0 and below 1")),
@@ -339,6 +357,9 @@ pub struct Principal {
     pub limits: Arc<[Limit]>,
     /// Limits that count only some requests: by model or label.
     pub partial: Vec<(Quota, Limit)>,
+    /// What one request may use at most, whatever others do: the limits whose window is [`Window::Request`], of all
+    /// models and labels.
+    pub each: Vec<(Quota, Limit)>,
 }
 
 impl Principal {
@@ -348,18 +369,20 @@ impl Principal {
     pub fn new(tenant: Arc<Tenant>, key: Option<Arc<Key>>) -> Self {
         let of_tenant = (format!("tenant:{}", tenant.id), tenant.limits.clone());
         let of_key = key.as_ref().map(|k| (format!("key:{}", k.counted()), k.limits.clone()));
-        let (mut limits, mut partial) = (Vec::new(), Vec::new());
+        let (mut limits, mut partial, mut each) = (Vec::new(), Vec::new(), Vec::new());
         for (holder, quotas) in std::iter::once(of_tenant).chain(of_key) {
             for q in quotas {
                 let Ok(limit) = q.limit(&holder) else { continue };
-                if q.model.is_none() && q.label.is_none() {
+                if limit.window == Window::Request {
+                    each.push((q, limit));
+                } else if q.model.is_none() && q.label.is_none() {
                     limits.push(limit);
                 } else {
                     partial.push((q, limit));
                 }
             }
         }
-        Principal { tenant, key, limits: limits.into(), partial }
+        Principal { tenant, key, limits: limits.into(), partial, each }
     }
 
     /// The principal of requests without a key, where none is demanded.
@@ -453,6 +476,27 @@ mod tests {
         for (json, want) in [
             (r#"{"metric":"usd","amount":10,"per":"day"}"#, Ok("10 USD per day for key:k")),
             (r#"{"metric":"requests","amount":0.2,"per":"second"}"#, Ok("1 requests per 5 s for key:k")),
+            (r#"{"metric":"usd","amount":0.01,"per":"request"}"#, Ok("0.01 USD per request for key:k")),
+            (
+                r#"{"metric":"tokens","amount":5,"per":"request","label":"a=b"}"#,
+                Ok("5 tokens per request for key:k/label:a=b"),
+            ),
+            (
+                r#"{"metric":"requests","amount":5,"per":"request"}"#,
+                Err("`per: request` is for `usd` and `tokens`, not for `requests`"),
+            ),
+            (
+                r#"{"metric":"usd","amount":0,"per":"request"}"#,
+                Err("`amount: 0` is not a number above 0 that ever admits anything"),
+            ),
+            (
+                r#"{"metric":"tokens","amount":0.5,"per":"request"}"#,
+                Err("`amount: 0.5` is not a number above 0 that ever admits anything"),
+            ),
+            (
+                r#"{"metric":"usd","amount":1,"per":"request","reserved_premium":0.5}"#,
+                Err("`reserved_premium` is a part of what many requests share, not for `per: request`"),
+            ),
             (r#"{"metric":"concurrency","amount":4}"#, Ok("4 requests at once for key:k")),
             (
                 r#"{"metric":"tokens","amount":5,"per":"minute","model":"a/*"}"#,
@@ -460,11 +504,11 @@ mod tests {
             ),
             (
                 r#"{"metric":"usd","amount":1}"#,
-                Err("`per` is missing: one of second, minute, hour, day, month"),
+                Err("`per` is missing: one of request, second, minute, hour, day, month"),
             ),
             (
                 r#"{"metric":"usd","amount":1,"per":"week"}"#,
-                Err("`per: week` is no window: it is one of second, minute, hour, day, month"),
+                Err("`per: week` is no window: it is one of request, second, minute, hour, day, month"),
             ),
             (
                 r#"{"metric":"usd","amount":-1,"per":"day"}"#,
@@ -491,6 +535,8 @@ mod tests {
         assert_eq!(of_tokens, Err("`reserved_premium` is for `usd` alone".to_owned()));
         assert!(quota(r#"{"metric":"usd","amount":1,"per":"day","reserved_premium":null}"#).is_err());
         assert!(quota(r#"{"metric":"usd","amount":1,"per":"day","limit":2}"#).is_err());
+        let text = quota(r#"{"metric":"usd","amount":"much","per":"request"}"#).unwrap_err();
+        assert!(text.starts_with("`amount` is a number, not \"much\""), "{text}");
     }
 
     #[test]
@@ -500,12 +546,15 @@ mod tests {
         tenant.limits = vec![q(r#"{"metric":"usd","amount":10,"per":"month"}"#)];
         let key: Key = serde_json::from_str(
             r#"{"id":"k","limits":[{"metric":"requests","amount":5,"per":"minute"},
-                {"metric":"usd","amount":1,"per":"day","model":"openai/*"}]}"#,
+                {"metric":"usd","amount":1,"per":"day","model":"openai/*"},
+                {"metric":"usd","amount":0.5,"per":"request"}]}"#,
         )
         .unwrap();
         let p = Principal::new(tenant.into(), Some(key.into()));
         let all: Vec<String> = p.limits.iter().map(ToString::to_string).collect();
         assert_eq!(all, ["10 USD per month for tenant:acme", "5 requests per minute for key:k"]);
         assert_eq!(p.partial.len(), 1);
+        let each: Vec<String> = p.each.iter().map(|(_, limit)| limit.to_string()).collect();
+        assert_eq!(each, ["0.5 USD per request for key:k"]);
     }
 }

@@ -56,6 +56,8 @@ impl Metric {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Window {
+    /// One request with all its calls: nothing that it leaves or uses counts for another, so that no store counts it.
+    Request,
     /// Any stretch of so many milliseconds: never more than the ceiling within one, wherever it begins.
     Sliding(u64),
     /// A day from midnight UTC.
@@ -66,12 +68,13 @@ pub enum Window {
 
 impl Window {
     /// Named windows of files and of the control API; `second`, `minute`, `hour` slide.
-    pub const NAMES: &'static [&'static str] = &["second", "minute", "hour", "day", "month"];
+    pub const NAMES: &'static [&'static str] = &["request", "second", "minute", "hour", "day", "month"];
 
     /// The window of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
+            "request" => Window::Request,
             "second" => Window::Sliding(1_000),
             "minute" => Window::Sliding(60_000),
             "hour" => Window::Sliding(3_600_000),
@@ -85,6 +88,7 @@ impl Window {
 impl fmt::Display for Window {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Window::Request => f.write_str("request"),
             Window::Sliding(1_000) => f.write_str("second"),
             Window::Sliding(60_000) => f.write_str("minute"),
             Window::Sliding(3_600_000) => f.write_str("hour"),
@@ -313,6 +317,12 @@ impl Standing {
     /// Share used below which no pace makes a limit amber: after the first requests of a month there is none yet.
     pub const EARLY: f64 = 0.05;
 
+    /// That of a limit of which nothing is used.
+    #[must_use]
+    pub fn untouched(limit: &Limit) -> Self {
+        Standing { limit: limit.clone(), used: 0, resets_in: Duration::ZERO, pace_per_h: None }
+    }
+
     /// What is left.
     #[must_use]
     pub const fn left(&self) -> u64 {
@@ -410,6 +420,8 @@ mod tests {
         check(Metric::Requests, 2.9, Window::Day, Some((2, Window::Day)));
         check(Metric::Requests, 0.5, Window::Day, None);
         check(Metric::Usd, 0.5, Window::Day, Some((500_000_000, Window::Day)));
+        check(Metric::Usd, 0.01, Window::Request, Some((10_000_000, Window::Request)));
+        check(Metric::Tokens, 900.5, Window::Request, Some((900, Window::Request)));
         for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-12] {
             check(Metric::Requests, wrong, second, None);
         }
@@ -485,6 +497,8 @@ mod tests {
         let limit = |metric, amount, window| Limit::rate("tenant:acme", metric, amount, window).unwrap();
         let usd = limit(Metric::Usd, 12.5, Window::Month);
         assert_eq!(usd.to_string(), "12.5 USD per month for tenant:acme");
+        let each = limit(Metric::Usd, 0.01, Window::Request);
+        assert_eq!(each.to_string(), "0.01 USD per request for tenant:acme");
         let slow = limit(Metric::Requests, 0.2, Window::Sliding(1_000));
         assert_eq!(slow.to_string(), "1 requests per 5 s for tenant:acme");
     }

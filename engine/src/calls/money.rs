@@ -285,7 +285,7 @@ impl Calls {
             Some(grant) => grant.call((ix, &model.id), amount, tokens).await?,
             None => None,
         };
-        self.set_aside(amount, ask).await.map(|()| share).map_err(Left::Usd)
+        self.set_aside(&model.id, amount, ask).await.map(|()| share).map_err(Left::Usd)
     }
 
     /// Sets money aside with the node and with the request; where only what limits gave is short, they are asked for
@@ -293,7 +293,7 @@ impl Calls {
     ///
     /// # Errors
     /// The money that is left.
-    async fn set_aside(&self, amount: Usd, ask: &Ask) -> Result<(), Usd> {
+    async fn set_aside(&self, model: &str, amount: Usd, ask: &Ask) -> Result<(), Usd> {
         /// Calls beside this one may take what limits gave for it.
         const TRIES: usize = 4;
         let (budget, ledger, cap) = (&*ask.budget, self.ledger_of(ask), self.cap_of(ask));
@@ -301,10 +301,10 @@ impl Calls {
             return Ok(());
         }
         for _ in 0..TRIES {
-            let by = match set_aside(budget, ledger, cap, amount) {
+            let by = match set_aside(budget, ledger, (model, cap), amount) {
                 Ok(()) => return Ok(()),
                 Err(Short::Ceiling) => {
-                    let ceilings = [ledger.allowed(cap), budget.left()];
+                    let ceilings = [ledger.allowed(cap), ledger.left_of(model), budget.left()];
                     return Err(ceilings.into_iter().flatten().min().unwrap_or_default());
                 }
                 Err(Short::Given(by)) => by,
@@ -323,11 +323,16 @@ impl Calls {
 }
 
 /// Sets money aside with the node and with the request, or with neither.
-fn set_aside(budget: &Budget, ledger: &Ledger, cap: Option<Usd>, amount: Usd) -> Result<(), Short> {
+fn set_aside(
+    budget: &Budget,
+    ledger: &Ledger,
+    (model, cap): (&str, Option<Usd>),
+    amount: Usd,
+) -> Result<(), Short> {
     if !budget.reserve(amount) {
         return Err(Short::Ceiling);
     }
-    let all = ledger.reserve(amount, cap);
+    let all = ledger.reserve(model, amount, cap);
     if all.is_err() {
         budget.give_back(amount);
     }

@@ -104,7 +104,7 @@ impl Open {
             share.settle(record.counted());
         }
         self.ledger.settle(&self.node, self.reserved, record);
-        self.ledger.leave(self.place);
+        self.ledger.leave(&self.model.id, self.place);
     }
 
     fn cost(&self, usage: &Usage) -> Option<Usd> {

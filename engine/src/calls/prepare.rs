@@ -2,7 +2,7 @@
 
 use super::Calls;
 use super::open::Open;
-use crate::ledger::{Ledger, Place};
+use crate::ledger::{Ledger, Place, Unplaced};
 use crate::limits::{SHORTEST, USUAL};
 use crate::room::UnderWay;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ impl Calls {
     /// The call for one candidate with its money, and its place in the tree, reserved.
     ///
     /// # Errors
-    /// The limit that does not reach.
+    /// What does not reach.
     pub(super) async fn prepare(
         &self,
         ask: &Ask,
@@ -27,7 +27,7 @@ impl Calls {
         provider: &Arc<Provider>,
         (attempt, under_way): (u32, Option<UnderWay>),
         deadline: Instant,
-    ) -> Result<(Call, Open), Exhausted> {
+    ) -> Result<(Call, Open), Unplaced> {
         let model = &self.ceilings.priced(model);
         let mut edits = ask.edits.clone();
         self.ceilings.lower(&mut edits, &self.request);
@@ -36,22 +36,20 @@ impl Calls {
         let longest = edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
         // Each of several choices may be so long.
         let n = self.request.params.n.max(1);
-        let place = self.ledger_of(ask).admit(est.input, longest.saturating_mul(n))?;
-        let held = Placed { ledger: self.ledger_of(ask), place: Some(place) };
-        let wished = place.output.unwrap_or_else(|| longest.saturating_mul(n));
-        let length = Length {
-            wished,
-            least: if is_fixed(&ask.edits, &self.request) { longest } else { longest.min(SHORTEST) }
-                .saturating_mul(n),
-            is_said: edits.max_tokens.or(self.request.params.max_tokens).is_some(),
-        };
+        let least = if is_fixed(&ask.edits, &self.request) { longest } else { longest.min(SHORTEST) };
+        let (longest_all, least) = (longest.saturating_mul(n), least.saturating_mul(n));
+        let place = self.ledger_of(ask).admit(&model.id, est.input, (longest_all, least))?;
+        let held = Placed { ledger: self.ledger_of(ask), model: &model.id, place: Some(place) };
+        let wished = place.output.unwrap_or(longest_all);
+        let length =
+            Length { wished, least, is_said: edits.max_tokens.or(self.request.params.max_tokens).is_some() };
         let each = hold_tokens(&ask.budget, est.input, length)? / n;
         if each < longest {
             edits.max_tokens = Some(each.max(1));
         }
         let most = self.most_input(&edits);
         let Some((reserved, share)) = self.reserve((ix, model), provider, &mut edits, most, ask).await else {
-            return Err(Exhausted::Usd);
+            return Err(Exhausted::Usd.into());
         };
         held.keep();
         let free = provider.tier == Tier::Free;
@@ -143,6 +141,7 @@ fn hold_tokens(budget: &Budget, input: u32, length: Length) -> Result<u32, Exhau
 /// A place in the tree that is given back unless the call is made: nobody need wait for the money of a call.
 struct Placed<'a> {
     ledger: &'a Ledger,
+    model: &'a str,
     place: Option<Place>,
 }
 
@@ -155,7 +154,7 @@ impl Placed<'_> {
 impl Drop for Placed<'_> {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            self.ledger.unmade(place);
+            self.ledger.unmade(self.model, place);
         }
     }
 }

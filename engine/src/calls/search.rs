@@ -6,6 +6,7 @@ use super::again::Next;
 use super::asked::Before;
 use super::extra::Counted;
 use crate::breaker::{Answering, Breaker, Permission};
+use crate::ledger::Unplaced;
 use crate::room::UnderWay;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -292,12 +293,14 @@ impl<'a> Search<'a> {
         let prepared = calls.prepare(self.ask, (c.ix, c.model), c.provider, (attempt, under_way), own).await;
         let (call, mut open) = match prepared {
             Ok(prepared) => prepared,
-            Err(Exhausted::Usd) => {
+            Err(Unplaced::Exhausted(Exhausted::Usd) | Unplaced::OfModel) => {
                 self.refused_by_budget = true;
                 self.counted = Some(counted);
                 return Err(Stop::Another);
             }
-            Err(limit @ (Exhausted::Tokens | Exhausted::Calls | Exhausted::NodeRuns)) => {
+            Err(Unplaced::Exhausted(
+                limit @ (Exhausted::Tokens | Exhausted::Calls | Exhausted::NodeRuns),
+            )) => {
                 return Err(self.ended(Failure::Budget(limit)));
             }
         };

@@ -1,5 +1,6 @@
 //! Limits that count only calls of some models: which they are for one request, and which models they leave out.
 
+use super::each::is_shared;
 use super::{Count, SHORTEST, least, nanos, refusal};
 use crate::error::Error;
 use crate::route::matches_any;
@@ -40,7 +41,7 @@ impl Partial {
     }
 }
 
-/// Those of a key, its tenant, and policies. Who is not `premium` is counted against what is not held back.
+/// Those of a key, its tenant, and policies, but for those on what one request may use, which its ledger keeps. Who is not `premium` is counted against what is not held back.
 pub(crate) fn partial(
     who: &Who,
     (matrix, pools): (&Matrix, &Pools),
@@ -55,7 +56,7 @@ pub(crate) fn partial(
         let models = matrix.indices().filter(|ix| matches_any(named, *ix, pools, matrix)).collect();
         Partial::Together(models, super::counts(limit, premium))
     });
-    let each = rules.iter().filter(|r| matches!(r.value.per, Per::Model));
+    let each = rules.iter().filter(|r| matches!(r.value.per, Per::Model) && is_shared(r));
     together.chain(each.map(|r| Partial::Each(r.rule.to_string(), r.value.clone()))).collect()
 }
 

@@ -1,21 +1,36 @@
 //! Ceilings and floors of one request, and whose doing each of them is.
 
 use super::Inputs;
+use crate::limits::{self, Each};
+use crate::who::Who;
 use std::cmp::Ordering;
 use types::Usd;
 use types::directives::{Directives, RuleId, Set};
-use types::limits::Metric;
+use types::limits::{Limit, Metric};
+use types::matrix::ModelIx;
 use workflows::Workflow;
 
 /// A ceiling or a floor.
 #[derive(Clone, Debug)]
 pub(crate) struct Bound<T> {
     pub(crate) value: T,
-    /// The rule that sets it; `None` = the request or the workflow does.
+    /// The rule that sets it; `None` = the request, the workflow or a limit does.
     pub(crate) rule: Option<RuleId>,
+    /// The limit of the key or its tenant that sets it.
+    pub(crate) limit: Option<Limit>,
 }
 
-/// Ceilings of one request, from its options and the policies; the lower one counts.
+impl<T> Bound<T> {
+    /// The same with the limit in the place of the name by which directives know it.
+    fn owned(self, who: &Who, metric: Metric) -> Self {
+        match self.rule.as_ref().and_then(|rule| limits::named(who, rule, metric)) {
+            Some(limit) => Bound { rule: None, limit: Some(limit), ..self },
+            None => self,
+        }
+    }
+}
+
+/// Ceilings of one request, from its options, the policies and limits on what one request may use; the lowest counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {
     /// Of the tree's cost.
@@ -27,6 +42,8 @@ pub(crate) struct Limits {
     pub(crate) min_tier: u8,
     /// Of the tokens of all calls, where what the request sends alone is as many: no model can answer under it.
     pub(crate) tokens: Option<Bound<u32>>,
+    /// Limits on what it may use of some models.
+    pub(crate) models: Vec<Each>,
 }
 
 /// A ceiling on the cost of a request in one workflow.
@@ -37,15 +54,24 @@ pub(crate) struct Cap<'a> {
     pub(crate) rule: Option<&'a RuleId>,
     /// It is the workflow's own.
     pub(crate) own: bool,
+    /// The limit of the key or its tenant that it is.
+    pub(crate) limit: Option<&'a Limit>,
 }
 
 impl Limits {
     pub(crate) fn of(inputs: &Inputs<'_>, d: &Directives) -> Self {
         let o = &inputs.request.options;
         let floor = d.further.as_ref().and_then(|f| f.min_quality.as_ref());
-        let ms = |b: Bound<std::time::Duration>| Bound { value: b.value.as_secs_f64() * 1e3, rule: b.rule };
+        let ms = |b: Bound<std::time::Duration>| Bound {
+            value: b.value.as_secs_f64() * 1e3,
+            rule: b.rule,
+            limit: b.limit,
+        };
+        let (models, rules) = ((&**inputs.bundle.matrix(), &*inputs.bundle.pools), d.further.as_ref());
+        let rules = rules.map_or(&[] as &[_], |f| &f.limits);
         Limits {
-            cap: stricter(o.max_cost, d.cap_cost.as_ref(), Ordering::Less),
+            cap: stricter(o.max_cost, d.cap_cost.as_ref(), Ordering::Less)
+                .map(|cap| cap.owned(inputs.who, Metric::Usd)),
             latency_ms: stricter(o.max_latency, d.cap_latency.as_ref(), Ordering::Less).map(ms),
             min_quality: stricter(o.min_quality.map(types::UnitInterval::get), floor, Ordering::Greater),
             min_tier: o.min_quality_tier.unwrap_or(0),
@@ -53,21 +79,46 @@ impl Limits {
                 let fills = cap.value <= sends(inputs);
                 // The request's own ceiling is told by the name of the member that set it.
                 let rule = (!o.asks.iter().any(|ask| *ask.from == *cap.rule)).then(|| cap.rule.clone());
-                fills.then_some(Bound { value: cap.value, rule })
+                let bound = Bound { value: cap.value, rule, limit: None };
+                fills.then(|| bound.owned(inputs.who, Metric::Tokens))
             }),
+            models: limits::each(inputs.who, models, &o.tags, rules)
+                .into_iter()
+                .filter(|each| each.models.is_some())
+                .collect(),
         }
     }
 
     /// The ceiling on the tree's cost in one workflow, which may set its own.
     pub(crate) fn cap_in(&self, flow: &Workflow) -> Option<Cap<'_>> {
-        let given = self.cap.as_ref().map(|cap| Cap { most: cap.value, rule: cap.rule.as_ref(), own: false });
-        let own = flow.limits.usd.map(|most| Cap { most, rule: None, own: true });
+        let given = self.cap.as_ref().map(|cap| Cap {
+            most: cap.value,
+            rule: cap.rule.as_ref(),
+            own: false,
+            limit: cap.limit.as_ref(),
+        });
+        let own = flow.limits.usd.map(|most| Cap { most, rule: None, own: true, limit: None });
         [given, own].into_iter().flatten().min_by_key(|cap| cap.most)
+    }
+
+    /// The lowest limit on what the request may use of a model.
+    pub(crate) fn of_model(&self, ix: ModelIx, metric: Metric) -> Option<&Limit> {
+        let own = self.models.iter().filter(|each| each.limit.metric == metric && each.counts(ix));
+        own.map(|each| &each.limit).min_by_key(|limit| limit.ceiling)
+    }
+
+    /// The limit on what the request may use that the detail of an exclusion ends with.
+    pub(crate) fn told(&self, detail: &str) -> Option<&Limit> {
+        let cap = self.cap.iter().filter_map(|cap| cap.limit.as_ref());
+        let tokens = self.tokens.iter().filter_map(|cap| cap.limit.as_ref());
+        let all = cap.chain(tokens).chain(self.models.iter().map(|each| &each.limit));
+        all.into_iter().find(|limit| detail.ends_with(&limit.to_string()))
     }
 
     /// The rule for which the money of a request is counted, where it alone asks for that.
     pub(crate) fn metering_rule<'d>(&'d self, inputs: &Inputs<'_>, d: &'d Directives) -> Option<&'d RuleId> {
-        if inputs.who.budgeted || inputs.request.options.max_cost.is_some() {
+        let limited = self.cap.as_ref().is_some_and(|cap| cap.limit.is_some());
+        if limited || inputs.who.budgeted || inputs.request.options.max_cost.is_some() {
             return None;
         }
         let counted = d.further.iter().flat_map(|f| &f.limits).find(|l| l.value.metric == Metric::Usd);
@@ -86,8 +137,8 @@ pub(crate) fn sends(inputs: &Inputs<'_>) -> u32 {
 fn stricter<T: Copy + PartialOrd>(own: Option<T>, set: Option<&Set<T>>, first: Ordering) -> Option<Bound<T>> {
     let of_rules = set.filter(|s| own.is_none_or(|own| s.value.partial_cmp(&own) == Some(first)));
     match of_rules {
-        Some(set) => Some(Bound { value: set.value, rule: Some(set.rule.clone()) }),
-        None => own.map(|value| Bound { value, rule: None }),
+        Some(set) => Some(Bound { value: set.value, rule: Some(set.rule.clone()), limit: None }),
+        None => own.map(|value| Bound { value, rule: None, limit: None }),
     }
 }
 

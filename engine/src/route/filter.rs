@@ -5,6 +5,7 @@ use super::{Inputs, hint};
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
 use crate::error::{Error, Kind};
+use crate::limits;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use types::chat::{ChatRequest, PartKind, ResponseFormat, ToolChoice};
 use types::decision::Exclusion;
 use types::directives::{Directives, RuleId};
+use types::limits::Metric;
 use types::matrix::{Availability, Dialect, Matrix, Model, ModelIx, ModelSet, Provider, Tier};
 use types::options::{Demand, Mode};
 use workflows::Workflow;
@@ -276,6 +278,7 @@ pub(crate) fn models(
     let metering = limits.metering_rule(inputs, directives);
     let mut eligible = Eligible { fit: Vec::with_capacity(matrix.models().len()), doubtful: Vec::new() };
     let facts = &inputs.profile.facts;
+    let shortest = directives.cap_max_tokens.as_ref().map(|cap| cap.value);
     for ix in matrix.indices() {
         let (Some(model), Some(provider)) = (matrix.model(ix), matrix.provider_of(ix)) else { continue };
         if !asked.may_be(ix) {
@@ -316,8 +319,19 @@ pub(crate) fn models(
             let detail = format!("at least {} > {} tokens", facts.least_input_tokens, model.context_window);
             exclude(WINDOW, None, Some(detail));
         } else if let Some(cap) = &limits.tokens {
-            let detail = format!("about {} of at most {} tokens are sent", sends(inputs), cap.value);
-            exclude(CAP_TOKENS, cap.rule.as_ref(), Some(detail));
+            match &cap.limit {
+                Some(limit) => exclude(LIMIT, None, Some(format!("about {} > {limit}", sends(inputs)))),
+                None => {
+                    let detail = format!("about {} of at most {} tokens are sent", sends(inputs), cap.value);
+                    exclude(CAP_TOKENS, cap.rule.as_ref(), Some(detail));
+                }
+            }
+        } else if let Some(limit) = limits.of_model(ix, Metric::Usd)
+            && model.price.is_none()
+            && !assumed
+            && provider.tier == Tier::Paid
+        {
+            exclude("unknown_price", None, Some(format!("under a ceiling on cost: {limit}")));
         } else if metered && model.price.is_none() && !assumed && provider.tier == Tier::Paid {
             exclude("unknown_price", metering, None);
         } else if let Circuit::Open(wait) = (inputs.circuit)(ix) {
@@ -328,6 +342,8 @@ pub(crate) fn models(
             last_passes(excluded, q.wait);
         } else if let Some(standing) = inputs.used_up.of(ix) {
             exclude(LIMIT, None, Some(format!("the limit of {} is reached", standing.limit)));
+        } else if let Some(detail) = too_small(inputs, limits, (ix, model, provider), shortest) {
+            exclude(LIMIT, None, Some(detail));
         } else if facts.est_input_tokens > model.context_window {
             eligible.doubtful.push(ix);
         } else {
@@ -335,6 +351,23 @@ pub(crate) fn models(
         }
     }
     eligible
+}
+
+/// Why what the request may use of a model is less than the least that it takes.
+fn too_small(
+    inputs: &Inputs<'_>,
+    limits: &Limits,
+    (ix, model, provider): (ModelIx, &Model, &Provider),
+    shortest: Option<u32>,
+) -> Option<String> {
+    if let Some(limit) = limits.of_model(ix, Metric::Tokens)
+        && limit.ceiling <= u64::from(sends(inputs))
+    {
+        return Some(format!("about {} > {limit}", sends(inputs)));
+    }
+    let limit = limits.of_model(ix, Metric::Usd)?;
+    let least = limits::least((model, provider), inputs.request, &inputs.profile.facts, shortest);
+    (limits::nanos(least) > limit.ceiling).then(|| format!("even a short answer may cost {least} > {limit}"))
 }
 
 /// Says of the last of them after what time it passes by itself.
@@ -352,7 +385,7 @@ pub(super) fn passes_ms(wait: Duration) -> u64 {
 /// Whether a limit counts the money of a request.
 fn is_metered(inputs: &Inputs<'_>, directives: &Directives, limits: &Limits) -> bool {
     let rules = || directives.further.iter().flat_map(|f| &f.limits).map(|l| l.value.metric);
-    limits.cap.is_some() || inputs.who.budgeted || rules().any(|m| m == types::limits::Metric::Usd)
+    limits.cap.is_some() || inputs.who.budgeted || rules().any(|m| m == Metric::Usd)
 }
 
 /// Refuses what a candidate's vendor bills beyond its prices for tokens, where a limit counts money: nobody can set
@@ -363,7 +396,8 @@ pub(crate) fn surcharges(
     limits: &Limits,
     models: &[ModelIx],
 ) -> Result<(), Error> {
-    if !is_metered(inputs, directives, limits) {
+    let of_models = || models.iter().any(|ix| limits.of_model(*ix, Metric::Usd).is_some());
+    if !is_metered(inputs, directives, limits) && !of_models() {
         return Ok(());
     }
     let mut members = inputs.request.surcharges();

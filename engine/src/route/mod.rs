@@ -160,7 +160,7 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
         models.leave_doubtful(inputs, &mut decision.excluded);
     }
     if scored.is_empty() {
-        return Err(nothing::nothing_left(inputs, decision));
+        return Err(nothing::nothing_left(inputs, &limits, decision));
     }
     let config = &inputs.bundle.routing;
     let mut rng = StdRng::seed_from_u64(inputs.seed);
@@ -173,7 +173,7 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
         model.is_some_and(|m| m.reopened)
     };
     let Some(draw) = choice::draw(&utilities, epsilon, config.explore_arms, slack, reopened, &mut rng) else {
-        return Err(nothing::nothing_left(inputs, decision));
+        return Err(nothing::nothing_left(inputs, &limits, decision));
     };
     let kept = keep(inputs, &decision.arms);
     let keeps = kept.is_some();
@@ -193,7 +193,7 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
         decision.why = format!("{read}; {}", decision.why);
     }
     let chosen = scored.get(draw.chosen).and_then(|s| Some((s, flows.get(s.flow)?)));
-    let Some((chosen, flow)) = chosen else { return Err(nothing::nothing_left(inputs, decision)) };
+    let Some((chosen, flow)) = chosen else { return Err(nothing::nothing_left(inputs, &limits, decision)) };
     let kept_out = decision.excluded.iter().filter(|e| e.reason == filter::BREAKER);
     let away = kept_out.filter_map(|e| inputs.bundle.matrix().find(&e.model)).collect();
     let candidates =

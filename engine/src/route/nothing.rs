@@ -1,19 +1,21 @@
 //! The error when every model fell to a filter: whose doing it is, and what would have to change.
 
+use super::ceilings::Limits;
 use super::filter::Asked;
 use super::{Inputs, filter};
 use crate::error::{Error, Kind};
 use crate::learn::ANY_MODEL;
-use crate::limits::UsedUp;
+use crate::limits::{self, UsedUp};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use types::decision::{Decision, Exclusion};
+use types::limits::Metric;
 use types::matrix::{Availability, Matrix, Model};
 use types::provider::CONTEXT_LENGTH_EXCEEDED;
 
 /// Says what removed the candidates. What the request itself rules out everywhere is the request's fault, and no
 /// retry mends it; all else is the operator's doing, or passes.
-pub(crate) fn nothing_left(inputs: &Inputs<'_>, decision: &Decision) -> Error {
+pub(crate) fn nothing_left(inputs: &Inputs<'_>, limits: &Limits, decision: &Decision) -> Error {
     let passes = decision.excluded.iter().filter_map(|e| e.passes_ms).min();
     let retry_after = passes.map(Duration::from_millis);
     // Not by itself, where one need only wait.
@@ -23,6 +25,9 @@ pub(crate) fn nothing_left(inputs: &Inputs<'_>, decision: &Decision) -> Error {
     }
     if let Some(error) = used_up(inputs, decision) {
         return error;
+    }
+    if let Some(kind) = retry_after.is_none().then(|| too_large(limits, decision)).flatten() {
+        return kind.into();
     }
     // Where one that rules leave is only kept out for a while, it is not the rules that stand in the way.
     let by_policy = retry_after.is_none() && decision.excluded.iter().any(|e| e.rule.is_some());
@@ -58,6 +63,19 @@ pub(crate) fn limit_of(used_up: &UsedUp, matrix: &Matrix, decision: &Decision) -
 /// The refusal where limits on their own stand against the last candidates: it passes.
 fn used_up(inputs: &Inputs<'_>, decision: &Decision) -> Option<Error> {
     limit_of(inputs.used_up, inputs.bundle.matrix(), decision)
+}
+
+/// The refusal where a limit on what one request may use stands against the last candidates: that of the one that comes
+/// nearest.
+fn too_large(limits: &Limits, decision: &Decision) -> Option<Kind> {
+    let by_limit = decision.excluded.iter().filter(|e| e.reason == filter::LIMIT);
+    let told = by_limit.filter_map(|e| Some((e, limits.told(e.detail.as_deref()?)?)));
+    let (nearest, limit) = told.min_by(|(a, _), (b, _)| missing(a).total_cmp(&missing(b)))?;
+    let detail = nearest.detail.as_deref()?;
+    let figure = detail.split_whitespace().find(|word| word.parse::<f64>().is_ok())?;
+    let sure = if detail.starts_with("even ") { "at least" } else { "about" };
+    let unit = if limit.metric == Metric::Usd { "USD" } else { "tokens" };
+    Some(limits::too_large(limit, format!("{sure} {figure} {unit}")))
 }
 
 /// How many each reason took, and what it was where it was the same for all of them.

@@ -15,6 +15,7 @@ use types::Usd;
 use types::axis::{AxisValue, OutputContract};
 use types::decision::{Arm, Decision, Exclusion, Terms};
 use types::directives::{Directives, RuleId};
+use types::limits::Metric;
 use types::matrix::{ModelIx, ModelSet, Tier};
 use workflows::{Estimate, Route, Workflow};
 
@@ -479,11 +480,21 @@ impl<'a> Scorer<'a> {
         {
             return Some(Broken { reason, rule: cap.rule.cloned(), detail, passes: None });
         }
+        if let Some(detail) = e.and_then(|e| self.breaks_limit_of_model(e)) {
+            return Some(Broken { reason: filter::LIMIT, rule: None, detail, passes: None });
+        }
         self.breaks_floor(b).or_else(|| self.is_too_slow(time?))
     }
 
+    /// What is expected of the model's own call is more than the request may use of that model.
+    fn breaks_limit_of_model(&self, e: &Estimated) -> Option<String> {
+        let limit = self.limits.of_model(e.ix, Metric::Usd)?;
+        let cost = e.estimate.cost_usd;
+        (cost * 1e9 > limit.ceiling as f64).then(|| format!("expected {cost:.6} > {limit}"))
+    }
+
     fn breaks_floor(&self, b: &Belief) -> Option<Broken> {
-        let Bound { value: floor, rule } = self.limits.min_quality.as_ref()?;
+        let Bound { value: floor, rule, .. } = self.limits.min_quality.as_ref()?;
         // One-sided 95 % bound of a belief that is close to normal.
         let lower = b.mean - 1.645 * b.sd();
         let detail = || format!("lower bound {lower:.3} < {floor}");
@@ -515,21 +526,32 @@ impl<'a> Scorer<'a> {
     /// Why an arm does not stay within a ceiling on the cost, with its figures.
     fn breaks_cap(&self, of: Cap<'_>, e: Option<&Estimated>, cost: f64) -> Option<(&'static str, String)> {
         let cap = of.most;
-        let (reason, whose) =
-            if of.own { ("workflow_limit", ", its own `limits.usd`") } else { ("max_cost", "") };
+        let (reason, whose, told) = match of.limit {
+            Some(limit) => (filter::LIMIT, format!(": {limit}"), limit.to_string()),
+            None if of.own => {
+                let whose = ", its own `limits.usd`";
+                ("workflow_limit", whose.to_owned(), format!("{cap} USD{whose}"))
+            }
+            None => ("max_cost", String::new(), format!("{cap} USD")),
+        };
         if e.is_some_and(|e| !e.cost_known) {
             return Some(("unknown_price", format!("under a ceiling on cost{whose}")));
         }
         // Where nothing may be spent, what would be paid for further calls is not: none of them is made.
-        if cap > Usd::ZERO && cost > cap.dollars() {
-            return Some((reason, format!("expected {cost:.6} > {cap} USD{whose}")));
+        let expected =
+            (cap > Usd::ZERO && cost > cap.dollars()).then(|| format!("expected {cost:.6} > {told}"));
+        // A limit says what it lacks at least, where that is known.
+        if let Some(expected) = expected.clone().filter(|_| of.limit.is_none()) {
+            return Some((reason, expected));
         }
         // Where the workflow chooses its models itself, one of them must be within it.
         let least = match e {
-            Some(e) => self.least(e.ix),
-            None => self.estimates.iter().map(|e| self.least(e.ix)).min()?,
+            Some(e) => Some(self.least(e.ix)),
+            None => self.estimates.iter().map(|e| self.least(e.ix)).min(),
         };
-        (least > cap).then(|| (reason, format!("even a short answer may cost {least} > {cap} USD{whose}")))
+        let least = least.filter(|least| *least > cap);
+        let short = least.map(|least| format!("even a short answer may cost {least} > {told}"));
+        short.or(expected).map(|detail| (reason, detail))
     }
 
     fn route(&self, route: &Route) -> Option<Estimate> {

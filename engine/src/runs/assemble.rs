@@ -20,6 +20,7 @@ use crate::kept::Kept;
 use crate::ledger::{Ledger, Limits};
 use crate::limits::Asker;
 use crate::redact::Redaction;
+use crate::reserve;
 use crate::respond::Again;
 use crate::route::Candidates;
 use crate::said::Said;
@@ -71,12 +72,16 @@ pub(super) fn assemble(
     let shared = Shared::new(Tape::new(entries), keep);
     // Time in which nobody walked is not the run's.
     admission.received = shared.base();
-    let ledger = Ledger::under(Limits { fresh: usd, ..made.given.bounds.limits() });
+    let matrix = view.bundle.matrix();
+    let rules = made.given.bounds.ceilings(matrix).limits;
+    // As they stand now: a run may last for days.
+    let own = || reserve::of_request(view, &admission.who, &made.request, &rules);
+    let ledger = Ledger::under(Limits { fresh: usd, ..made.given.bounds.limits() }).bind(own(), matrix);
     if let Some(held) = &mut held {
         ledger.draw_on(held);
     }
     let trace = Trace::default();
-    let after = Ledger::under(Limits { usd: made.given.ceiling, ..Limits::default() });
+    let after = Ledger::under(Limits { usd: made.given.ceiling, ..Limits::default() }).bind(own(), matrix);
     let inner = &service.engine.0;
     let (key, tenant) = (inner.redaction_key(), &admission.who.principal.tenant.id);
     let ground = Redaction::of(&[], view.bundle.detector.clone(), key, tenant, made.request.body().clone());

@@ -187,8 +187,16 @@ pub(crate) fn house_of(
 
 impl House {
     pub(crate) async fn ask(&self, body: Value) -> (String, Result<Answer, engine::Error>) {
+        self.ask_as(&engine::Who::open(), body).await
+    }
+
+    pub(crate) async fn ask_as(
+        &self,
+        who: &Arc<engine::Who>,
+        body: Value,
+    ) -> (String, Result<Answer, engine::Error>) {
         let id = format!("req_{}", self.ids.fetch_add(1, Ordering::Relaxed));
-        let admission = Admission::new(id.clone(), engine::Who::open(), tokio::time::Instant::now());
+        let admission = Admission::new(id.clone(), who.clone(), tokio::time::Instant::now());
         let answer = self.engine.chat(admission, ChatRequest::from_value(&body).unwrap()).await;
         (id, answer)
     }

@@ -4,6 +4,7 @@
 mod answers;
 mod ceilings;
 mod choice;
+mod each;
 mod errands;
 mod house;
 mod records;

@@ -64,6 +64,27 @@ impl World {
         }
     }
 
+    pub(crate) fn no_request_costs_more_than_it_may(&self) {
+        let facts = self.book.facts();
+        let mut wrong = Vec::new();
+        for (id, asked) in &facts.asked {
+            let Some(caller) = self.callers.iter().find(|c| c.who.principal.key_id() == asked.key) else {
+                continue;
+            };
+            for (quota, limit) in &caller.who.principal.each {
+                let named = quota.model.as_deref().map(|pattern| pattern.trim_end_matches('*'));
+                let counts = |model: &str| named.is_none_or(|prefix| model.starts_with(prefix));
+                let bills = facts.bills.iter().filter(|b| b.request == *id && counts(&b.model));
+                let billed: u64 = bills.map(|b| b.usd).sum();
+                if billed > limit.ceiling {
+                    wrong.push(format!("{id}: {billed} nano-dollars were spent under {limit}"));
+                }
+            }
+        }
+        drop(facts);
+        wrong.into_iter().for_each(|what| self.book.wrong(what));
+    }
+
     pub(crate) fn no_limit_on_places_is_passed(&self) {
         let life = self.life.as_ref().unwrap();
         let places = life.counted.held("acme").concurrency;

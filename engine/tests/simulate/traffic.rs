@@ -229,7 +229,11 @@ fn callers(rng: &mut StdRng, months: bool) -> (Vec<Caller>, Vec<Budget>) {
     poor.limits = vec![quota(Metric::Usd, f64::from(tight(rng)) / 4_000.0, Some("day"), None)];
     poor.scopes = Scopes { models: vec!["p/*".to_owned()], ..Scopes::default() };
     let rich = |i: usize| Key::named(&format!("keykeykeyke{i}"), TENANTS[i]);
-    let keys = [(0, rich(0)), (0, poor), (1, rich(1)), (2, rich(2))];
+    let of_one = vec![
+        quota(Metric::Usd, 0.004, Some("request"), None),
+        quota(Metric::Usd, 0.002, Some("request"), Some("q/*")),
+    ];
+    let keys = [(0, rich(0)), (0, poor), (1, rich(1)), (2, Key { limits: of_one, ..rich(2) })];
     let (mut all, mut budgets) = (Vec::new(), Vec::<Budget>::new());
     for (i, key) in keys {
         let tenant = TENANTS[i];

@@ -108,6 +108,7 @@ impl World {
             self.step(step).await;
             self.turn();
             self.no_budget_is_overspent();
+            self.no_request_costs_more_than_it_may();
             self.no_limit_on_places_is_passed();
         }
         self.rest(Pause::Minute).await;

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::future::ready;
 use std::sync::Arc;
 use types::control::Principal;
+use types::limits::{Standing, Window};
 
 /// What most routes answer with.
 const OK: &[&str] = &["200"];
@@ -432,7 +433,11 @@ async fn budgets(c: Call<'_>) -> Result<Reply, Failure> {
     let now = clock::unix_ms();
     let mut rows = Vec::with_capacity(page.entries.len());
     for (tenant, limit) in &page.entries {
-        let standing = c.app.limits.standing(tenant, std::slice::from_ref(limit), now).await;
+        let standing = match limit.window {
+            // Each request has all of it.
+            Window::Request => vec![Standing::untouched(limit)],
+            _ => c.app.limits.standing(tenant, std::slice::from_ref(limit), now).await,
+        };
         rows.extend(standing.iter().map(|s| usage::budget(tenant, s, now)));
     }
     Ok(page.shown(rows).reply())
@@ -450,7 +455,7 @@ fn by_id(entry: Value) -> (String, Value) {
 }
 
 fn all_limits(p: &Principal) -> Vec<types::limits::Limit> {
-    p.limits.iter().chain(p.partial.iter().map(|(_, l)| l)).cloned().collect()
+    p.limits.iter().chain(p.partial.iter().chain(&p.each).map(|(_, l)| l)).cloned().collect()
 }
 
 async fn used(c: Call<'_>) -> Result<Reply, Failure> {

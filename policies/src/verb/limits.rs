@@ -96,7 +96,8 @@ fn rate(r: &mut Reader<'_>, f: &mut Fields<'_>, per: Per) -> Option<Vec<LimitRul
             amounts.push(r.number(n, &f.at(key), 0.0, 1e15).map(|amount| (metric, amount)));
         }
     }
-    let window = f.require(r, "window").and_then(|n| window(r, n, &f.at("window")));
+    let written = f.require(r, "window");
+    let window = written.and_then(|n| window(r, n, &f.at("window")));
     let burst = f.take("burst").map(|n| (n.span, r.integer(n, &f.at("burst"), 1, 1_000_000)));
     let (metric, amount) = match amounts.as_slice() {
         [one] => (*one)?,
@@ -109,6 +110,15 @@ fn rate(r: &mut Reader<'_>, f: &mut Fields<'_>, per: Per) -> Option<Vec<LimitRul
         }
     };
     let window = window?;
+    if window == Window::Request && !(per == Per::Model && matches!(metric, Metric::Tokens | Metric::Usd)) {
+        let at = written.map_or(f.span, |n| n.span);
+        let d = r.error("104", at, "one request is bounded otherwise");
+        d.expected = Some("`per: model` with `tokens` or `usd`, or a window that requests share".to_owned());
+        d.hint =
+            Some("`cap_cost` and `cap_tokens` bound what a request may use with all its calls".to_owned());
+        d.field = f.at("window");
+        return None;
+    }
     if Limit::rate("policy", metric, amount, window).is_none() {
         r.error("104", f.span, "the limit admits nothing").expected = Some("a greater amount".to_owned());
         return None;
@@ -139,7 +149,7 @@ fn spread(limit: &LimitRule, most: f64) -> Option<LimitRule> {
     fewer.then(|| LimitRule { amount: most, window, ..limit.clone() })
 }
 
-/// `second` to `month`, or a duration.
+/// `request`, `second` to `month`, or a duration.
 fn window(r: &mut Reader<'_>, node: &Node, field: &str) -> Option<Window> {
     match node.as_str().and_then(Window::parse) {
         Some(window) => Some(window),
@@ -198,6 +208,24 @@ mod tests {
                 load_text(&format!("rules: [{{ id: a, actions: {{ rate_limit: {wrong} }} }}]"), &[]);
             assert_eq!(problems.len(), 1, "{wrong}: {problems:#?}");
             assert!(problems[0].field.ends_with("burst"), "{problems:#?}");
+        }
+    }
+
+    #[test]
+    fn what_one_request_may_use_is_bounded_of_each_model() {
+        let d = check_verb(&["rate_limit: { per: model, usd: 0.02, window: request }"], &["applied"]);
+        let limits: Vec<_> = d.further.unwrap().limits.into_iter().map(|l| l.value).collect();
+        assert_eq!((&limits[0].per, limits[0].window), (&Per::Model, Window::Request));
+        for wrong in [
+            "{ per: tenant, usd: 0.02, window: request }",
+            "{ per: model, requests: 2, window: request }",
+            "{ per: key, tokens: 2, window: request }",
+        ] {
+            let (_, problems) =
+                load_text(&format!("rules: [{{ id: a, actions: {{ rate_limit: {wrong} }} }}]"), &[]);
+            assert_eq!(problems.len(), 1, "{wrong}: {problems:#?}");
+            assert!(problems[0].field.ends_with("window"), "{problems:#?}");
+            assert!(problems[0].hint.as_ref().is_some_and(|h| h.contains("cap_cost")), "{problems:#?}");
         }
     }
 

@@ -143,7 +143,10 @@ impl Counter {
                 let lasts = ms >= LASTING_MS && matches!(metric, Metric::Usd | Metric::Tokens);
                 Counter::Sliding(Box::new(Ring { part_ms, lasts, newest: 0, parts, sum }))
             }
-            (_, Window::Day | Window::Month) => Counter::Calendar(Calendar { now: None, before: None }),
+            // What one request may use is counted by its own ledger; who asks all the same has it as a day.
+            (_, Window::Request | Window::Day | Window::Month) => {
+                Counter::Calendar(Calendar { now: None, before: None })
+            }
         }
     }
 
@@ -282,7 +285,7 @@ impl Counter {
     pub(super) fn begun(window: Window, now: Moment) -> i64 {
         let length = match window {
             Window::Sliding(_) => 0,
-            Window::Day => DAY_MS,
+            Window::Request | Window::Day => DAY_MS,
             Window::Month => {
                 let (_, _, day) = date(now.unix_ms.div_euclid(DAY_MS));
                 return day

@@ -31,7 +31,7 @@ impl Pace {
     /// Nothing yet; `None` for windows that slide, which are over before a forecast helps.
     pub(super) fn new(window: Window, at_ms: u64) -> Option<Pace> {
         let hours = match window {
-            Window::Sliding(_) => return None,
+            Window::Request | Window::Sliding(_) => return None,
             Window::Day => 6.0,
             Window::Month => 7.0 * 24.0,
         };

@@ -59,6 +59,7 @@ mod operator;
 mod options;
 mod overload;
 mod parts;
+mod per_request;
 mod planned;
 mod policies;
 mod policy_diff;

@@ -24,8 +24,8 @@ fn limit(text: &str) -> Result<Value, Problem> {
     let option = format!("--limit \"{text}\"");
     let wrong = |why: &str| {
         Problem(format!(
-            "{option}: {why}; write it as in \"10 usd per day\", \"0.2 requests per second\", \"4 concurrency\" \
-             or \"5 usd per day for model openai/*\""
+            "{option}: {why}; write it as in \"10 usd per day\", \"0.05 usd per request\", \"0.2 requests per second\", \
+             \"4 concurrency\" or \"5 usd per day for model openai/*\""
         ))
     };
     let mut words = text.split_whitespace();
@@ -195,7 +195,12 @@ mod tests {
             ("5 request per second", "did you mean `requests`?"),
             ("5 requests per fortnight", "`fortnight` is no window;"),
             ("10 usd/day", "`usd/day` is no metric"),
-            ("5 requests", "`per` is missing: one of second, minute"),
+            ("5 requests", "`per` is missing: one of request, second, minute"),
+            ("5 requests per request", "`per: request` is for `usd` and `tokens`, not for `requests`"),
+            ("nan usd per request", "`amount: NaN` is not a number above 0"),
+            ("0 usd per request", "`amount: 0` is not a number above 0"),
+            ("-1 tokens per request", "`amount: -1` is not a number above 0"),
+            ("1 usd per request reserving 20%", "`reserved_premium` is a part of what many requests share"),
             ("ten usd", "it begins with no number"),
             ("5 usd a day", "`a` means nothing there"),
         ] {
@@ -246,6 +251,11 @@ mod tests {
     fn limits_are_written_as_people_say_them() {
         for (text, want) in [
             ("10 usd per day", Some(json!({"amount": 10.0, "metric": "usd", "per": "day"}))),
+            ("0.01 usd per request", Some(json!({"amount": 0.01, "metric": "usd", "per": "request"}))),
+            (
+                "900 tokens per request for label team=red",
+                Some(json!({"amount": 900.0, "metric": "tokens", "per": "request", "label": "team=red"})),
+            ),
             ("4 concurrency", Some(json!({"amount": 4.0, "metric": "concurrency"}))),
             (
                 "0.2 requests per second for model openai/*",
@@ -263,7 +273,11 @@ mod tests {
         ] {
             assert_eq!(limit(text).ok(), want, "{text}");
         }
-        for text in ["10 usd per day", "10 usd per day for model openai/* reserving 12.5%"] {
+        for text in [
+            "0.01 usd per request for model openai/*",
+            "10 usd per day",
+            "10 usd per day for model openai/* reserving 12.5%",
+        ] {
             assert_eq!(show::quota(&limit(text).unwrap()), text);
         }
     }
