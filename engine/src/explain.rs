@@ -309,7 +309,10 @@ fn call(out: &mut String, c: &CallRecord) {
         Some(e) => format!("{}{}", e.kind.as_str(), e.status.map_or(String::new(), |s| format!(" ({s})"))),
         None => format!("{} + {} tokens{}", c.usage.input, c.usage.output, estimated(&c.usage)),
     };
-    let cost = c.cost_usd.map_or_else(|| "unknown price".to_owned(), |x| format!("{x} USD"));
+    let mut cost = c.cost_usd.map_or_else(|| "unknown price".to_owned(), |x| format!("{x} USD"));
+    if let Some(beyond) = c.beyond_usd {
+        let _ = write!(cost, " ({beyond} more than was set aside)");
+    }
     let _ = writeln!(out, "            {} {} {:.1} ms {end} {cost}", c.purpose, c.model, c.total_ms);
     for a in &c.adjusted {
         let from = a.from.as_ref().map_or(String::new(), |from| format!(" {from}"));

@@ -359,6 +359,13 @@ impl Ledger {
         Amount { usd: made.usd.saturating_add(limits::nanos(b.reserved)), ..made }
     }
 
+    /// What its calls cost beyond what was set aside for them: nano-dollars.
+    pub(crate) fn beyond(&self) -> u64 {
+        let b = self.lock();
+        let beyond = b.calls.iter().filter_map(|(_, call)| call.beyond_usd);
+        beyond.map(limits::nanos).fold(0, u64::saturating_add)
+    }
+
     /// Limits have given so much more.
     pub(crate) fn give(&self, usd: Usd) {
         let mut b = self.lock();
@@ -690,6 +697,7 @@ mod tests {
             usage: types::Usage::default(),
             cost_usd: Some(usd(2.0)),
             at_most: None,
+            beyond_usd: None,
             ttft_ms: None,
             total_ms: 1.0,
             unread_ms: 0.0,

@@ -150,6 +150,7 @@ pub struct Metrics {
     tokens: Counts<2>,
     discarded: Counts<2>,
     cost: Sums<1>,
+    beyond: Sums<1>,
     overhead: Histogram,
     ttft: Times<1>,
     duration: Times<1>,
@@ -302,6 +303,7 @@ impl Default for Metrics {
                 "Calls whose reported usage cannot be, or lacks a half, and was estimated, by model and reason",
             ),
             cost: Family::default(),
+            beyond: Family::default(),
             overhead: Histogram::new(exponential_buckets(0.000_05, 2.0, 14)),
             ttft: times(),
             duration: times(),
@@ -327,6 +329,11 @@ impl Default for Metrics {
         r.register("turnout_explored", "Requests whose arm was drawn and not the best", m.explored.clone());
         r.register("turnout_repairs", "Repair attempts that called a model", m.repairs.clone());
         r.register("turnout_cost_usd", "Dollars spent by model", m.cost.clone());
+        r.register(
+            "turnout_cost_beyond_reserved_usd",
+            "Dollars that calls cost beyond what was set aside for them, by model",
+            m.beyond.clone(),
+        );
         let s = || Unit::Seconds;
         r.register_with_unit(
             "turnout_overhead",
@@ -687,6 +694,10 @@ impl Metrics {
         if let Some(cost) = call.cost_usd {
             let of = || self.cost.get_or_create_owned(&[("model", call.model.to_string())]);
             found.cost.get_or_init(of).inc_by(cost.dollars());
+        }
+        if let Some(usd) = call.beyond_usd {
+            let labels = [("model", call.model.to_string())];
+            self.beyond.get_or_create_owned(&labels).inc_by(usd.dollars());
         }
     }
 

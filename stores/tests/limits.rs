@@ -46,6 +46,45 @@ async fn two_hundred_at_once_spend_what_twenty_may() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_used_beyond_a_reservation_counts_in_full_on_every_limit_that_it_touched() {
+    let store = Counters::default();
+    let tenant: Arc<str> = "acme".into();
+    let all = limits(&[
+        ("key:k", Metric::Usd, 20e-9, Window::Day),
+        ("tenant:acme", Metric::Usd, 50e-9, Window::Month),
+        ("tenant:acme/label:team=red", Metric::Tokens, 30.0, MINUTE),
+        ("key:k/model:p/m", Metric::Usd, 100e-9, Window::Day),
+    ]);
+    let amount = |n: u64| Amount { usd: n, tokens: n, ..Amount::default() };
+    let (small, large) = (
+        store.reserve(&tenant, &all, amount(5), NOON).await.unwrap(),
+        store.reserve(&tenant, &all, amount(10), NOON).await.unwrap(),
+    );
+    store.settle(large, amount(55));
+    // What is in work beside it is neither lost nor counted twice.
+    let used = async || {
+        let standing = store.standing(&tenant, &all, NOON).await;
+        standing.iter().map(|s| (s.used, s.left())).collect::<Vec<_>>()
+    };
+    assert_eq!(used().await, [(60, 0), (60, 0), (60, 0), (60, 40)]);
+    store.settle(small, amount(2));
+    assert_eq!(used().await, [(57, 0), (57, 0), (57, 0), (57, 43)]);
+    for limit in &all[..3] {
+        let one: Arc<[Limit]> = Arc::from([limit.clone()]);
+        let refused = store.reserve(&tenant, &one, amount(1), NOON).await.unwrap_err();
+        let Refused::Reached { left, free, .. } = refused else { panic!("{refused:?}") };
+        assert_eq!((left, free), (0, 0), "{limit}");
+    }
+    // A reservation that turns out dearer on the day after loses nothing either.
+    let late = limits(&[("key:late", Metric::Usd, 100e-9, Window::Day)]);
+    let held = store.reserve(&tenant, &late, amount(10), NOON).await.unwrap();
+    tokio::time::advance(Duration::from_secs(86_400)).await;
+    store.settle(held, amount(55));
+    let that_day = store.standing(&tenant, &late, NOON).await;
+    assert_eq!(that_day.first().map(|s| s.used), Some(55), "it belongs to the day on which it was set aside");
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_or_nothing() {
     let store = Counters::default();
     let tenant: Arc<str> = "acme".into();

@@ -147,6 +147,10 @@ pub struct CallRecord {
     /// budgets count. `None` = what stands in `usage` and `cost_usd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<AtMost>,
+    /// What it cost beyond what was set aside for it, since its vendor counted more than could be expected; limits and
+    /// budgets count all of it. `None` = nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beyond_usd: Option<Usd>,
     /// Milliseconds to the first content; `None` = not streamed or none came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttft_ms: Option<f64>,
@@ -199,6 +203,7 @@ impl CallRecord {
             usage: Usage::default(),
             cost_usd: reserved,
             at_most: None,
+            beyond_usd: None,
             ttft_ms: None,
             total_ms: 0.0,
             unread_ms: 0.0,

@@ -79,6 +79,7 @@ impl Open {
         let cost = self.cost(&usage);
         let cut = whole.is_none() && (end.cut || end.error.is_some_and(|e| charges(e.kind)));
         let at_most = cut.then(|| self.at_most(&usage, end));
+        let beyond = cost.map(|cost| cost.minus(self.reserved)).filter(|usd| *usd > Usd::ZERO);
         let record = CallRecord {
             model: self.model.id.clone(),
             purpose: self.purpose.clone(),
@@ -87,6 +88,7 @@ impl Open {
             cost_usd: if usage == Usage::default() { Some(Usd::ZERO) } else { cost },
             usage,
             at_most,
+            beyond_usd: beyond,
             ttft_ms: end.first_content.map(|t| ms(t, self.started)),
             total_ms: ms(now, self.started),
             unread_ms: self.unread.as_secs_f64() * 1e3,

@@ -60,10 +60,12 @@ pub(super) fn unrecorded(entries: &[Entry]) -> Ledger {
     ledger
 }
 
-/// What the walk of one owner spent, as limits count it, where it could not settle: nano-dollars.
-pub(super) fn unsettled(entries: &[Entry], epoch: u64) -> u64 {
+/// What the walk of one owner spent, as limits count it, where it could not settle, and what of that was beyond what was
+/// set aside for its calls: nano-dollars.
+pub(super) fn unsettled(entries: &[Entry], epoch: u64) -> (u64, u64) {
     let own: Vec<Entry> = entries.iter().filter(|e| e.epoch == epoch).cloned().collect();
-    unrecorded(&own).used().usd
+    let ledger = unrecorded(&own);
+    (ledger.used().usd, ledger.beyond())
 }
 
 /// How the names of calls of models end.

@@ -45,7 +45,7 @@ pub use asked::{Question, Tell};
 pub use changes::Following;
 pub use end::{failed as kept_error, headers};
 pub use made::is_judged;
-pub use service::{Config, Failure, People, Runs, Setup, Wish, principal};
+pub use service::{Config, Failure, People, Runs, Setup, Walked, Wish, principal};
 pub use submission::Submission;
 pub use tape::Divergence;
 

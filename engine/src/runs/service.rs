@@ -135,6 +135,17 @@ impl Service {
     }
 }
 
+/// What a run has spent that somebody walked when the last process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Walked {
+    /// Identifier of the key that asked for it; empty = none was asked for.
+    pub key: String,
+    /// Nano-dollars.
+    pub usd: u64,
+    /// What of them was beyond what was set aside for its calls.
+    pub beyond: u64,
+}
+
 /// A run to be made.
 #[derive(Clone, Debug)]
 pub struct Wish {
@@ -308,12 +319,12 @@ impl Runs {
         Ok(self.0.store.list(filter).await?)
     }
 
-    /// What runs of a tenant have spent that somebody walked when the last process ended, and settled with no limit: by
-    /// the identifiers of keys (empty = none was asked for), in nano-dollars. Before anybody walks them again.
+    /// What runs of a tenant have spent that somebody walked when the last process ended, and settled with no limit.
+    /// Before anybody walks them again.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn under_way(&self, tenant: &str) -> Result<Vec<(String, u64)>, Failure> {
+    pub async fn under_way(&self, tenant: &str) -> Result<Vec<Walked>, Failure> {
         let mut all = Vec::new();
         let mut filter =
             Filter { tenant: tenant.to_owned(), states: vec![State::Running], ..Filter::default() };
@@ -322,7 +333,8 @@ impl Runs {
             for head in page.runs {
                 let entries = self.whole_journal(&head.id).await?;
                 let key = if head.principal == NO_KEY { String::new() } else { head.principal };
-                all.push((key, account::unsettled(&entries, head.epoch)));
+                let (usd, beyond) = account::unsettled(&entries, head.epoch);
+                all.push(Walked { key, usd, beyond });
             }
             match page.next {
                 Some(next) => filter.after = Some(next),

@@ -129,6 +129,7 @@ impl Outside for Script {
                 usage: Usage { input: 10, output: 5, ..Usage::default() },
                 cost_usd: Some(Usd::from_nanos(100)),
                 at_most: None,
+                beyond_usd: None,
                 ttft_ms: None,
                 total_ms: 1.0,
                 unread_ms: 0.0,

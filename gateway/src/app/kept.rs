@@ -90,11 +90,12 @@ pub(super) async fn log(requests: Arc<dyn OutcomeStore>, runs: &Runs, plane: &Pl
     let mut spends = Vec::new();
     for tenant in plane.directory().tenants() {
         match runs.under_way(&tenant).await {
-            Ok(all) => spends.extend(all.into_iter().map(|(key, usd)| Spend {
+            Ok(all) => spends.extend(all.into_iter().map(|walked| Spend {
                 tenant: tenant.clone(),
-                key,
+                key: walked.key,
                 at_ms: None,
-                usd,
+                usd: walked.usd,
+                beyond: walked.beyond,
                 tokens: None,
                 counters: None,
             })),

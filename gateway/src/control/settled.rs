@@ -26,6 +26,8 @@ pub(crate) struct Spend {
     pub(crate) at_ms: Option<i64>,
     /// Nano-dollars.
     pub(crate) usd: u64,
+    /// What of them was beyond what had been set aside.
+    pub(crate) beyond: u64,
     /// `None` = nobody knows.
     pub(crate) tokens: Option<u64>,
     /// The counters that it counts on beside those of key and tenant ([`types::limits::mark`]); `None` = nobody knows.
@@ -89,7 +91,9 @@ fn spend(record: &RequestRecord, cut_off: bool) -> Spend {
     let at_ms = (!cut_off).then_some(record.outcome.ts_ms);
     let usd = calls().map(|most| nanos(most.usd)).fold(0, u64::saturating_add);
     let tokens = calls().map(|most| most.tokens).fold(0, u64::saturating_add);
-    whose(record, at_ms, (usd, Some(tokens)))
+    let beyond = record.run.calls().filter_map(|call| call.beyond_usd);
+    let beyond = beyond.map(nanos).fold(0, u64::saturating_add);
+    Spend { beyond, ..whose(record, at_ms, (usd, Some(tokens))) }
 }
 
 /// What was spent after its response: that was settled later.
@@ -110,6 +114,7 @@ fn whose(record: &RequestRecord, at_ms: Option<i64>, (usd, tokens): (u64, Option
         key: account.map(|a| a.key.clone()).unwrap_or_default(),
         at_ms,
         usd,
+        beyond: 0,
         tokens,
         counters: account.map(|a| a.counters.clone()),
     }
@@ -125,21 +130,22 @@ pub(super) fn together(mut spent: Vec<Spend>, counts_as: &HashMap<String, String
     spent
 }
 
-/// What a counter that was written at a moment has used: what was settled then, and what was spent since. Never more than
-/// it says itself; and that, where the log does not say what counts there. A limit of some models counts all calls of a
-/// request that called one of them.
+/// What a counter that was written at a moment has used: what was settled then, and what was spent since. Of money never
+/// more than it says itself, but for what vendors charged beyond what had been set aside; of tokens, for which no more is
+/// set aside than one answer takes, as many as were used. Where the log does not say what counts there, it is what the
+/// counter says. A limit of some models counts all calls of a request that called one of them.
 pub(super) fn used(kept: &Kept, at_ms: i64, spent: &[Spend]) -> u64 {
-    since(kept, at_ms, spent).map_or(kept.used, |used| used.min(kept.used))
+    since(kept, at_ms, spent).map_or(kept.used, |(used, most)| used.min(most))
 }
 
-/// The same, as far as the log says it.
-fn since(kept: &Kept, at_ms: i64, spent: &[Spend]) -> Option<u64> {
+/// The same, as far as the log says it, and the most that it can be.
+fn since(kept: &Kept, at_ms: i64, spent: &[Spend]) -> Option<(u64, u64)> {
     if *kept.tenant == *engine::OPERATOR {
         // No request is asked under this name: the log does not say what was spent.
         return None;
     }
     let own = spent.iter().filter(|s| *s.tenant == *kept.tenant);
-    let mut used = kept.settled?;
+    let (mut used, mut most) = (kept.settled?, kept.used);
     for s in own.filter(|s| s.at_ms.is_none_or(|at| at >= at_ms)) {
         let counts = match (mark(&kept.holder), kept.holder.split_once(':')) {
             (Some(mark), _) => s.counters.as_ref()?.contains(&mark),
@@ -147,15 +153,16 @@ fn since(kept: &Kept, at_ms: i64, spent: &[Spend]) -> Option<u64> {
             (None, _) => true,
         };
         if counts {
-            let more = match kept.metric {
-                Metric::Usd => s.usd,
-                Metric::Tokens => s.tokens?,
+            let (more, beyond) = match kept.metric {
+                Metric::Usd => (s.usd, s.beyond),
+                Metric::Tokens => (s.tokens?, s.tokens?),
                 Metric::Requests | Metric::Concurrency => return None,
             };
             used = used.saturating_add(more);
+            most = most.saturating_add(beyond);
         }
     }
-    (!matches!(kept.metric, Metric::Requests | Metric::Concurrency)).then_some(used)
+    (!matches!(kept.metric, Metric::Requests | Metric::Concurrency)).then_some((used, most))
 }
 
 #[cfg(test)]
@@ -219,6 +226,7 @@ pub(crate) mod tests {
             key: key.to_owned(),
             at_ms,
             usd,
+            beyond: if usd == 8 { 5 } else { 0 },
             tokens: Some(2 * usd),
             counters: Some(if usd % 2 == 0 { own.clone() } else { Vec::new() }),
         };
@@ -239,7 +247,12 @@ pub(crate) mod tests {
         check("key:k", Metric::Usd, Some(30), 68);
         check("tenant:acme", Metric::Usd, Some(30), 76);
         check("key:k", Metric::Usd, Some(99), 100);
+        // But for what a vendor charged beyond what had been set aside, on whatever counts it.
+        check("key:other", Metric::Usd, Some(99), 105);
+        check("tenant:acme", Metric::Usd, Some(99), 105);
+        check("rule:r:user=ada", Metric::Usd, Some(99), 105);
         check("key:k", Metric::Tokens, Some(10), 86);
+        check("key:k", Metric::Tokens, Some(90), 166);
         check("rule:r:user=ada", Metric::Usd, Some(30), 76);
         check("key:k/model:a", Metric::Usd, Some(30), 30);
         // Of these the log says nothing.
@@ -296,6 +309,7 @@ pub(crate) mod tests {
             key: "k".to_owned(),
             at_ms: None,
             usd: 4,
+            beyond: 0,
             tokens: None,
             counters: None,
         };

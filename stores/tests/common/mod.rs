@@ -102,6 +102,7 @@ fn run(usage: Usage) -> Run {
         usage,
         cost_usd: Some(Usd::from_nanos(12_345)),
         at_most: None,
+        beyond_usd: None,
         ttft_ms: Some(12.25),
         total_ms: 30.5,
         unread_ms: 0.5,

@@ -1,13 +1,14 @@
-//! What one request may use holds for all its calls, whoever sets it and whatever the request becomes.
+//! What one request may use holds for all its calls, whoever sets it and whatever the request becomes; and what vendors
+//! charge beyond what was set aside is lost nowhere.
 
 use crate::NO_CHANCE;
 use crate::runs::{path_of, shown};
 use serde_json::{Value, json};
 use std::time::Duration;
-use tests::admin::{Admin, metered, send, spent};
+use tests::admin::{Admin, get, metered, send, spent};
 use tests::client::Response;
 use tests::house::{House, Model, Plan};
-use tests::vendor::{Dialect, Seen, Vendor};
+use tests::vendor::{Dialect, Reply, Seen, Vendor};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -220,4 +221,77 @@ async fn limits_of_one_request_that_cannot_be_are_refused_with_the_field() {
     let wrong = house.cli(&["key", "create", "--limit", "0 usd per request"]).await;
     let said = String::from_utf8_lossy(&wrong.stderr).into_owned();
     assert!(!wrong.status.success() && said.contains("`amount: 0` is not a number above 0"), "{said}");
+}
+
+/// A vendor that counts far more than goes in, as for a file that nobody here can read: all of it is booked on every
+/// counter, seen by whoever comes next, told, and remembered by a killed process.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_vendor_charges_beyond_what_was_set_aside_is_booked_in_full_everywhere() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    vendor.otherwise(|_| Reply::text("hello").costing(5_000, 10));
+    let mut house = Plan::new()
+        .vendor("alpha", &vendor)
+        .model(&Model::new("alpha/one").price(100.0))
+        .rules(NO_CHANCE)
+        .start()
+        .await;
+    let admin = Admin::of(&house);
+    // At 100 USD a million; about a cent is set aside.
+    let (charged, most) = (0.501, 0.4);
+    let per = |per: &str| json!({"metric": "usd", "amount": most, "per": per});
+    let mut of_label = per("day");
+    of_label["label"] = json!("team=red");
+    admin.tenant(json!({"id": "lab", "limits": [per("month"), of_label]})).await;
+    let mut of_model = per("day");
+    of_model["model"] = json!("alpha/*");
+    let tokens = json!({"metric": "tokens", "amount": 4_000, "per": "day"});
+    let spec = json!({"tenant": "lab", "labels": {"team": "red"}, "limits": [per("day"), of_model, tokens]});
+    let (_, key) = admin.key(spec).await;
+    let mut body = ask("auto");
+    body["max_tokens"] = json!(100);
+    let answer = chat(&house, &key, &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let id = answer.header("x-turnout-decision").unwrap().to_owned();
+    let used = async |house: &House| {
+        let rows = Admin::of(house).call("GET", "/budgets?tenant=lab", &Value::Null).await.json();
+        let row = |b: &Value| (b["metric"].as_str().unwrap().to_owned(), b["used"].as_f64().unwrap());
+        rows["data"].as_array().unwrap().iter().map(row).collect::<Vec<_>>()
+    };
+    let booked = |rows: &[(String, f64)]| {
+        let full = |(metric, used): &(String, f64)| match metric.as_str() {
+            "usd" => (used - charged).abs() < 1e-9,
+            _ => (used - 5_010.0).abs() < 1e-9,
+        };
+        rows.len() == 5 && rows.iter().all(full)
+    };
+    let rows = used(&house).await;
+    assert!(booked(&rows), "{rows:?}");
+    // Nobody who counts there begins anything any more.
+    assert_eq!(chat(&house, &key, &body).await.error(429)["code"], "insufficient_quota");
+    let (_, other) = admin.key(json!({"tenant": "lab", "limits": []})).await;
+    assert_eq!(chat(&house, &other, &body).await.error(429)["code"], "insufficient_quota");
+    assert_eq!(vendor.count(), 1);
+    // It is told of in the record and counted by the metrics.
+    let told = || async { get(house.client(), &key, &format!("/v1/decisions/{id}")).await };
+    let mut record = told().await;
+    for _ in 0..2_000 {
+        if record.status == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        record = told().await;
+    }
+    let record = record.json();
+    let beyond = record.pointer("/run/steps/0/calls/0/beyond_usd").and_then(Value::as_f64).unwrap();
+    assert!(beyond > 0.4 && beyond < charged, "{record}");
+    let metrics = house.client().get("/metrics").await.text();
+    let series = "turnout_cost_beyond_reserved_usd_total{model=\"alpha/one\"} ";
+    let counted = metrics.lines().find_map(|line| line.strip_prefix(series)).unwrap_or_default().to_owned();
+    assert!((counted.parse::<f64>().unwrap() - beyond).abs() < 1e-9, "{metrics}");
+    house.kill().await;
+    house.restart().await;
+    let rows = used(&house).await;
+    assert!(booked(&rows), "{rows:?}");
+    assert_eq!(chat(&house, &key, &body).await.error(429)["code"], "insufficient_quota");
+    assert_eq!(vendor.count(), 1);
 }
