@@ -585,7 +585,11 @@ mod tests {
         let l = Ledger::under(Limits { calls: Some(3), tokens: Some(100), ..Limits::default() });
         let first = l.admit("p/a", 30, (40, 1)).unwrap();
         assert_eq!(first.output, Some(40));
-        assert_eq!(l.admit("p/a", 30, (40, 1)), Err(Exhausted::Tokens.into()), "only 30 are left, and none for an answer");
+        assert_eq!(
+            l.admit("p/a", 30, (40, 1)),
+            Err(Exhausted::Tokens.into()),
+            "only 30 are left, and none for an answer"
+        );
         assert_eq!(l.admit("p/a", 20, (40, 1)).unwrap().output, Some(10));
         l.unmade("p/a", first);
         assert!(l.admit("p/a", 10, (20, 1)).is_ok() && l.admit("p/a", 10, (20, 1)).is_ok());
@@ -619,7 +623,10 @@ mod tests {
 
     fn call(model: &str, usd: Usd, tokens: u32) -> CallRecord {
         let usage = types::Usage { input: tokens, ..types::Usage::default() };
-        CallRecord { usage, ..CallRecord::lost(model.into(), "primary", Some(usd), "as it may be") }
+        CallRecord {
+            usage,
+            ..CallRecord::lost(model.into(), types::run::Purpose::Primary, Some(usd), "as it may be")
+        }
     }
 
     #[test]

@@ -320,7 +320,7 @@ impl Standing {
     /// That of a limit of which nothing is used.
     #[must_use]
     pub fn untouched(limit: &Limit) -> Self {
-        Standing { limit: limit.clone(), used: 0, resets_in: Duration::ZERO, pace_per_h: None }
+        Standing { limit: limit.clone(), used: 0, resets_in: Duration::ZERO, pace_per_h: None, in_work: 0 }
     }
 
     /// What is left.
