@@ -70,7 +70,7 @@ impl App {
                 by_rules(&replay),
                 allowed * 100.0,
             );
-            return Err(Failure::new(StatusCode::CONFLICT, TOO_MUCH, text));
+            return Err(Failure::new(StatusCode::CONFLICT, "too_much_changes", text));
         }
         let told = json!({
             "acknowledged": true, "requests": replay.requests, "changed": replay.differ,

@@ -123,7 +123,7 @@ impl Plane {
         };
         let mut made = self.change(actor, "provider_key.create", None, object, Map::new()).await?.doc;
         if let Some(members) = made.as_object_mut() {
-            members.insert("state".to_owned(), "usable".into());
+            members.insert("state".to_owned(), "ready".into());
         }
         Ok(made)
     }

@@ -46,6 +46,7 @@ const OPERATIONS: &[(&str, &str, &str, &str)] = &[
     ("bundle_shadow_end", "bundle shadow HASH --end", "DELETE", "/bundles/{hash}/shadow"),
     ("bundle_diff", "bundle diff HASH", "GET", "/bundles/{hash}/diff"),
     ("audit_list", "audit list", "GET", "/audit"),
+    ("audit_rotate_key", "audit rotate-key", "POST", "/audit/key"),
 ];
 
 /// Name and command of an operation; empty = it has none, which a test refuses.

@@ -27,6 +27,16 @@ fn described(path: &str, name: &str) -> (&'static str, Value) {
         (_, "group_by") => {
             ("what rows are summed by", json!({ "enum": GroupBy::NAMES, "default": GroupBy::default() }))
         }
+        ("/audit", "from") => ("first day, UTC, or moment", json!({ "type": "string" })),
+        ("/audit", "to") => ("last day, UTC, or moment", json!({ "type": "string" })),
+        ("/audit", "before") => {
+            ("the number of a line: those before it", json!({ "type": "integer", "minimum": 0 }))
+        }
+        (_, "action") => ("an action, or the beginning of one, as `key`", json!({ "type": "string" })),
+        (_, "actor") => ("the id of who did it", json!({ "type": "string" })),
+        (_, "acknowledge") => {
+            ("true: do it though it changes or refuses much", json!({ "type": "boolean", "default": false }))
+        }
         (_, "from") => ("first day, UTC", day()),
         (_, "to") => ("last day, UTC", day()),
         (_, "after") => {

@@ -196,14 +196,14 @@ async fn stored_keys_are_wrapped_anew_with_another_master_key() {
     assert!(open(None, Some("old")).await.err().unwrap().contains("TURNOUT_MASTER_KEY"));
     assert_eq!(states(&open(Some("new"), Some("other")).await.unwrap()).await, ["unreadable"; 2]);
     let plane = open(Some("new"), Some("old")).await.unwrap();
-    assert_eq!(states(&plane).await, ["usable"; 2]);
+    assert_eq!(states(&plane).await, ["unused"; 2]);
     let mut texts: Vec<String> = plane.provider_keys().iter().map(|k| k.text.to_string()).collect();
     texts.sort();
     assert_eq!(texts, ["sk-abcdefgh", "sk-ijklmnop"]);
     drop(plane);
     // The old one is needed no more, and named again changes nothing.
-    assert_eq!(states(&open(Some("new"), None).await.unwrap()).await, ["usable"; 2]);
-    assert_eq!(states(&open(Some("new"), Some("old")).await.unwrap()).await, ["usable"; 2]);
+    assert_eq!(states(&open(Some("new"), None).await.unwrap()).await, ["unused"; 2]);
+    assert_eq!(states(&open(Some("new"), Some("old")).await.unwrap()).await, ["unused"; 2]);
     assert_eq!(states(&open(Some("old"), None).await.unwrap()).await, ["unreadable"; 2]);
     let lines = std::fs::read_to_string(data.path().join("audit/admin-000001.jsonl")).unwrap();
     assert_eq!(lines.matches("provider_key.rewrap").count(), 2);
