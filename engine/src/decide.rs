@@ -164,7 +164,8 @@ pub(crate) async fn consider(
     let kept = holder.as_ref().and_then(|h| inner.arms.last(h));
     let premium = premium::why(who, &profile, premium::said(&directives)).is_some();
     let partial = reserve::of_models(view, who, &request, limits_of(&directives), premium);
-    let used_up = limits::used_up(inner, view, who, (&request, &profile.facts), &partial, ts_ms).await;
+    let cap = directives.cap_max_tokens.as_ref().map(|cap| cap.value);
+    let used_up = limits::used_up(inner, view, who, (&request, &profile.facts, cap), &partial, ts_ms).await;
     let about = Question { request: &request, profile: &profile, used_up: &used_up, ..about };
     let latest = Instant::now() + turns::PATIENCE;
     let until = admission.deadline.map_or(latest, |deadline| latest.min(admission.received + deadline));

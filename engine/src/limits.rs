@@ -150,6 +150,17 @@ fn is_structured(request: &ChatRequest) -> bool {
     !matches!(request.response_format, ResponseFormat::Text) || !request.tools.is_empty()
 }
 
+/// Tokens of the shortest useful answer of a model, all choices together, where policies allow none longer than `most`.
+pub(crate) fn shortest(model: &Model, request: &ChatRequest, most: Option<u32>) -> u32 {
+    // What the client says of the length of an answer with a form is not shortened.
+    let shortest = match request.params.max_tokens {
+        Some(asked) if is_structured(request) => asked,
+        asked => asked.unwrap_or(SHORTEST).min(SHORTEST),
+    };
+    let shortest = most.map_or(shortest, |most| most.min(shortest));
+    shortest.min(model.max_output_tokens).saturating_mul(request.params.n.max(1))
+}
+
 /// What the shortest useful answer of a model costs at most, where policies allow none longer than `most`; nothing where
 /// it is free, or its price is not known.
 pub(crate) fn least(
@@ -159,13 +170,7 @@ pub(crate) fn least(
     most: Option<u32>,
 ) -> Usd {
     let Some(price) = model.price.filter(|_| provider.tier != Tier::Free) else { return Usd::ZERO };
-    // What the client says of the length of an answer with a form is not shortened.
-    let shortest = match request.params.max_tokens {
-        Some(asked) if is_structured(request) => asked,
-        asked => asked.unwrap_or(SHORTEST).min(SHORTEST),
-    };
-    let shortest = most.map_or(shortest, |most| most.min(shortest));
-    let output = shortest.min(model.max_output_tokens).saturating_mul(request.params.n.max(1));
+    let output = shortest(model, request, most);
     let (input, image) = (facts.most_input_tokens, facts.most_image_tokens);
     price.most(&Usage { input, image, output, ..Usage::default() })
 }

@@ -100,7 +100,7 @@ pub(crate) async fn patiently(
     latest: impl FnOnce(Instant) -> Instant,
 ) -> (Result<(), Error>, Duration) {
     let begun = Instant::now();
-    let mut waiting = inner.patience.until(latest(begun), &inner.gate);
+    let waiting = inner.patience.until(latest(begun), &inner.gate);
     let reserved = loop {
         match reserve(inner, view, held, purpose, chosen, unix_ms()).await {
             Err(refused) if waiting.helps(&refused).await => {}

@@ -169,6 +169,7 @@ impl Client {
                         key.used(used);
                     }
                     if key.failed(&e) && goes_on(&e) {
+                        key.unserved(true);
                         through.told(e);
                         continue;
                     }

@@ -1,7 +1,7 @@
 //! Limits that count only calls of some models: which they are for one request, and which models they leave out.
 
 use super::each::is_shared;
-use super::{Count, SHORTEST, least, nanos, refusal};
+use super::{Count, SHORTEST, least, nanos, refusal, shortest};
 use crate::error::Error;
 use crate::route::matches_any;
 use crate::who::Who;
@@ -81,19 +81,13 @@ impl UsedUp {
     }
 }
 
-/// Tokens that a call takes at least, by how long its answer is said to be, or may be.
-fn least_tokens(request: &ChatRequest, facts: &Facts) -> u64 {
-    let output = request.params.max_tokens.unwrap_or(SHORTEST).saturating_mul(request.params.n.max(1));
-    u64::from(facts.most_input_tokens).saturating_add(u64::from(output))
-}
-
-/// Which models' limits have no room for the shortest useful answer. What is only set aside for requests in work comes
+/// Which models' limits have no room for the shortest useful answer, of which policies allow `cap` tokens at most. What is only set aside for requests in work comes
 /// back: calls wait for it.
 pub(crate) async fn used_up(
     inner: &Inner,
     view: &View,
     who: &Who,
-    (request, facts): (&ChatRequest, &Facts),
+    (request, facts, cap): (&ChatRequest, &Facts, Option<u32>),
     partial: &[Partial],
     unix_ms: i64,
 ) -> UsedUp {
@@ -113,11 +107,14 @@ pub(crate) async fn used_up(
     }
     let standing = store.standing(&who.tenant_id, &limits, unix_ms).await;
     let needs = |ix: ModelIx| {
-        let usd = match (matrix.model(ix), matrix.provider_of(ix)) {
-            (Some(model), Some(provider)) => nanos(least((model, provider), request, facts, None)),
-            _ => 0,
+        let (usd, output) = match (matrix.model(ix), matrix.provider_of(ix)) {
+            (Some(model), Some(provider)) => {
+                (nanos(least((model, provider), request, facts, cap)), shortest(model, request, cap))
+            }
+            _ => (0, SHORTEST),
         };
-        Amount { usd, tokens: least_tokens(request, facts), ..Count::Request.amount() }
+        let tokens = u64::from(facts.most_input_tokens).saturating_add(u64::from(output));
+        Amount { usd, tokens, ..Count::Request.amount() }
     };
     let mut full = Vec::new();
     for (ix, place) in under {

@@ -49,7 +49,6 @@ pub(crate) struct Waiting<'a> {
     patience: &'a Patience,
     gate: &'a Gate,
     latest: Instant,
-    place: Option<Place<'a>>,
 }
 
 /// Whether a refusal passes as soon as requests in work give back what they do not use.
@@ -69,24 +68,20 @@ impl Patience {
 
     /// Of a request that may wait until a moment.
     pub(crate) const fn until<'a>(&'a self, latest: Instant, gate: &'a Gate) -> Waiting<'a> {
-        Waiting { patience: self, gate, latest, place: None }
+        Waiting { patience: self, gate, latest }
     }
 }
 
 impl Waiting<'_> {
     /// Waits a little after a refusal, if only what requests in work have set aside stands behind it and there is time;
     /// false = the refusal stands. While most places are taken nobody waits, and never more than their share.
-    pub(crate) async fn helps(&mut self, refused: &Error) -> bool {
+    pub(crate) async fn helps(&self, refused: &Error) -> bool {
         let now = Instant::now();
         if !passes(refused) || self.gate.is_busy() || now >= self.latest {
             return false;
         }
-        if self.place.is_none() {
-            self.place = self.patience.enter(self.gate);
-        }
-        if self.place.is_none() {
-            return false;
-        }
+        // Held while it waits, and not while a model answers.
+        let Some(_place) = self.patience.enter(self.gate) else { return false };
         sleep_until((now + LOOK).min(self.latest)).await;
         true
     }
@@ -107,7 +102,7 @@ mod tests {
     /// How often it was tried, for how long, and how that ended.
     async fn check(gate: &Gate, patience: &Patience, refused: Error, free_at: u64) -> (u32, Duration, bool) {
         let (begun, mut tries) = (Instant::now(), 0);
-        let mut waiting = patience.until(begun + Duration::from_millis(220), gate);
+        let waiting = patience.until(begun + Duration::from_millis(220), gate);
         loop {
             tries += 1;
             if begun.elapsed() >= Duration::from_millis(free_at) {

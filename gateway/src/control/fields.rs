@@ -71,11 +71,6 @@ pub(crate) fn patch_objects<'de, D: Deserializer<'de>, T: DeserializeOwned>(
     all.map(Patch::Set).map_err(D::Error::custom)
 }
 
-/// A member that has to be there, `null` or with a value.
-pub(crate) fn or_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Option<T>, D::Error> {
-    Option::deserialize(d)
-}
-
 fn of_object<T: DeserializeOwned>(value: Value) -> Result<T, String> {
     if !value.is_object() {
         return Err("expected an object".to_owned());

@@ -205,6 +205,10 @@ async fn limits_of_one_request_that_cannot_be_are_refused_with_the_field() {
             if path == "/tenants" {
                 body["id"] = json!("lab");
             }
+            if method == "PATCH" && wrong["amount"].is_null() {
+                // In a change that takes a limit away.
+                continue;
+            }
             let refused = admin.call(method, &path, &body).await;
             let error = refused.error(400);
             let message = error["message"].as_str().unwrap();

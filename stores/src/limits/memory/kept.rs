@@ -83,7 +83,8 @@ impl Counters {
         mark.restored();
         counter.used(window, now);
         let mut left = used;
-        for (since_ms, n) in k.parts.iter().copied().chain([(at_ms, u64::MAX)]) {
+        // The newest first: a part also holds what was only set aside then, and nothing may come free too early.
+        for (since_ms, n) in k.parts.iter().rev().copied().chain([(at_ms, u64::MAX)]) {
             let n = n.min(left);
             left = left.saturating_sub(n);
             // A clock that was set back meanwhile makes it newer than it is.
