@@ -70,7 +70,7 @@ lint: ## format, clippy, documentation links, licences
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check licenses bans sources; \
-	else echo "cargo deny is not installed: its checks of bans and sources are skipped; licences are checked by tests/tests/house.rs"; fi
+	else echo "cargo deny is not installed: tests/tests/house.rs checks licences, bans and sources"; fi
 
 test: setup lint ## everything: set-up, lint, all tests, a quick bench
 	$(CARGO) test --workspace --doc --locked --quiet

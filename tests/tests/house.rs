@@ -238,8 +238,33 @@ fn every_dependency_may_be_used() {
         if !allowed(licence) {
             wrong.push(format!("{} {}: {licence}", package["name"], package["version"]));
         }
-        let source = package["source"].as_str().unwrap_or("path");
-        assert!(!source.starts_with("git+"), "{} comes from {source}", package["name"]);
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What `cargo deny check bans sources` looks for, for those who do not have it: no package that `deny.toml` bans, none from
+/// elsewhere than the one registry, and no version left open.
+#[test]
+fn every_dependency_comes_from_the_registry_and_none_is_banned() {
+    let deny = read("deny.toml");
+    let banned: BTreeSet<&str> =
+        deny.split("{ crate = \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(banned.contains("openssl-sys"), "the bans of deny.toml were not found: {banned:?}");
+    let mut wrong = Vec::new();
+    for package in metadata(&[])["packages"].as_array().unwrap() {
+        let name = package["name"].as_str().unwrap();
+        if banned.contains(name) {
+            wrong.push(format!("{name} is banned by deny.toml"));
+        }
+        match package["source"].as_str() {
+            None => {
+                let open = package["dependencies"].as_array().unwrap().iter();
+                let open = open.filter(|d| d["req"] == "*" && d["path"].is_null());
+                wrong.extend(open.map(|d| format!("{name} takes any version of {}", d["name"])));
+            }
+            Some("registry+https://github.com/rust-lang/crates.io-index") => {}
+            Some(other) => wrong.push(format!("{name} comes from {other}")),
+        }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
