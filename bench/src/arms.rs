@@ -96,16 +96,7 @@ fn request(i: usize) -> Result<Arc<ChatRequest>, Failure> {
 }
 
 fn bundle(models: u16) -> Result<Bundle, Failure> {
-    let files = Files {
-        rules: SourceFile::new("routing_rules.yaml", RULES),
-        defaults: None,
-        scripts: Vec::new(),
-        tenants: Vec::new(),
-        workflows: Vec::new(),
-        schemas: Vec::new(),
-        runner: true,
-        around: None,
-    };
+    let files = Files { runner: true, ..Files::new(SourceFile::new("routing_rules.yaml", RULES)) };
     let matrix = Matrix::new(vec![provider()], (0..models).map(model).collect());
     let (bundle, problems) = Bundle::load(Arc::new(matrix), &files);
     bundle.ok_or_else(|| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n").into())

@@ -37,6 +37,26 @@ pub struct Files {
     pub runner: bool,
     /// What the tools that are declared are checked against; `None` = nothing is known.
     pub around: Option<Arc<dyn Surroundings>>,
+    /// The moment of loading, Unix milliseconds, for rules that have expired or soon will; `None` = dates are not checked.
+    pub now_ms: Option<i64>,
+}
+
+impl Files {
+    /// These rules and nothing beside them.
+    #[must_use]
+    pub const fn new(rules: SourceFile) -> Self {
+        Files {
+            rules,
+            defaults: None,
+            scripts: Vec::new(),
+            tenants: Vec::new(),
+            workflows: Vec::new(),
+            schemas: Vec::new(),
+            runner: false,
+            around: None,
+            now_ms: None,
+        }
+    }
 }
 
 /// A checked configuration.

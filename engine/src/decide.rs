@@ -130,7 +130,7 @@ pub(crate) async fn policy(
     let in_earnest = !matches!(ask, Ask::Nobody);
     let tried = trial.filter(|s| s.takes(moment.seed) && s.has_time(&inner.gate));
     let asks = tried.as_ref().map_or(Cow::Borrowed(asks), |s| Cow::Owned(s.asks_with(asks)));
-    let around = policy_inputs::around(inner, view, &asks, admission, turn, in_earnest, ts_ms).await;
+    let around = policy_inputs::around(inner, view, &asks, admission, turn, in_earnest).await;
     let history = around.history;
     let (scope, mut directives, unevaluated) =
         weigh::said(&view.bundle, policies::Purpose::Serving, question, &around).await;
@@ -177,7 +177,7 @@ pub(crate) async fn route(
         false => Vec::new(),
     };
     let asked = (&*request, &profile.facts, cap);
-    let used_up = limits::used_up(inner, view, who, asked, (&partial, &money), moment.ts_ms).await;
+    let used_up = limits::used_up(inner, view, who, asked, (&partial, &money)).await;
     let question = Question {
         request: &request,
         profile: &profile,
@@ -274,8 +274,8 @@ pub(crate) async fn consider(
     view: &Arc<View>,
     admission: &Admission,
     request: Arc<ChatRequest>,
-    ts_ms: i64,
 ) -> Decided {
+    let ts_ms = inner.clock.unix_ms();
     let directed = policy(inner, view, admission, profile(request), ts_ms, Ask::Nobody).await;
     route(inner, view, admission, directed).await
 }

@@ -5,7 +5,6 @@ use crate::admit::{Asks, Permit, refuse};
 use crate::error::{Error, Kind};
 use crate::ledger::Ledger;
 use crate::limits::{Count, Held};
-use crate::settle;
 use crate::who::Who;
 use crate::{Engine, Inner};
 use std::sync::Arc;
@@ -38,7 +37,7 @@ impl Engine {
 pub(crate) async fn begin(inner: &Inner, who: &Who) -> Result<Errand, Error> {
     let (tenant, share) = (who.tenant_id.clone(), who.principal.tenant.tier.share_of_places());
     let permit = inner.gate.admit(Asks { tenant, share, until: None }).await?;
-    let enter = || Held::enter(inner.limits.as_ref(), who, Count::Request, settle::unix_ms());
+    let enter = || Held::enter(inner.limits.as_ref(), who, Count::Request);
     let (mut held, turn) = in_turn(&inner.errands, inner.config.queue_wait, enter).await?;
     if let Some(held) = &mut held {
         // From now on it was made, and no calls were.

@@ -1,7 +1,6 @@
 //! A word on an answer: recorded, and learned from as soon as the log is read.
 
 use crate::demands;
-use crate::settle::unix_ms;
 use crate::who::Who;
 use crate::{Engine, Inner};
 use std::sync::Arc;
@@ -124,7 +123,7 @@ async fn admit(inner: &Inner, who: &Who, principal: &str) -> Result<(), Error> {
     let limit = Limit::rate(&holder, Metric::Requests, f64::from(MOST), Window::Sliding(60_000));
     let limits: Arc<[Limit]> = limit.into_iter().collect();
     let one = Amount { requests: 1, ..Amount::default() };
-    match store.reserve(&who.tenant_id, &limits, one, unix_ms()).await {
+    match store.reserve(&who.tenant_id, &limits, one).await {
         Ok(reservation) => {
             store.settle(reservation, one);
             Ok(())

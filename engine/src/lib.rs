@@ -95,6 +95,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Semaphore;
+use types::Clock;
 use types::chat::ChatRequest;
 use types::decision::Exclusion;
 use types::limits::LimitStore;
@@ -125,6 +126,8 @@ pub struct Parts {
     pub outside: Outside,
     /// The key of the hashes that policies put in the place of values. With another one the hashes of a value change.
     pub redaction_key: [u8; 32],
+    /// Says what day it is.
+    pub clock: Clock,
     /// Settings.
     pub config: Config,
 }
@@ -137,7 +140,8 @@ pub(crate) struct Inner {
     pub(crate) view: ArcSwap<View>,
     pub(crate) store: Arc<dyn OutcomeStore>,
     pub(crate) statistics: Statistics,
-    pub(crate) limits: Option<Arc<dyn LimitStore>>,
+    pub(crate) clock: Clock,
+    pub(crate) limits: Option<limits::Counters>,
     /// Those that wait for what requests in work have set aside.
     pub(crate) patience: limits::Patience,
     pub(crate) finished: Option<Finished>,
@@ -214,7 +218,8 @@ impl Engine {
     pub fn new(parts: Parts) -> Self {
         profiler::warm_up();
         let Parts { bundle, provider, availability, store, statistics, limits, finished, .. } = parts;
-        let Parts { background, outside, redaction_key, config, .. } = parts;
+        let Parts { background, outside, redaction_key, clock, config, .. } = parts;
+        let limits = limits.map(|store| limits::Counters::new(store, clock.clone()));
         let gate = Gate::new(config.max_inflight, (config.queue, config.queue_wait));
         let view = view(bundle, provider, availability, (&config, &gate), None);
         // A map's random state is drawn from the system's entropy, which is all that a fresh seed needs.
@@ -223,6 +228,7 @@ impl Engine {
             view: ArcSwap::from_pointee(view),
             store,
             statistics,
+            clock,
             limits,
             patience: limits::Patience::default(),
             finished,

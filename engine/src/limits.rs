@@ -3,6 +3,7 @@
 
 mod asker;
 mod claims;
+mod counters;
 mod each;
 mod grant;
 mod partial;
@@ -10,6 +11,7 @@ mod patience;
 mod told;
 
 pub(crate) use asker::Asker;
+pub(crate) use counters::Counters;
 pub(crate) use each::{Each, each, is_shared, named, of_one_model, tighten, too_large};
 pub(crate) use grant::{Grant, Left, Share};
 pub(crate) use partial::{NOTHING_USED_UP, Partial, UsedUp, partial, used_up};
@@ -29,7 +31,7 @@ use types::ChatRequest;
 use types::Usd;
 use types::chat::ResponseFormat;
 use types::directives::{LimitRule, Set};
-use types::limits::{Amount, Limit, LimitStore, Metric, Refused, Reservation};
+use types::limits::{Amount, Limit, Metric, Refused, Reservation};
 use types::matrix::{Model, Provider, Tier};
 use types::profile::Facts;
 use types::run::{CallRecord, Run};
@@ -37,7 +39,7 @@ use types::run::{CallRecord, Run};
 /// Reservations of one request on its limits. Dropped before a ledger spends from them, they are given back whole;
 /// dropped after that, they are settled at what the ledger says was used.
 pub(crate) struct Held {
-    store: Arc<dyn LimitStore>,
+    store: Counters,
     parts: Vec<Reservation>,
     /// Money that was set aside for the tree; `None` = no limit counts it.
     allowed: Option<Usd>,
@@ -83,10 +85,9 @@ impl Count {
 /// # Errors
 /// The limit that is reached; limits cannot be counted here.
 pub(crate) async fn count_tool_call(
-    store: Option<&Arc<dyn LimitStore>>,
+    store: Option<&Counters>,
     asker: &Asker,
     rules: &[Set<LimitRule>],
-    unix_ms: i64,
 ) -> Result<(), Error> {
     if rules.is_empty() {
         return Ok(());
@@ -96,12 +97,12 @@ pub(crate) async fn count_tool_call(
     let counted = |rule: &Set<LimitRule>| limit_of(rule, &format!("{}/tools", rule.rule), asker);
     let limits = rules.iter().filter_map(|rule| counted(rule).transpose()).collect::<Result<Vec<_>, _>>()?;
     let (who, amount) = (&asker.who, Count::Asked.amount());
-    match store.reserve_all(claims(&who.tenant_id, limits, amount), unix_ms).await {
+    match store.reserve_all(claims(&who.tenant_id, limits, amount)).await {
         Ok(counted) => {
             counted.into_iter().for_each(|counted| store.settle(counted, amount));
             Ok(())
         }
-        Err(refused) => Err(refusal(&**store, who, (refused, amount), unix_ms).await),
+        Err(refused) => Err(refusal(store, who, (refused, amount)).await),
     }
 }
 
@@ -157,20 +158,19 @@ impl Held {
     /// # Errors
     /// The limit that is reached.
     pub(crate) async fn enter(
-        store: Option<&Arc<dyn LimitStore>>,
+        store: Option<&Counters>,
         who: &Who,
         count: Count,
-        unix_ms: i64,
     ) -> Result<Option<Held>, Error> {
         let Some(store) = store.filter(|_| who.limited) else { return Ok(None) };
         let mut held = Held::nothing(store);
         held.entered = count;
-        match store.reserve_all(at_door(who, count), unix_ms).await {
+        match store.reserve_all(at_door(who, count)).await {
             Ok(parts) => {
                 held.parts = parts;
                 Ok(Some(held))
             }
-            Err(refused) => Err(refusal(&**store, who, (refused, count.amount()), unix_ms).await),
+            Err(refused) => Err(refusal(store, who, (refused, count.amount())).await),
         }
     }
 
@@ -189,14 +189,14 @@ impl Held {
     }
 
     /// What was taken elsewhere, for calls that may cost so much together.
-    pub(crate) fn of(store: &Arc<dyn LimitStore>, taken: Reservation, usd: Usd) -> Held {
+    pub(crate) fn of(store: &Counters, taken: Reservation, usd: Usd) -> Held {
         let mut held = Held::nothing(store);
         held.parts.push(taken);
         held.allowed = Some(usd);
         held
     }
 
-    fn nothing(store: &Arc<dyn LimitStore>) -> Held {
+    fn nothing(store: &Counters) -> Held {
         Held {
             store: store.clone(),
             parts: Vec::new(),
@@ -223,13 +223,12 @@ impl Held {
     /// # Errors
     /// The limit that is reached.
     pub(crate) async fn afterwards(
-        store: Option<&Arc<dyn LimitStore>>,
+        store: Option<&Counters>,
         who: &Arc<Who>,
         (worst, premium): (Worst, bool),
         (asker, rules, partial): (&Asker, &[Set<LimitRule>], Vec<Partial>),
         tags: &BTreeMap<String, String>,
         left: Option<Held>,
-        unix_ms: i64,
     ) -> Result<Option<Held>, Error> {
         let enough = |held: &Held| {
             held.allowed.is_none_or(|usd| usd >= worst.least)
@@ -253,7 +252,7 @@ impl Held {
         let mut wanted = general(who, tags, premium);
         wanted.extend(by(&rules, asker)?);
         let mut held = Held::nothing(store);
-        held.take_all(who, (wanted, Count::Nothing), worst, unix_ms).await?;
+        held.take_all(who, (wanted, Count::Nothing), worst).await?;
         held.open(who, (partial, Count::Request), None);
         Ok(Some(held))
     }
@@ -266,11 +265,10 @@ impl Held {
     /// The limit that is reached: nothing more is held then. Limits cannot be counted here.
     pub(crate) async fn reserve(
         held: &mut Option<Held>,
-        store: Option<&Arc<dyn LimitStore>>,
+        store: Option<&Counters>,
         (asker, rules): (&Asker, &[Set<LimitRule>]),
         (worst, premium): (Worst, bool),
         (tags, count): (&BTreeMap<String, String>, Count),
-        unix_ms: i64,
     ) -> Result<(), Error> {
         let own = match held {
             Some(own) => own,
@@ -278,7 +276,7 @@ impl Held {
         };
         let mut wanted = general(&asker.who, tags, premium);
         wanted.extend(by(rules, asker)?);
-        own.take_all(&asker.who, (wanted, count), worst, unix_ms).await
+        own.take_all(&asker.who, (wanted, count), worst).await
     }
 
     /// Lets the calls of the tree take more, once what was to be set aside at first has been; they wait for what requests in
@@ -328,7 +326,6 @@ impl Held {
         who: &Who,
         (wanted, count): (Vec<Limit>, Count),
         worst: Worst,
-        unix_ms: i64,
     ) -> Result<(), Error> {
         let had = self.tokens.map_or(worst.tokens, |tokens| tokens.min(worst.tokens));
         let mut most = Spend { usd: nanos(worst.usd), tokens: had };
@@ -339,7 +336,7 @@ impl Held {
             let amount = Amount { tokens: most.tokens, usd: most.usd, ..count.amount() };
             let door = self.outside.map(|count| at_door(who, count)).unwrap_or_default();
             let all = claims(&who.tenant_id, wanted.iter().cloned(), amount);
-            let refused = match self.store.reserve_all(door.into_iter().chain(all).collect(), unix_ms).await {
+            let refused = match self.store.reserve_all(door.into_iter().chain(all).collect()).await {
                 Ok(parts) => {
                     self.outside = None;
                     self.parts.extend(parts);
@@ -364,7 +361,7 @@ impl Held {
                 None => {
                     let least =
                         Amount { tokens: worst.least_tokens, usd: nanos(worst.least), ..count.amount() };
-                    return Err(refusal(&*self.store, who, (refused, least), unix_ms).await);
+                    return Err(refusal(&self.store, who, (refused, least)).await);
                 }
             }
         }

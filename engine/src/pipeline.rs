@@ -8,7 +8,7 @@ use crate::ending::Promised;
 use crate::error::{Error, Kind};
 use crate::govern::Ask;
 use crate::limits::{Count, Held};
-use crate::settle::{self, Settlement};
+use crate::settle::Settlement;
 use crate::task::{self, Task};
 use std::sync::Arc;
 use types::chat::ChatRequest;
@@ -16,9 +16,9 @@ use types::chat::ChatRequest;
 /// Answers one request.
 pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatRequest) -> Result<Answer, Error> {
     // admit
-    let ts_ms = settle::unix_ms();
+    let ts_ms = inner.clock.unix_ms();
     let permit = inner.gate.admit(asks(&admission, &request)).await?;
-    let held = Held::enter(inner.limits.as_ref(), &admission.who, Count::Request, ts_ms).await?;
+    let held = Held::enter(inner.limits.as_ref(), &admission.who, Count::Request).await?;
     let view = inner.view.load_full();
     if let Some((param, message)) = workflows::impossible(&request) {
         return Err(Kind::Invalid { param, message }.into());

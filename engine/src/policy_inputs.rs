@@ -5,7 +5,7 @@ use crate::answer::Admission;
 use crate::breaker::Circuit;
 use crate::history::Conversation;
 use crate::who::Who;
-use crate::{Inner, View, settle};
+use crate::{Inner, View};
 use policies::{Around, Brownout, Budget, BudgetState, History, ModelState, ProviderState, Status, System};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -92,7 +92,6 @@ pub(crate) async fn around(
     admission: &Admission,
     turn: Option<Conversation>,
     note: bool,
-    unix_ms: i64,
 ) -> Around {
     let who = &*admission.who;
     let mut around = Around {
@@ -105,7 +104,7 @@ pub(crate) async fn around(
         around.history = if note { inner.memory.begins(turn) } else { inner.memory.before(turn) };
     }
     if asks.budget && who.budgeted {
-        around.budget = budget(inner, who, unix_ms).await;
+        around.budget = budget(inner, who).await;
     }
     if asks.system {
         around.system = system(&inner.gate);
@@ -135,8 +134,8 @@ pub(crate) async fn of_run(
     admission: &Admission,
     (request, history): (&Arc<ChatRequest>, History),
 ) -> Scope {
-    let unix_ms = settle::unix_ms();
-    let around = around(inner, view, &view.bundle.asks, admission, None, false, unix_ms).await;
+    let unix_ms = inner.clock.unix_ms();
+    let around = around(inner, view, &view.bundle.asks, admission, None, false).await;
     let around = Around { history, ..around };
     let profile = profiler::profile(request);
     policies::scope(&policies::Inputs { request, profile: &profile, around: &around, unix_ms })
@@ -155,11 +154,11 @@ fn system(gate: &Gate) -> System {
 }
 
 /// How the money limits of the tenant and the key stand; the tightest of each counts, and the one that ends first.
-async fn budget(inner: &Inner, who: &Who, unix_ms: i64) -> Budget {
+async fn budget(inner: &Inner, who: &Who) -> Budget {
     let Some(store) = &inner.limits else { return Budget::default() };
     let money: Vec<Limit> =
         who.principal.limits.iter().filter(|l| l.metric == Metric::Usd).cloned().collect();
-    stands(&store.standing(who.counted().0, &money, unix_ms).await)
+    stands(&store.standing(who.counted().0, &money).await)
 }
 
 fn stands(all: &[Standing]) -> Budget {

@@ -7,15 +7,15 @@ use crate::admit::Gate;
 use crate::answer::Admission;
 use crate::calls::Calls;
 use crate::error::Error;
-use crate::limits::{self, Held};
+use crate::limits::{self, Counters, Held};
 use crate::premium;
-use crate::settle::unix_ms;
 use crate::unrecorded;
 use crate::who::Who;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use types::limits::{Amount, LimitStore};
+use types::Clock;
+use types::limits::Amount;
 use types::outcome::{Feedback, Late};
 use types::store::{OutcomeStore, Record};
 use workflows::Later;
@@ -89,7 +89,8 @@ impl Work {
 pub(crate) struct Afterwards {
     start: Background,
     store: Arc<dyn OutcomeStore>,
-    limits: Option<Arc<dyn LimitStore>>,
+    clock: Clock,
+    limits: Option<Counters>,
     gate: Arc<Gate>,
     work: Arc<Work>,
     who: Arc<Who>,
@@ -107,6 +108,7 @@ impl Inner {
         Afterwards {
             start,
             store: self.store.clone(),
+            clock: self.clock.clone(),
             limits: self.limits.clone(),
             gate: self.gate.clone(),
             work: self.late.clone(),
@@ -163,7 +165,7 @@ impl Afterwards {
         );
         let late = Late {
             request_id: self.request_id.clone(),
-            ts_ms: unix_ms(),
+            ts_ms: self.clock.unix_ms(),
             calls: billed_late(&run),
             beside: Vec::new(),
         };
@@ -172,7 +174,7 @@ impl Afterwards {
         }
         let Some(score) = run.judge else { return };
         let source = format!("judge:{}", run.workflow);
-        let (request_id, ts_ms) = (self.request_id.clone(), unix_ms());
+        let (request_id, ts_ms) = (self.request_id.clone(), self.clock.unix_ms());
         self.write(&Record::Feedback(Feedback {
             request_id,
             ts_ms,
@@ -200,7 +202,7 @@ impl Afterwards {
         calls.after.goes_on_from(&calls.ledger);
         let (store, worst) = (self.limits.as_ref(), (worst, premium));
         let (about, tags) = ((&calls.asker, rules, partial), &request.options.tags);
-        let mut held = Held::afterwards(store, &self.who, worst, about, tags, left, unix_ms()).await?;
+        let mut held = Held::afterwards(store, &self.who, worst, about, tags, left).await?;
         if let Some(held) = &mut held {
             calls.after.draw_on(held);
         }

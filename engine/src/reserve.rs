@@ -3,7 +3,6 @@
 use crate::error::Error;
 use crate::limits::{self, Asker, Count, Each, Held, Partial, USUAL, Waits, Worst};
 use crate::route;
-use crate::settle::unix_ms;
 use crate::who::Who;
 use crate::worst_case;
 use crate::{Inner, View};
@@ -62,7 +61,6 @@ pub(crate) async fn reserve(
     held: &mut Option<Held>,
     Purpose { request, profile, asker, rules, cap: longest, premium, count }: Purpose<'_>,
     (workflow, candidates, cap): &route::Chosen,
-    ts_ms: i64,
 ) -> Result<(), Error> {
     let shared: Vec<_> = rules.iter().filter(|rule| limits::is_shared(rule)).cloned().collect();
     if held.is_none() && shared.is_empty() {
@@ -72,7 +70,7 @@ pub(crate) async fn reserve(
     let worst = worst(view, (request, longest), profile, workflow, candidates, *cap);
     let taken = (worst, premium);
     let counted = (&request.options.tags, count);
-    Held::reserve(held, inner.limits.as_ref(), (asker, &shared), taken, counted, ts_ms).await?;
+    Held::reserve(held, inner.limits.as_ref(), (asker, &shared), taken, counted).await?;
     if let Some(held) = held {
         let waits =
             Waits { patience: inner.patience.clone(), gate: inner.gate.clone(), most: inner.config.patience };
@@ -94,7 +92,7 @@ pub(crate) async fn patiently(
     let begun = Instant::now();
     let mut waiting = inner.patience.until(latest(begun), &inner.gate);
     let reserved = loop {
-        match reserve(inner, view, held, purpose, chosen, unix_ms()).await {
+        match reserve(inner, view, held, purpose, chosen).await {
             Err(refused) if waiting.helps(&refused, Some(|| step_out(held))).await => {}
             ended => break ended,
         }

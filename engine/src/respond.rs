@@ -7,19 +7,18 @@ use crate::calls::Calls;
 use crate::demands::Demands;
 use crate::error::{Error, Kind};
 use crate::escalation;
+use crate::limits::{self, Counters};
 use crate::redact::{Blocked, Redaction};
 use crate::runs::{About, Consent};
-use crate::settle::unix_ms;
 use crate::shown;
+use crate::tools;
 use crate::who::Who;
-use crate::{limits, tools};
 use policies::{Phase, Response, RunSoFar, ToolCall};
 use std::borrow::Cow;
 use std::sync::Arc;
 use types::ChatRequest;
 use types::directives::{Approval, Denial, Directives, Escalate, Further, LimitRule, Place, Set, StreamMode};
 use types::expr::Scope;
-use types::limits::LimitStore;
 use types::{Completion, FinishReason, Usd};
 use workflows::{Ending, Input, Trace, Workflow};
 
@@ -28,7 +27,7 @@ pub(crate) struct Respond {
     pub(crate) view: Arc<View>,
     pub(crate) who: Arc<Who>,
     /// Who counts calls of tools for rules that limit them.
-    pub(crate) limits: Option<Arc<dyn LimitStore>>,
+    pub(crate) limits: Option<Counters>,
     pub(crate) people: People,
     pub(crate) demands: Demands,
     /// What the request phase says of tools.
@@ -251,7 +250,7 @@ impl Respond {
         // Those of an answer that gives way to another one are never made.
         for rules in &limits {
             let asker = &self.again.calls.asker;
-            limits::count_tool_call(self.limits.as_ref(), asker, rules, unix_ms()).await?;
+            limits::count_tool_call(self.limits.as_ref(), asker, rules).await?;
         }
         if approvals.is_empty() {
             return Ok(answer);

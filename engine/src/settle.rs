@@ -14,14 +14,13 @@ use crate::{Inner, learn, outcome, route, unrecorded};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use types::decision::Decision;
 use types::directives::Denial;
 use types::outcome::{CallObservation, Outcome, RewardParts, Status, expiry};
 use types::provider::ErrorKind;
 use types::run::Run;
 use types::store::{OutcomeStore, Record, RequestRecord};
-use types::{Usage, Usd, Verdict};
+use types::{Clock, Usage, Usd, Verdict};
 use workflows::{Trace, Trailer};
 
 /// Told of every request at its end; for metrics. Must not block.
@@ -61,6 +60,7 @@ pub(crate) struct Means {
 /// goes on elsewhere.
 pub(crate) struct Settlement {
     pub(crate) store: Arc<dyn OutcomeStore>,
+    pub(crate) clock: Clock,
     pub(crate) finished: Option<Finished>,
     pub(crate) admission: Admission,
     /// Taken when the tree is closed.
@@ -94,12 +94,6 @@ pub(crate) struct Settlement {
     pub(crate) goes_on: bool,
 }
 
-/// Unix time in milliseconds.
-pub(crate) fn unix_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
 impl Settlement {
     /// The account of what was decided so. It is on record from now on, however it ends.
     pub(crate) fn open(inner: &Inner, subject: Subject, means: Means) -> Settlement {
@@ -108,6 +102,7 @@ impl Settlement {
         admission.on_record.set(true);
         Settlement {
             store: inner.store.clone(),
+            clock: inner.clock.clone(),
             finished: inner.finished.clone(),
             admission,
             decision: Some(Box::new(decision)),
@@ -336,7 +331,7 @@ impl Settlement {
             arm.map(|a| first.filter(|_| &*a.model != learn::ANY_MODEL).unwrap_or_else(|| a.model.clone()));
         Outcome {
             request_id: decision.request_id.clone(),
-            ts_ms: unix_ms(),
+            ts_ms: self.clock.unix_ms(),
             tenant: decision.tenant.clone(),
             cell: decision.cell,
             workflow: arm.map_or_else(|| "".into(), |a| a.workflow.clone()),

@@ -3,10 +3,9 @@
 
 use crate::admit::Gate;
 use crate::ledger::{Ledger, Limits};
-use crate::limits::{self, Held, Worst};
+use crate::limits::{self, Counters, Held, Worst};
 use crate::post_response::{Background, Place, Work};
 use crate::respond::Again;
-use crate::settle::unix_ms;
 use crate::tools::Toolbox;
 use crate::{Inner, View, failed, unrecorded};
 use rand::rngs::StdRng;
@@ -15,11 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 use tokio::time::Instant;
-use types::Usd;
 use types::directives::{Further, RuleId, Set, ShadowRule};
-use types::limits::{Amount, Limit, LimitStore, Metric, Window};
+use types::limits::{Amount, Limit, Metric, Window};
 use types::outcome::{Beside, Late};
 use types::store::{OutcomeStore, Record};
+use types::{Clock, Usd};
 use workflows::{Ending, Trace};
 
 /// Whose budget pays for runs beside live ones: no tenant can have that name, and no request is asked under it.
@@ -33,7 +32,8 @@ const LONGEST: Duration = Duration::from_secs(300);
 pub(crate) struct Trials {
     start: Background,
     store: Arc<dyn OutcomeStore>,
-    limits: Option<Arc<dyn LimitStore>>,
+    clock: Clock,
+    limits: Option<Counters>,
     budget: f64,
     gate: Arc<Gate>,
     work: Arc<Work>,
@@ -97,6 +97,7 @@ impl Inner {
         Some(Trials {
             start,
             store: self.store.clone(),
+            clock: self.clock.clone(),
             limits: self.limits.clone(),
             budget: self.config.shadow_usd,
             gate: self.gate.clone(),
@@ -110,11 +111,11 @@ impl Inner {
 impl Trials {
     /// Begins them once the live run has ended with that answer; under load they are the first that is left out.
     pub(crate) fn begin(self, live: Answer) {
-        let Trials { start, store, limits: counters, budget, gate, work, request_id, trials } = self;
+        let Trials { start, store, clock, limits: counters, budget, gate, work, request_id, trials } = self;
         for Trial { rule, again } in trials {
             let Some(place) = work.enter(&gate) else { continue };
             let (store, counters, work) = (store.clone(), counters.clone(), work.clone());
-            let request_id = request_id.clone();
+            let (clock, request_id) = (clock.clone(), request_id.clone());
             let run = async move {
                 let worst = again.calls.worst_beside();
                 let Some((held, paid)) = pay(counters.as_ref(), budget, worst).await else {
@@ -124,7 +125,7 @@ impl Trials {
                 };
                 let beside = one(again, &rule, &request_id, (held, paid), live, place).await;
                 work.was_done();
-                let (named, ts_ms) = (request_id.clone(), unix_ms());
+                let (named, ts_ms) = (request_id.clone(), clock.unix_ms());
                 let late = Late { request_id: named, ts_ms, calls: Vec::new(), beside: vec![beside] };
                 if let Err(e) = store.append(&Record::Late(late)) {
                     unrecorded::say(&request_id, &e, "a run beside is not recorded");
@@ -137,11 +138,7 @@ impl Trials {
 
 /// Reserves what a run may cost on the operator's budget, or what is left of it where that is enough to begin with; gives
 /// with it how much it is. `None` = there is not so much. What costs nothing needs none.
-async fn pay(
-    counters: Option<&Arc<dyn LimitStore>>,
-    budget: f64,
-    worst: Worst,
-) -> Option<(Option<Held>, Usd)> {
+async fn pay(counters: Option<&Counters>, budget: f64, worst: Worst) -> Option<(Option<Held>, Usd)> {
     /// Runs beside this one may take what is left.
     const TRIES: usize = 4;
     if worst.usd == Usd::ZERO {
@@ -152,7 +149,7 @@ async fn pay(
     let all: Arc<[Limit]> = Arc::from([Limit::rate(HOLDER, Metric::Usd, budget, Window::Day)?]);
     for _ in 0..TRIES {
         let amount = Amount { usd, ..Amount::default() };
-        match counters.reserve(&Arc::from(OPERATOR), &all, amount, unix_ms()).await {
+        match counters.reserve(&Arc::from(OPERATOR), &all, amount).await {
             Ok(taken) => {
                 let usd = Usd::from_nanos(i64::try_from(usd).unwrap_or(i64::MAX));
                 return Some((Some(Held::of(counters, taken, usd)), usd));
@@ -251,14 +248,14 @@ mod tests {
 
     #[tokio::test]
     async fn without_money_nothing_runs_and_what_is_free_needs_none() {
-        let of = |left: u64| -> Arc<dyn LimitStore> { Arc::new(Left::of(left)) };
+        let of = |left: u64| Counters::new(Arc::new(Left::of(left)), Clock::stopped(0));
         let worst = |usd: i64| Worst {
             usd: Usd::from_nanos(usd),
             least: Usd::from_nanos(2),
             tokens: 0,
             least_tokens: 0,
         };
-        let paid = async |store: Option<Arc<dyn LimitStore>>, budget: f64, usd: i64| {
+        let paid = async |store: Option<Counters>, budget: f64, usd: i64| {
             let paid = pay(store.as_ref(), budget, worst(usd)).await?;
             Some((paid.0.map(|held| held.allowed().unwrap().nanos()), paid.1.nanos()))
         };
@@ -277,7 +274,7 @@ mod tests {
     #[tokio::test]
     async fn a_run_that_never_comes_to_its_end_pays_what_it_has_spent_and_no_more() {
         let store = Arc::new(Left::of(9));
-        let counters: Arc<dyn LimitStore> = store.clone();
+        let counters = Counters::new(store.clone(), Clock::stopped(0));
         let worst = Worst { usd: Usd::from_nanos(5), least: Usd::from_nanos(2), tokens: 0, least_tokens: 0 };
         let ledger = Ledger::default();
         for begun in [false, true] {
@@ -305,7 +302,7 @@ mod tests {
         }
     }
 
-    impl LimitStore for Left {
+    impl types::limits::LimitStore for Left {
         fn reserve_all(
             &self,
             claims: Vec<Claim>,

@@ -1,13 +1,13 @@
 //! What a workflow may cost at most: by its graph alone, or for one request as it would be routed now. Nothing is
 //! called.
 
+use crate::Inner;
 use crate::answer::Admission;
 use crate::bundle::Bundle;
 use crate::config::Retry;
 use crate::decide::{self, Decided};
 use crate::error::Error;
 use crate::route::{Candidates, Estimated, detection, resolve};
-use crate::{Inner, settle};
 use serde::Serialize;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -119,7 +119,7 @@ pub(crate) async fn dry(inner: &Inner, admission: Admission, request: ChatReques
     let view = inner.view.load_full();
     let request = Arc::new(request);
     let by_key = admission.who.principal.key.is_some();
-    let decided = decide::consider(inner, &view, &admission, request, settle::unix_ms()).await;
+    let decided = decide::consider(inner, &view, &admission, request).await;
     let Decided { request, profile, mut decision, routed, directives, .. } = decided;
     if by_key {
         decision.leave_out_setup();
@@ -317,14 +317,9 @@ mod tests {
              output: nodes.ask.completion\n"
         );
         let files = Files {
-            rules: SourceFile::new("routing_rules.yaml", "version: 1\n"),
-            defaults: None,
-            scripts: vec![],
-            tenants: Vec::new(),
             workflows: vec![SourceFile::new("workflows/own.yaml", text.as_str())],
-            schemas: vec![],
             runner: true,
-            around: None,
+            ..Files::new(SourceFile::new("routing_rules.yaml", "version: 1\n"))
         };
         let (bundle, problems) = Bundle::load(matrix, &files);
         let own = |all: &[Diagnostic]| -> Vec<String> {
@@ -346,16 +341,8 @@ mod tests {
         };
         let usual = |price: Option<f64>, name: &str| {
             let matrix = Arc::new(Matrix::new(vec![provider.clone()], vec![model(price)]));
-            let files = Files {
-                rules: SourceFile::new("routing_rules.yaml", "version: 1\n"),
-                defaults: None,
-                scripts: vec![],
-                tenants: Vec::new(),
-                workflows: vec![],
-                schemas: vec![],
-                runner: true,
-                around: None,
-            };
+            let files =
+                Files { runner: true, ..Files::new(SourceFile::new("routing_rules.yaml", "version: 1\n")) };
             let bundle = Bundle::load(matrix, &files).0.unwrap();
             let flow = bundle.workflow(name).unwrap().clone();
             bundle.bound(&flow, (1_000, 1_000), Retry::default())

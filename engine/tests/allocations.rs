@@ -20,16 +20,7 @@ use types::{ChatRequest, Decision};
 const RULES: &str = "version: 1\npools: { default: { models: [\"*\"] }, extraction: { models: [\"*\"] }, judge: { models: [\"*\"] } }\n";
 
 fn router(models: u16) -> Router {
-    let files = Files {
-        rules: SourceFile::new("routing_rules.yaml", RULES),
-        defaults: None,
-        scripts: Vec::new(),
-        tenants: Vec::new(),
-        workflows: Vec::new(),
-        schemas: Vec::new(),
-        runner: true,
-        around: None,
-    };
+    let files = Files { runner: true, ..Files::new(SourceFile::new("routing_rules.yaml", RULES)) };
     let model = |i: u16| Model {
         abilities: Abilities { streaming: true, ..Abilities::default() },
         price: Some(Price::new(0.2 + f64::from(i % 7), 1.0)),

@@ -13,7 +13,7 @@ use types::doc::SourceFile;
 use types::matrix::{Abilities, Availability, Dialect, Matrix, Model, Price, Provider};
 use types::provider::{Call, ChatProvider, Error, Reply};
 use types::store::{self, OutcomeStore, Record, Seq, Stored};
-use types::{Completion, FinishReason, Usage};
+use types::{Clock, Completion, FinishReason, Usage};
 
 /// Keeps nothing.
 struct Nowhere;
@@ -83,16 +83,7 @@ const POOLS: &str = "version: 1\npools: { default: { models: [\"*\"] }, extracti
 /// A bundle of two models with these rules.
 fn bundle(rules: &str) -> Arc<Bundle> {
     let rules = SourceFile::new("routing_rules.yaml", format!("{POOLS}{rules}"));
-    let files = Files {
-        rules,
-        defaults: None,
-        scripts: vec![],
-        tenants: Vec::new(),
-        workflows: vec![],
-        schemas: vec![],
-        runner: true,
-        around: None,
-    };
+    let files = Files { runner: true, ..Files::new(rules) };
     let (bundle, problems) = Bundle::load(matrix(), &files);
     Arc::new(bundle.unwrap_or_else(|| panic!("{problems:?}")))
 }
@@ -126,6 +117,7 @@ fn house_in(rules: &str, background: Background) -> House {
         background: Some(background),
         outside: Outside::default(),
         redaction_key: [7; 32],
+        clock: Clock::stopped(1_790_000_000_000),
         config: Config { seed: Some(7), ..Config::default() },
     });
     House { engine, provider, ids: AtomicU64::new(0) }

@@ -8,16 +8,7 @@ use types::matrix::Matrix;
 
 /// Whether the patterns are there once these rules are loaded.
 fn check(rules: &str, want: bool) {
-    let files = Files {
-        rules: SourceFile::new("routing_rules.yaml", format!("version: 1\n{rules}")),
-        defaults: None,
-        scripts: Vec::new(),
-        tenants: Vec::new(),
-        workflows: Vec::new(),
-        schemas: Vec::new(),
-        runner: false,
-        around: None,
-    };
+    let files = Files { ..Files::new(SourceFile::new("routing_rules.yaml", format!("version: 1\n{rules}"))) };
     let (bundle, problems) = Bundle::load(Arc::new(Matrix::default()), &files);
     assert!(bundle.is_some(), "{problems:?}");
     assert_eq!(engine::workflows::detector_is_ready(), want, "{rules}");

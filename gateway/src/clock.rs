@@ -9,6 +9,11 @@ pub(crate) fn unix_ms() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// The same as a timestamp.
+pub(crate) fn now() -> jiff::Timestamp {
+    jiff::Timestamp::from_millisecond(unix_ms()).unwrap_or_default()
+}
+
 /// Unix time in seconds.
 pub(crate) fn unix() -> i64 {
     unix_ms() / 1_000

@@ -84,6 +84,16 @@ const EXCUSED: &[(&str, &str, &str)] = &[(
     "the time limit of a script (reliability.md §10) cuts it; no result of a policy depends on it",
 )];
 
+/// The files that read the wall clock of the machine, and what for; everybody else is given one (`types::clock`).
+const WALL_CLOCKS: &[(&str, &str)] = &[
+    ("gateway/src/clock.rs", "the clock of the process, which the engine is given"),
+    ("stores/src/runs/clock.rs", "leases of runs, by a clock that never goes back"),
+    ("providers/src/transport.rs", "dates in the headers of vendors"),
+    ("providers/src/transport/keys.rs", "the days of free tiers"),
+    ("providers/src/transport/keys/taken.rs", "dates in the headers of vendors"),
+    ("tests/src/lib.rs", "what tests of the whole house compare with"),
+];
+
 /// Licences that code in this house may have.
 const LICENCES: &[&str] = &[
     "MIT",
@@ -220,6 +230,16 @@ fn pure_rooms_look_at_nothing_but_their_input() {
     for (file, look, _) in EXCUSED {
         assert!(code(file).contains(look), "{file} no longer needs its excuse for `{look}`");
     }
+}
+
+#[test]
+fn only_named_files_read_the_wall_clock() {
+    let reads =
+        |path: &str| ["SystemTime::now", "Timestamp::now"].iter().any(|look| code(path).contains(look));
+    let found: BTreeSet<String> = tracked(".rs").into_iter().filter(|path| reads(path)).collect();
+    let own = "tests/tests/house.rs".to_owned();
+    let named = WALL_CLOCKS.iter().map(|(path, _)| (*path).to_owned()).chain([own]);
+    assert_eq!(found, named.collect());
 }
 
 #[test]

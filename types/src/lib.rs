@@ -9,6 +9,7 @@ pub mod axis;
 pub mod begun;
 pub mod calendar;
 pub mod chat;
+pub mod clock;
 pub mod completion;
 pub mod control;
 pub mod credential;
@@ -39,6 +40,7 @@ pub mod usage;
 
 pub use axis::Axis;
 pub use chat::ChatRequest;
+pub use clock::Clock;
 pub use completion::{Chunk, Completion, FinishReason, ServiceTier, Usage};
 pub use decision::Decision;
 pub use diagnostic::{Diagnostic, Severity};

@@ -140,7 +140,7 @@ fn policies_of(
         validators: workflows::VALIDATORS,
         misfit,
         pattern: workflows::check_pattern,
-        unix_ms: Some(crate::settle::unix_ms()),
+        unix_ms: files.now_ms,
         require_owner: sections.require_owner,
     };
     policies::load(&files.rules, &sections.policies, &files.scripts, &files.tenants, &names)

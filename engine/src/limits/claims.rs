@@ -1,13 +1,13 @@
 //! What one request claims of limits: which of them, whose counters those are, and how much less will do.
 
-use super::{Asker, Count, is_shared, label};
+use super::{Asker, Count, Counters, is_shared, label};
 use crate::error::{Error, Kind};
 use crate::who::Who;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::control::Quota;
 use types::directives::{LimitRule, Set};
-use types::limits::{ALL, Amount, Claim, Limit, LimitStore, Metric, Reached, Standing};
+use types::limits::{ALL, Amount, Claim, Limit, Metric, Reached, Standing};
 
 /// The limits of a key and its tenant on money and tokens, and those of labels that the request has. Who is not `premium` is
 /// counted against what is not held back.
@@ -51,17 +51,12 @@ pub(super) fn claims(
 }
 
 /// How limits stand for a request of a tenant, in their order; nothing where they cannot be read.
-pub(super) async fn standing(
-    store: &dyn LimitStore,
-    tenant: &Arc<str>,
-    limits: &[Limit],
-    unix_ms: i64,
-) -> Vec<Standing> {
+pub(super) async fn standing(store: &Counters, tenant: &Arc<str>, limits: &[Limit]) -> Vec<Standing> {
     let (shared, own): (Vec<Limit>, Vec<Limit>) = limits.iter().cloned().partition(Limit::is_over_all);
-    let mut own = store.standing(tenant, &own, unix_ms).await.into_iter();
+    let mut own = store.standing(tenant, &own).await.into_iter();
     let mut shared = match shared.as_slice() {
         [] => Vec::new().into_iter(),
-        shared => store.standing(&Arc::from(ALL), shared, unix_ms).await.into_iter(),
+        shared => store.standing(&Arc::from(ALL), shared).await.into_iter(),
     };
     let each = limits.iter().map(|limit| if limit.is_over_all() { shared.next() } else { own.next() });
     each.collect::<Option<_>>().unwrap_or_default()

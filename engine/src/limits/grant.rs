@@ -3,9 +3,8 @@
 
 use super::partial::Partial;
 use super::patience::{Waiting, Waits};
-use super::{nanos, refusal};
+use super::{Counters, nanos, refusal};
 use crate::error::Error;
-use crate::settle::unix_ms;
 use crate::who::Who;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use types::Usd;
-use types::limits::{Amount, Claim, Limit, LimitStore, Metric, Reached, Refused, Reservation};
+use types::limits::{Amount, Claim, Limit, Metric, Reached, Refused, Reservation};
 use types::matrix::ModelIx;
 use types::run::AtMost;
 
@@ -22,7 +21,7 @@ const TRIES: usize = 8;
 
 /// The way of one tree to its limits. Nothing comes of it once the tree has settled.
 pub(crate) struct Grant {
-    store: Arc<dyn LimitStore>,
+    store: Counters,
     who: Arc<Who>,
     /// Limits on money that count every call.
     money: Arc<[Limit]>,
@@ -77,7 +76,7 @@ impl fmt::Debug for Grant {
 impl Grant {
     /// `None` where no limit has more to give, or to say.
     pub(super) fn new(
-        store: &Arc<dyn LimitStore>,
+        store: &Counters,
         who: &Arc<Who>,
         money: Arc<[Limit]>,
         (partial, one): (Vec<Partial>, Amount),
@@ -176,7 +175,7 @@ impl Grant {
         }
         let own = of_call.len();
         let all = of_call.into_iter().chain(of_tree).collect();
-        let mut taken = self.store.reserve_all(all, unix_ms()).await?;
+        let mut taken = self.store.reserve_all(all).await?;
         let of_tree = taken.split_off(own.min(taken.len()));
         if of_tree.is_empty() {
             return Ok(taken);
@@ -220,7 +219,7 @@ impl Grant {
                 None => Left::Nothing,
             },
         };
-        let error = refusal(&*self.store, &self.who, (refused, wanted), unix_ms()).await;
+        let error = refusal(&self.store, &self.who, (refused, wanted)).await;
         let mut all = self.without(node);
         all.push((node.clone(), error));
         drop(all);
@@ -298,7 +297,7 @@ impl Grant {
 
 /// What one call holds on the limits of its model. Until the call is made it was for nothing: dropped, it comes back.
 pub(crate) struct Share {
-    store: Arc<dyn LimitStore>,
+    store: Counters,
     held: Vec<Reservation>,
 }
 
@@ -328,7 +327,7 @@ impl Drop for Share {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stores::limits::Counters;
+    use types::Clock;
     use types::limits::Window;
     use types::matrix::ModelSet;
 
@@ -338,7 +337,11 @@ mod tests {
         Limit::rate("key:k/model:p/a", metric, amount, Window::Day).unwrap()
     }
 
-    fn grant(store: &Arc<dyn LimitStore>, limits: &[Limit]) -> Arc<Grant> {
+    fn counters() -> Counters {
+        Counters::new(Arc::new(stores::limits::Counters::default()), Clock::stopped(0))
+    }
+
+    fn grant(store: &Counters, limits: &[Limit]) -> Arc<Grant> {
         let models: ModelSet = std::iter::once(A.0).collect();
         let partial = limits.iter().map(|limit| Partial::Together(models.clone(), limit.clone())).collect();
         let one = Amount { requests: 1, concurrency: 1, ..Amount::default() };
@@ -347,7 +350,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_refused_before_a_call_went_through_is_not_why_its_node_fails() {
-        let store: Arc<dyn LimitStore> = Arc::new(Counters::default());
+        let store = counters();
         let grant = grant(&store, &[limit(Metric::Usd, 1.0)]);
         let nodes: [Arc<str>; 2] = ["first".into(), "second".into()];
         let call = async |node, dollars| grant.call(node, A, (Usd::from_dollars(dollars), 0)).await;
@@ -366,12 +369,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_takes_of_all_limits_of_its_model_or_of_none() {
-        let store: Arc<dyn LimitStore> = Arc::new(Counters::default());
+        let store = counters();
         let all = [limit(Metric::Usd, 1.0), limit(Metric::Requests, 1.0), limit(Metric::Concurrency, 1.0)];
         let node: Arc<str> = "ask".into();
         let usd = (Usd::from_dollars(0.5), 0);
         let used = async || {
-            let standing = store.standing(&"default".into(), &all, unix_ms()).await;
+            let standing = store.standing(&"default".into(), &all).await;
             standing.iter().map(|s| s.used).collect::<Vec<_>>()
         };
         let first = grant(&store, &all);

@@ -121,7 +121,6 @@ pub(crate) async fn used_up(
     who: &Who,
     (request, facts, cap): (&ChatRequest, &Facts, Option<u32>),
     (partial, money): (&[Partial], &[Limit]),
-    unix_ms: i64,
 ) -> UsedUp {
     let Some(store) = &inner.limits else { return UsedUp::default() };
     let matrix = view.bundle.matrix();
@@ -147,7 +146,7 @@ pub(crate) async fn used_up(
     if limits.is_empty() {
         return UsedUp::default();
     }
-    let standing = super::standing(&**store, &who.tenant_id, &limits, unix_ms).await;
+    let standing = super::standing(store, &who.tenant_id, &limits).await;
     let needs = |ix: ModelIx| {
         let (usd, output) = match (matrix.model(ix), matrix.provider_of(ix)) {
             (Some(model), Some(provider)) => {
@@ -171,10 +170,10 @@ pub(crate) async fn used_up(
         }
         // Asked for no more than that, the limit says how long it has no room.
         let limits: Arc<[Limit]> = Arc::from([stands.limit.clone()]);
-        match store.reserve(&stands.limit.whose(&who.tenant_id), &limits, least, unix_ms).await {
+        match store.reserve(&stands.limit.whose(&who.tenant_id), &limits, least).await {
             Ok(there_is) => store.settle(there_is, Amount::default()),
             Err(refused) => {
-                let error = refusal(&**store, who, (refused, least), unix_ms).await;
+                let error = refusal(store, who, (refused, least)).await;
                 // Records name nobody by a word of a request.
                 let short = error.short.as_ref().map(|short| short.unnamed().to_string());
                 let detail = short.unwrap_or_else(|| error.to_string());

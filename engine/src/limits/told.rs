@@ -1,26 +1,22 @@
 //! What a client is told of a limit that has no room: which one, for how long, and whether waiting helps.
 
+use super::Counters;
 use super::each::MEND;
 use super::usd;
 use crate::error::{Error, Kind};
 use crate::who::Who;
 use std::time::Duration;
-use types::limits::{Amount, Limit, LimitStore, Metric, Reached, Refused, Shortage, Standing, Window};
+use types::limits::{Amount, Limit, Metric, Reached, Refused, Shortage, Standing, Window};
 
 /// What a client is told of a limit that has no room for the least that is needed.
-pub(super) async fn refusal(
-    store: &dyn LimitStore,
-    who: &Who,
-    (refused, least): (Refused, Amount),
-    unix_ms: i64,
-) -> Error {
+pub(super) async fn refusal(store: &Counters, who: &Who, (refused, least): (Refused, Amount)) -> Error {
     let reached = refused.last().cloned();
     let error = told(who, refused, least);
     let Some(Reached { tenant, limit, .. }) = reached else { return error };
     // Of requests and places it is always one.
     let counts = matches!(limit.metric, Metric::Tokens | Metric::Usd);
     let needs = Some(least.of(limit.metric)).filter(|needs| counts && *needs > 0);
-    let standing = store.standing(&tenant, std::slice::from_ref(&limit), unix_ms).await.pop();
+    let standing = store.standing(&tenant, std::slice::from_ref(&limit)).await.pop();
     let standing = match limit.is_over_all() {
         // How much the others have used is not told.
         true => {
@@ -118,19 +114,21 @@ fn told(who: &Who, refused: Refused, least: Amount) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stores::limits::Counters;
+    use std::sync::Arc;
+    use types::Clock;
 
     #[tokio::test]
     async fn a_refusal_says_how_much_is_needed_and_how_much_is_left_until_when() {
         let check = async |metric, amount, used: u64, needs: u64, want: &str| {
-            let store = Counters::default();
+            let counted = Arc::new(stores::limits::Counters::default());
+            let store = Counters::new(counted, Clock::stopped(0));
             let limit = Limit::rate("key:k", metric, amount, Window::Day).unwrap();
             let (who, limits) = (Who::open(), [limit].into());
             let of = |n| Amount { tokens: n, usd: n, ..Amount::default() };
-            let taken = store.reserve(&who.tenant_id, &limits, of(used), 0).await.unwrap();
+            let taken = store.reserve(&who.tenant_id, &limits, of(used)).await.unwrap();
             store.settle(taken, of(used));
-            let refused = store.reserve(&who.tenant_id, &limits, of(needs), 0).await.unwrap_err();
-            let error = refusal(&store, &who, (refused, of(needs)), 0).await;
+            let refused = store.reserve(&who.tenant_id, &limits, of(needs)).await.unwrap_err();
+            let error = refusal(&store, &who, (refused, of(needs))).await;
             assert_eq!(error.to_string(), want);
             let short = error.short.unwrap();
             assert_eq!((short.used, short.needs), (Some(used), Some(needs)));

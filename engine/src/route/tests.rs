@@ -49,16 +49,8 @@ impl Table {
     /// The same under other numbers.
     fn ruled(prices: &[f64], workflows: Vec<SourceFile>, rules: &str) -> Self {
         let models = prices.iter().enumerate().map(|(i, p)| model(&format!("m{i}"), *p)).collect();
-        let files = Files {
-            rules: SourceFile::new("routing_rules.yaml", rules),
-            defaults: None,
-            scripts: vec![],
-            tenants: Vec::new(),
-            workflows,
-            schemas: Vec::new(),
-            runner: true,
-            around: None,
-        };
+        let files =
+            Files { workflows, runner: true, ..Files::new(SourceFile::new("routing_rules.yaml", rules)) };
         let (bundle, problems) = Bundle::load(Arc::new(Matrix::new(vec![provider()], models)), &files);
         let router = Router::new(bundle.unwrap_or_else(|| panic!("{problems:?}")));
         let body = serde_json::json!({"model": "auto", "messages": [{"role": "user",

@@ -19,7 +19,7 @@ use crate::demands::Demands;
 use crate::error::{Error, Kind};
 use crate::history::Conversation;
 use crate::ledger::{Ledger, Limits};
-use crate::limits::{Asker, Held};
+use crate::limits::{Asker, Counters, Held};
 use crate::node_cache::Kept;
 use crate::redact::Redaction;
 use crate::reserve;
@@ -37,7 +37,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use types::directives::Set;
-use types::limits::LimitStore;
 use types::provider::Edits;
 use types::runs::{Entry, Head};
 use types::{Decision, Usd};
@@ -147,7 +146,7 @@ struct Beyond {
     outside: Outside,
     background: Option<Background>,
     kept: Option<Kept>,
-    limits: Option<Arc<dyn LimitStore>>,
+    limits: Option<Counters>,
     /// Where what rules of the phase `tool` mask is kept.
     ground: Option<Redaction>,
 }

@@ -6,7 +6,7 @@ use super::service::{Failure, Runs};
 use super::submission::Submission;
 use crate::account::About;
 use crate::decide::{self, Decided};
-use crate::settle::{self, Means, Settlement, Subject};
+use crate::settle::{Means, Settlement, Subject};
 use crate::who::Who;
 use std::sync::Arc;
 use types::ChatRequest;
@@ -31,8 +31,7 @@ impl Runs {
             return Ok(());
         }
         let admission = submission.admission(id, who.clone());
-        let (request, ts_ms) = (Arc::new(request), settle::unix_ms());
-        let decided = decide::consider(inner, &view, &admission, request, ts_ms).await;
+        let decided = decide::consider(inner, &view, &admission, Arc::new(request)).await;
         let Decided { request, profile, features, scope, directives, decision, demands, .. } = decided;
         let refusal = bound_to_requests(&view, &request, &scope, &directives, demands.as_deref());
         let Some(refusal) = refusal else { return Ok(()) };

@@ -10,7 +10,6 @@ use super::{drive, end, made, means};
 use crate::error::Error;
 use crate::ledger::Ledger;
 use crate::limits::{Count, Held};
-use crate::settle;
 use crate::who::Who;
 use std::sync::Arc;
 use types::Usd;
@@ -45,10 +44,9 @@ impl Runs {
         let withheld = made::is_judged(&entries) || self.judges();
         entries.push(anew(&entries));
         let inner = &service.engine.0;
-        let ts_ms = settle::unix_ms();
         let refused = |e: Error| Failure::Engine(Box::new(e));
         let permit = inner.gate.enter(who.principal.tenant.tier.share_of_places()).map_err(refused)?;
-        let held = Held::enter(inner.limits.as_ref(), who, Count::Request, ts_ms).await;
+        let held = Held::enter(inner.limits.as_ref(), who, Count::Request).await;
         let mut held = held.map_err(refused)?;
         let view = inner.view.load_full();
         let submission: Submission =
@@ -72,7 +70,7 @@ impl Runs {
         // Beside what was paid then: a model of unknown price fits under no ceiling.
         let ceiling = row.head.spent.usd.plus(usd);
         made.given.cap = Some(made.given.cap.map_or(ceiling, |cap| cap.min(ceiling)));
-        let means = (Some(usd), Count::Request, ts_ms);
+        let means = (Some(usd), Count::Request);
         means::take(inner, &view, who, &mut made, &mut held, means).await.map_err(refused)?;
         // What the router chose then is nobody's to learn from once more.
         made.decision.chosen = None;

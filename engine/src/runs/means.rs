@@ -23,10 +23,9 @@ pub(super) async fn renew(
     head: &Head,
     made: &mut Made,
     held: &mut Option<Held>,
-    ts_ms: i64,
 ) -> Result<(), Error> {
     let left = made.given.cap.map(|cap| cap.minus(head.spent.usd));
-    take(inner, view, who, made, held, (left, Count::Place, ts_ms)).await
+    take(inner, view, who, made, held, (left, Count::Place)).await
 }
 
 /// Takes what the walk may use from the limits in force: so much money at most, and what else is counted.
@@ -39,7 +38,7 @@ pub(super) async fn take(
     who: &Arc<Who>,
     made: &mut Made,
     held: &mut Option<Held>,
-    (left, count, ts_ms): (Option<Usd>, Count, i64),
+    (left, count): (Option<Usd>, Count),
 ) -> Result<(), Error> {
     within_scopes(made, view, who)?;
     let matrix = view.bundle.matrix();
@@ -56,7 +55,7 @@ pub(super) async fn take(
     };
     let candidates = Candidates::read(&made.given.candidates, matrix, view.bundle.pools.clone());
     let chosen = (made.workflow.clone(), candidates, left);
-    reserve::reserve(inner, view, held, purpose, &chosen, ts_ms).await
+    reserve::reserve(inner, view, held, purpose, &chosen).await
 }
 
 /// Keeps to what the key may use by now.

@@ -7,7 +7,6 @@ use super::submission::Submission;
 use super::{account, forget, made, worker};
 use crate::error;
 use crate::limits::{Count, Held};
-use crate::settle;
 use crate::who::{NO_KEY, Who};
 use crate::{Background, Engine};
 use serde_json::{Value, json};
@@ -131,7 +130,7 @@ pub(crate) struct Service {
 impl Service {
     /// The time, for questions that lapse.
     pub(super) fn now_ms(&self) -> i64 {
-        settle::unix_ms()
+        self.engine.0.clock.unix_ms()
     }
 }
 
@@ -289,7 +288,7 @@ impl Runs {
     /// The limit that is reached.
     pub(super) async fn asked(&self, who: &Who) -> Result<Option<Held>, Failure> {
         let limits = self.0.engine.0.limits.as_ref();
-        let asked = Held::enter(limits, who, Count::Asked, settle::unix_ms()).await;
+        let asked = Held::enter(limits, who, Count::Asked).await;
         asked.map_err(|e| Failure::Engine(Box::new(e)))
     }
 

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind};
 use crate::failed::Halt;
 use crate::govern::Ask;
 use crate::limits::{Count, Held};
-use crate::settle::{self, Settlement};
+use crate::settle::Settlement;
 use crate::shadow_run::{self, Trials};
 use crate::task;
 use serde::Deserialize as _;
@@ -81,9 +81,9 @@ async fn prepare(
         return Err(Unready::Failed(Box::new(gone.into())));
     };
     let inner = &service.engine.0;
-    let ts_ms = settle::unix_ms();
+    let ts_ms = inner.clock.unix_ms();
     let permit = inner.gate.enter(who.principal.tenant.tier.share_of_places())?;
-    let mut held = Held::enter(inner.limits.as_ref(), &who, Count::Place, ts_ms).await?;
+    let mut held = Held::enter(inner.limits.as_ref(), &who, Count::Place).await?;
     let entries = made::journal(service, &head.id).await?;
     note_resumption(keeper, &entries, taken_over);
     let view = inner.view.load_full();
@@ -94,7 +94,7 @@ async fn prepare(
         Some((started, decision)) => {
             let workflow = made::pinned(service, &view, head, started).await?;
             let mut made = made::again(head, workflow, submission, started, decision)?;
-            means::renew(inner, &view, &admission.who, head, &mut made, &mut held, ts_ms).await?;
+            means::renew(inner, &view, &admission.who, head, &mut made, &mut held).await?;
             made
         }
         None => {

@@ -3,18 +3,17 @@
 use crate::answer::Admission;
 use crate::calls::Calls;
 use crate::demands::Demands;
+use crate::limits::{self, Counters};
 use crate::redact::{Blocked, Redaction};
 use crate::respond;
 use crate::said::Said;
-use crate::settle::unix_ms;
-use crate::{Engine, View, limits, policy_inputs};
+use crate::{Engine, View, policy_inputs};
 use policies::{History, Phase, RunSoFar, ToolCall};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
 use types::directives::{Further, LimitRule, Place, Set};
 use types::expr::Scope;
-use types::limits::LimitStore;
 use types::runs::SideEffect;
 use types::{ChatRequest, Usd};
 use workflows::{Consent, ToolAsk, ToolFailure, ToolSpec, Trace};
@@ -23,7 +22,7 @@ use workflows::{Consent, ToolAsk, ToolFailure, ToolSpec, Trace};
 pub(crate) struct Guard {
     pub(crate) view: Arc<View>,
     /// Who counts calls for rules that limit them.
-    pub(crate) limits: Option<Arc<dyn LimitStore>>,
+    pub(crate) limits: Option<Counters>,
     pub(crate) stands: Stands,
     /// What the request phase says of tools.
     pub(crate) tools: Option<Further>,
@@ -162,7 +161,7 @@ impl Guard {
     /// # Errors
     /// A limit of a rule is reached.
     pub(super) async fn count(&self, calls: &Calls, call: &Permitted) -> Result<(), ToolFailure> {
-        limits::count_tool_call(self.limits.as_ref(), &calls.asker, &call.limits, unix_ms())
+        limits::count_tool_call(self.limits.as_ref(), &calls.asker, &call.limits)
             .await
             .map_err(|e| ToolFailure::Denied(e.public_message()))
     }

@@ -216,16 +216,7 @@ fn the_same_configuration_has_the_same_hash_and_built_in_pools_hold_where_none_a
         let defaults = defaults.map(|d| SourceFile::new("built in", d));
         Bundle::load(
             Arc::new(Matrix::new(vec![provider()], models)),
-            &Files {
-                rules,
-                defaults,
-                scripts: vec![],
-                tenants: Vec::new(),
-                workflows: vec![],
-                schemas: vec![],
-                runner: true,
-                around: None,
-            },
+            &Files { defaults, runner: true, ..Files::new(rules) },
         )
     };
     let hash = |rules: &str| load(rules, None).0.unwrap().hash().clone();

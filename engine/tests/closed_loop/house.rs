@@ -15,7 +15,7 @@ use types::matrix::{Abilities, Availability, Dialect, Matrix, Model, ModelIx, Pr
 use types::outcome::Feedback;
 use types::provider::{Call, ChatProvider, Error, Quota, Reply, Short};
 use types::store::{self, Observer, OutcomeStore, Record, Seq, Stored};
-use types::{Chunk, Completion, FinishReason, UnitInterval, Usage};
+use types::{Chunk, Clock, Completion, FinishReason, UnitInterval, Usage};
 
 /// A store in memory that observes at once, until it is full.
 pub(crate) struct Shelf(Mutex<(HashMap<String, Stored>, Box<dyn Observer>)>, Arc<AtomicBool>);
@@ -160,16 +160,7 @@ pub(crate) fn house_of(
     let n = models.len();
     let matrix = Arc::new(Matrix::new(vec![provider()], models));
     let rules = SourceFile::new("routing_rules.yaml", rules);
-    let files = Files {
-        rules,
-        defaults: None,
-        scripts: vec![],
-        tenants: Vec::new(),
-        workflows,
-        schemas: vec![],
-        runner: true,
-        around: None,
-    };
+    let files = Files { workflows, runner: true, ..Files::new(rules) };
     let (bundle, problems) = Bundle::load(matrix, &files);
     let bundle = bundle.unwrap_or_else(|| panic!("{problems:?}"));
     let (learner, statistics) = engine::learner(engine::learn::Limits::default());
@@ -189,6 +180,7 @@ pub(crate) fn house_of(
         background: Some(Arc::new(move |_, future| keep.lock().unwrap().push(future))),
         outside: Outside::default(),
         redaction_key: [7; 32],
+        clock: Clock::stopped(1_790_000_000_000),
         config: Config { seed: Some(7), ..Config::default() },
     });
     House { engine, scripted, full, work, ids: AtomicU64::new(0) }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use stores::limits::Counters;
 use stores::{Config, Memory, Store};
 use tokio::time::Instant;
+use types::Clock;
 use types::limits::{Amount, Claim, Limit, LimitStore, Refused, Reservation, Standing};
 use types::outcome::{Feedback, Outcome};
 use types::store::{self, Observer, OutcomeStore, Record, Seq, Stored};
@@ -28,6 +29,12 @@ impl Wall {
 
     pub(crate) fn now(&self) -> i64 {
         self.base.load(Ordering::Relaxed) + i64::try_from(self.began.elapsed().as_millis()).unwrap()
+    }
+
+    /// The same for the engine.
+    pub(crate) fn clock(self: &Arc<Wall>) -> Clock {
+        let wall = self.clone();
+        Clock::new(move || wall.now())
     }
 
     pub(crate) fn step(&self, by_ms: i64) {
@@ -99,7 +106,6 @@ pub(crate) struct Kept {
     inner: Inner,
     gate: Arc<Gate>,
     book: Arc<Book>,
-    wall: Arc<Wall>,
     /// The process was killed: what it still does leaves no trace.
     dead: AtomicBool,
     /// So many records of requests are not taken.
@@ -108,7 +114,7 @@ pub(crate) struct Kept {
 
 impl Kept {
     /// A store in memory, or of a folder.
-    pub(crate) fn open(folder: Option<&Path>, book: &Arc<Book>, wall: &Arc<Wall>) -> (Arc<Kept>, Statistics) {
+    pub(crate) fn open(folder: Option<&Path>, book: &Arc<Book>) -> (Arc<Kept>, Statistics) {
         let (learner, statistics) = engine::learner(engine::learn::Limits::default());
         let gate = Arc::new(Gate::default());
         gate.open(true);
@@ -117,9 +123,9 @@ impl Kept {
             None => Inner::Memory(Memory::new(100_000, held).unwrap()),
             Some(folder) => Inner::Disk(Store::open(folder, Config::default(), held).unwrap()),
         };
-        let (book, wall) = (book.clone(), wall.clone());
+        let book = book.clone();
         let dead = AtomicBool::new(false);
-        let kept = Kept { inner, gate, book, wall, dead, unwritable: AtomicU32::new(0) };
+        let kept = Kept { inner, gate, book, dead, unwritable: AtomicU32::new(0) };
         // What an earlier life left is taken up, and what it cut off gets its record.
         kept.catch_up();
         kept.catch_up();
@@ -168,11 +174,7 @@ impl OutcomeStore for Kept {
         if self.dead.load(Ordering::Relaxed) {
             return Ok(0);
         }
-        let mut record = record.clone();
-        if let Record::Request(request) = &mut record {
-            // The engine looks at the clock of the machine; a run has one of its own.
-            request.outcome.ts_ms = self.wall.now();
-            request.decision.ts_ms = self.wall.now();
+        if let Record::Request(request) = record {
             let less = |n: u32| n.checked_sub(1);
             let taken = self.unwritable.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_err();
             self.book.records(request, taken);
@@ -180,10 +182,10 @@ impl OutcomeStore for Kept {
                 return Err(store::Error::Io(std::io::Error::other("as the seed says")));
             }
         }
-        if let Record::Late(late) = &record {
+        if let Record::Late(late) = record {
             self.book.pays_late(late);
         }
-        self.seam().append(&record)
+        self.seam().append(record)
     }
     fn flush(&self) -> BoxFuture<'_, Result<(), store::Error>> {
         ready(self.read(self.seam().flush())).boxed()
@@ -240,11 +242,15 @@ impl Counted {
 }
 
 impl LimitStore for Counted {
-    fn reserve_all(&self, claims: Vec<Claim>, _: i64) -> BoxFuture<'_, Result<Vec<Reservation>, Refused>> {
+    fn reserve_all(
+        &self,
+        claims: Vec<Claim>,
+        unix_ms: i64,
+    ) -> BoxFuture<'_, Result<Vec<Reservation>, Refused>> {
         if self.dead.load(Ordering::Relaxed) {
             return ready(Err(Refused::Away("the process is gone".to_owned()))).boxed();
         }
-        let taken = self.counters.reserve_all(claims, self.wall.now()).now_or_never().unwrap();
+        let taken = self.counters.reserve_all(claims, unix_ms).now_or_never().unwrap();
         for Reservation { tenant, amount, .. } in taken.iter().flatten() {
             let mut all = self.held.lock().unwrap();
             let held = all.entry(tenant.clone()).or_default();
@@ -274,12 +280,12 @@ impl LimitStore for Counted {
         held.concurrency = less(held.concurrency, amount.concurrency);
     }
 
-    fn restore(&self, tenant: &Arc<str>, limit: &Limit, used: u64, _: i64) {
-        self.counters.restore(tenant, limit, used, self.wall.now());
+    fn restore(&self, tenant: &Arc<str>, limit: &Limit, used: u64, unix_ms: i64) {
+        self.counters.restore(tenant, limit, used, unix_ms);
     }
 
-    fn standing(&self, tenant: &Arc<str>, limits: &[Limit], _: i64) -> BoxFuture<'_, Vec<Standing>> {
-        self.counters.standing(tenant, limits, self.wall.now())
+    fn standing(&self, tenant: &Arc<str>, limits: &[Limit], unix_ms: i64) -> BoxFuture<'_, Vec<Standing>> {
+        self.counters.standing(tenant, limits, unix_ms)
     }
 }
 

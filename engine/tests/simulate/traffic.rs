@@ -192,14 +192,9 @@ fn load() -> [Arc<Bundle>; 2] {
         let shared = format!("  - {{ id: shared, actions: {{ rate_limit: {limit} }} }}\n");
         let rules = format!("{POOLS}rules:\n{}{cap}{shared}", rules.collect::<String>());
         let files = Files {
-            rules: SourceFile::new("routing_rules.yaml", rules),
-            defaults: None,
-            scripts: Vec::new(),
-            tenants: Vec::new(),
             workflows: vec![SourceFile::new("kept.yaml", KEPT), SourceFile::new("judged.yaml", JUDGED)],
-            schemas: Vec::new(),
             runner: true,
-            around: None,
+            ..Files::new(SourceFile::new("routing_rules.yaml", rules))
         };
         let (bundle, problems) = Bundle::load(matrix(), &files);
         Arc::new(bundle.unwrap_or_else(|| panic!("{problems:?}")))

@@ -136,7 +136,7 @@ impl World {
         // Which day it was that a clock opened too early, nobody remembers.
         self.turn_to(|_| true);
         let folder = self.folders.as_ref().map(Folders::now);
-        let (kept, statistics) = Kept::open(folder.as_deref(), &self.book, &self.wall);
+        let (kept, statistics) = Kept::open(folder.as_deref(), &self.book);
         let counted = Counted::new(&self.book, &self.wall);
         if self.number > 0 && self.folders.is_some() {
             self.what_was_said_is_there(&kept);
@@ -159,6 +159,7 @@ impl World {
             background: Some(Arc::new(move |_, what| _ = begun.lock().unwrap().spawn(what))),
             outside: Outside::default(),
             redaction_key: [7; 32],
+            clock: self.wall.clock(),
             config: self.config.clone(),
         });
         self.life = Some(Life { engine, kept, counted, clients: JoinSet::new(), work });

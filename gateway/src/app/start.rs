@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex};
 use stores::limits::Counters;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use types::Clock;
 use types::store::RequestRecord;
 
 /// Starts a server. It accepts connections when this returns.
@@ -101,6 +102,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         outside: services::outside(&server.runner, &server.tools, &settings.environment)
             .map_err(Error::Services)?,
         redaction_key: plane.redaction_key(),
+        clock: Clock::new(clock::unix_ms),
         config: server.engine.clone(),
     });
 

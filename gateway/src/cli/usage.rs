@@ -67,7 +67,7 @@ pub(super) async fn run(global: &Global, args: &UsageArgs, out: &Out) -> Outcome
 }
 
 fn default_from() -> Option<String> {
-    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+    let today = crate::clock::now().to_zoned(jiff::tz::TimeZone::UTC).date();
     let days = jiff::Span::new().try_days(DAYS.saturating_sub(1)).ok()?;
     today.checked_sub(days).ok().map(|d| d.to_string())
 }

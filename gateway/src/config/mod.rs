@@ -247,6 +247,7 @@ pub fn load_untested(
             hosts: loaded.server.tools.clone(),
             environment: environment.clone(),
         })),
+        now_ms: Some(clock::unix_ms()),
     };
     let (bundle, found) = Bundle::load(Arc::new(matrix), &files);
     loaded.problems.extend(found);

@@ -89,7 +89,7 @@ fn quota<'a>(
 
 /// The moment that somebody names by a date, by a date with its time, or by how far off it is; Unix milliseconds.
 pub(super) fn moment(option: &str, text: &str) -> Result<i64, Problem> {
-    let now = jiff::Timestamp::now();
+    let now = crate::clock::now();
     let off = parse_duration(text).and_then(|d| jiff::SignedDuration::try_from(d).ok());
     let off = off.and_then(|d| now.checked_add(d).ok());
     let day = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();

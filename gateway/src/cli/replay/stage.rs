@@ -49,14 +49,10 @@ impl Stage {
     pub(super) fn new(models: &[Listed], lambda: f64, cost_ref: f64, knobs: Knobs) -> Result<Self, String> {
         let rules = rules(lambda, cost_ref, knobs);
         let files = Files {
-            rules: SourceFile::new("replay.yaml", rules),
             defaults: Some(crate::config::built_in_rules()),
-            scripts: Vec::new(),
-            tenants: Vec::new(),
             workflows: vec![SourceFile::new(format!("{WORKFLOW}.yaml"), GRAPH)],
-            schemas: Vec::new(),
             runner: true,
-            around: None,
+            ..Files::new(SourceFile::new("replay.yaml", rules))
         };
         let (bundle, problems) = Bundle::load(Arc::new(matrix(models)), &files);
         let bundle =
