@@ -43,6 +43,7 @@ mod premium;
 mod recent;
 mod redact;
 pub mod rehearse;
+pub mod replay;
 mod reserve;
 mod respond;
 mod rewrite;

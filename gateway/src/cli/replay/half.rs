@@ -1,6 +1,6 @@
 //! The half of a table that warm runs play, as a table of its own: so that a script of the table can score their decisions.
 
-use super::pack::Pack;
+use engine::replay::Table;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use providers::recorded::file::{fields, lines};
@@ -17,20 +17,20 @@ struct Named {
     query_id: String,
 }
 
-/// Writes what of the table in `from` belongs to the tested half of `pack` into the folder `to`, line by line as it
+/// Writes what of the table in `from` belongs to the tested half of `table` into the folder `to`, line by line as it
 /// stands there, with the reference cost of the whole.
 ///
 /// # Errors
 /// The folder holds a table, or cannot be written.
-pub(super) fn write(from: &Path, pack: &Pack, swap: bool, to: &Path) -> Result<(), String> {
+pub(super) fn write(from: &Path, table: &Table, swap: bool, to: &Path) -> Result<(), String> {
     let told = |e: std::io::Error| format!("{}: {e}", to.display());
     std::fs::create_dir_all(to).map_err(told)?;
     if to.join(DATASET).exists() {
         return Err(format!("{}: holds a table; expected a new folder for the half", to.display()));
     }
     let ids: HashSet<&str> =
-        pack.queries.iter().filter(|q| q.is_tested(swap)).map(|q| q.id.as_str()).collect();
-    let models: HashSet<&str> = pack.models.iter().map(|m| m.name.as_str()).collect();
+        table.queries.iter().filter(|q| q.is_tested(swap)).map(|q| q.id.as_str()).collect();
+    let models: HashSet<&str> = table.models.iter().map(|m| m.name.as_str()).collect();
     copied(from, to, "queries.jsonl.gz", |line| {
         let query: Named = serde_json::from_str(line).map_err(|e| e.to_string())?;
         Ok(ids.contains(query.query_id.as_str()))
@@ -50,8 +50,8 @@ pub(super) fn write(from: &Path, pack: &Pack, swap: bool, to: &Path) -> Result<(
     let text = std::fs::read_to_string(from.join(DATASET)).map_err(|e| format!("{}: {e}", from.display()))?;
     let mut dataset: Value = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", from.display()))?;
     if let Some(members) = dataset.as_object_mut() {
-        members.insert("name".to_owned(), json!(format!("{}-half", pack.name)));
-        members.insert("cost_ref".to_owned(), json!({"cost_usd": pack.cost_ref}));
+        members.insert("name".to_owned(), json!(format!("{}-half", table.name)));
+        members.insert("cost_ref".to_owned(), json!({"cost_usd": table.cost_ref}));
         if let Some(listed) = members.get_mut("models").and_then(Value::as_object_mut) {
             listed.retain(|name, _| models.contains(name.as_str()));
         }

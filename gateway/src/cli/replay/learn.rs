@@ -1,11 +1,9 @@
 //! `turnout learn`: a prior from recorded outcomes, and what a learned state holds.
 
-use super::pack::Pack;
-use super::player::Seen;
-use super::stage::{Knobs, Stage};
-use super::{learned, play, progress, read, write};
+use super::{learned, pack, prepared, progress, read, told, write};
 use crate::cli::out::Out;
 use crate::cli::{GOOD, Outcome, Problem};
+use engine::replay::{Exploration, study};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -36,20 +34,12 @@ pub(in crate::cli) struct Args {
 pub(in crate::cli) fn run(args: &Args, out: &Out) -> Outcome {
     match (&args.pack, &args.out, &args.show) {
         (Some(pack), Some(to), _) => {
-            let pack = Pack::open(pack, None).map_err(Problem)?;
-            let stage = Stage::new(&pack.models, 0.2, pack.cost_ref, Knobs::default()).map_err(Problem)?;
-            let bar = progress(pack.queries.len(), "learning");
-            let seen: Vec<Seen> = pack
-                .queries
-                .iter()
-                .map(|q| {
-                    bar.inc(1);
-                    Seen::new(&stage, q.request.clone(), if args.hide_task { "" } else { &q.task })
-                })
-                .collect();
-            let of = |i: &usize| !args.half || pack.queries.get(*i).is_some_and(|q| !q.tested);
-            let queries: Vec<usize> = (0..pack.queries.len()).filter(of).collect();
-            let state = play::study(&pack, &seen, &queries, Knobs::default()).map_err(Problem)?;
+            let table = pack::open(pack, None).map_err(Problem)?;
+            let seen = prepared(&table, args.hide_task)?;
+            let of = |i: &usize| !args.half || table.queries.get(*i).is_some_and(|q| !q.tested);
+            let queries: Vec<usize> = (0..table.queries.len()).filter(of).collect();
+            let bar = progress(queries.len(), "learning");
+            let state = study(&table, &seen, &queries, Exploration::default()).map_err(told)?;
             bar.finish_and_clear();
             write(to, &state)?;
             show(to, &state, out)

@@ -2,36 +2,52 @@
 
 mod half;
 mod learn;
-mod off_policy;
 mod pack;
-mod plan;
-mod play;
-mod player;
 mod plot;
-mod reference;
 mod report;
-mod stage;
 mod stdio;
 
 pub(super) use learn::{Args as LearnArgs, run as learn};
 
 use super::out::Out;
 use super::{GOOD, Outcome, Problem};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use engine::learn::{Limits, Statistics};
+use engine::replay::{
+    self, Choice, Exploration, Job, Plan, Prepared, Prior, Protocol, Replay, Setting, Table,
+};
 use indicatif::{ProgressBar, ProgressStyle};
-use pack::Pack;
-use plan::{Plan, Protocol};
-use play::{Made, Run};
-use player::Seen;
-use reference::References;
-use report::{Report, Row};
-use stage::{Knobs, Stage};
-use std::borrow::Cow;
+use report::Report;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use types::store::Observer as _;
+
+/// What happens in a protocol, for the help of the command.
+const fn about(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Cold => "The whole table, knowing nothing but prices",
+        Protocol::Warm => "Prior learned on one half, replayed on the other",
+        Protocol::Delay => "Warm, and every outcome arrives 100 requests late",
+        Protocol::Lost => "Warm, and 70 % of the outcomes never arrive",
+        Protocol::Blocks => "Cold, with the task families one after the other",
+        Protocol::Downgrade => "Warm, and three much-used models silently become weak ones at 40 %",
+        Protocol::Told => "The same, but the learner is told",
+        Protocol::Price => {
+            "Warm, and the price of the most used model is four times the list price from the middle on"
+        }
+    }
+}
+
+/// Reads the name of a protocol.
+fn protocols() -> impl TypedValueParser<Value = Protocol> {
+    let all = Protocol::ALL.iter().map(|p| PossibleValue::new(p.name()).help(about(*p)));
+    PossibleValuesParser::new(all).try_map(|name| {
+        let named = Protocol::ALL.iter().find(|p| p.name() == name);
+        named.copied().ok_or("no such protocol")
+    })
+}
 
 /// Replay recorded outcomes through the profiler, the policies, the router and the learner
 #[derive(clap::Args, Debug)]
@@ -47,7 +63,7 @@ pub(super) struct Args {
         "scenario", "decisions", "svg", "write_half", "off_policy"])]
     stdio: bool,
     /// What happens while it is replayed
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["cold", "warm"])]
+    #[arg(long, value_parser = protocols(), value_delimiter = ',', default_values = ["cold", "warm"])]
     protocol: Vec<Protocol>,
     /// Runs, each with a seed of its own, from 1
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_000))]
@@ -103,24 +119,37 @@ pub(super) struct Args {
 const SWEEP: [f64; 9] = [0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0];
 
 pub(super) fn run(args: &Args, out: &Out) -> Outcome {
-    let knobs = Knobs { epsilon: args.epsilon, beta: args.beta };
+    let exploration = Exploration { epsilon: args.epsilon, beta: args.beta };
     let prior = args.prior.as_deref().map(state).transpose()?;
     let Some(dir) = args.pack.as_ref().filter(|_| !args.stdio) else {
-        let input = std::io::stdin().lock();
-        stdio::speak(input, std::io::stdout().lock(), prior.as_deref(), args.seed, knobs).map_err(Problem)?;
+        let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+        stdio::speak(input, output, prior.as_deref(), args.seed, exploration).map_err(Problem)?;
         return Ok(GOOD);
     };
-    let pack = Pack::open(dir, args.pool.as_deref()).map_err(Problem)?;
+    let table = pack::open(dir, args.pool.as_deref()).map_err(Problem)?;
     if let Some(to) = &args.write_half {
-        half::write(dir, &pack, args.swap, to).map_err(Problem)?;
+        half::write(dir, &table, args.swap, to).map_err(Problem)?;
     }
-    let house = House::new(args, &pack, prior, knobs)?;
+    let house = House::new(args, &table, prior, exploration)?;
     let report = if args.off_policy { house.off_policy()? } else { house.replay()? };
     if let Some(path) = &args.svg {
         write(path, plot::svg(&report.plots).as_bytes())?;
     }
     report.show(out);
     Ok(GOOD)
+}
+
+/// The queries of a table, profiled.
+fn prepared(table: &Table, hide_task: bool) -> Result<Vec<Prepared>, Problem> {
+    let bar = progress(table.queries.len(), "profiling");
+    let seen = replay::prepare(table, hide_task, || bar.inc(1)).map_err(told)?;
+    bar.finish_and_clear();
+    Ok(seen)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands behind `map_err`")]
+fn told(e: replay::Error) -> Problem {
+    Problem(e.to_string())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Problem> {
@@ -153,148 +182,82 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
     std::fs::write(path, bytes).map_err(|e| Problem(format!("{}: {e}", path.display())))
 }
 
-/// A table, prepared, and what is asked of it.
+/// A table that is ready, and what is asked of it.
 struct House<'a> {
     args: &'a Args,
-    pack: &'a Pack,
-    seen: Vec<Seen>,
-    /// What warm runs know, and which queries they play.
-    prior: Option<Vec<u8>>,
-    training: Vec<usize>,
-    tested: Vec<usize>,
+    table: &'a Table,
+    replay: Replay<'a>,
     lambdas: Vec<f64>,
-    knobs: Knobs,
-}
-
-/// One run that is to be made.
-#[derive(Clone, Copy)]
-struct Job {
-    protocol: Protocol,
-    lambda: f64,
-    seed: u64,
 }
 
 impl<'a> House<'a> {
-    fn new(args: &'a Args, pack: &'a Pack, prior: Option<Vec<u8>>, knobs: Knobs) -> Result<Self, Problem> {
-        let stage = Stage::new(&pack.models, 0.2, pack.cost_ref, knobs).map_err(Problem)?;
-        let task = |q: &'a pack::Query| if args.hide_task { "" } else { q.task.as_str() };
-        let bar = progress(pack.queries.len(), "profiling");
-        let prepare = |q| {
-            bar.inc(1);
-            let q: &pack::Query = q;
-            Seen::new(&stage, q.request.clone(), task(q))
+    fn new(
+        args: &'a Args,
+        table: &'a Table,
+        prior: Option<Vec<u8>>,
+        exploration: Exploration,
+    ) -> Result<Self, Problem> {
+        let seen = prepared(table, args.hide_task)?;
+        let events = |path: &PathBuf| {
+            let text = String::from_utf8_lossy(&read(path)?).into_owned();
+            Plan::read(&text, table).map_err(|e| Problem(format!("{}: {e}", path.display())))
         };
-        let seen: Vec<Seen> = pack.queries.iter().map(prepare).collect();
+        let events = args.scenario.as_ref().map(events).transpose()?;
+        let setting = Setting { exploration, swap: args.swap, shuffled: args.shuffle, events };
+        let prior = match prior {
+            Some(prior) => Prior::Learned(prior),
+            None if args.protocol.iter().any(|p| p.is_warm()) && !args.off_policy => Prior::Half,
+            None => Prior::Nothing,
+        };
+        let bar = progress(0, "learning the prior");
+        let replay = Replay::new(table, seen, prior, setting).map_err(told)?;
         bar.finish_and_clear();
-        let half = |tested: bool| -> Vec<usize> {
-            let is = |q: &pack::Query| q.is_tested(args.swap) == tested;
-            (0..pack.queries.len()).filter(|i| pack.queries.get(*i).is_some_and(is)).collect()
-        };
-        let whole: Vec<usize> = (0..pack.queries.len()).collect();
-        let warm = args.off_policy || args.protocol.iter().any(|p| p.is_warm());
-        let (prior, training, tested) = match prior {
-            Some(prior) => (Some(prior), Vec::new(), whole),
-            None if warm => {
-                let training = half(false);
-                let bar = progress(training.len(), "learning the prior");
-                let state = play::study(pack, &seen, &training, knobs).map_err(Problem)?;
-                bar.finish_and_clear();
-                (Some(state), training, half(true))
-            }
-            None => (None, Vec::new(), whole),
-        };
         let lambdas = match (args.sweep, args.lambda.is_empty()) {
             (true, _) => SWEEP.to_vec(),
-            (false, true) => pack.lambdas.clone(),
+            (false, true) => table.lambdas.clone(),
             (false, false) => args.lambda.clone(),
         };
-        Ok(House { args, pack, seen, prior, training, tested, lambdas, knobs })
-    }
-
-    /// The queries of a protocol, in order.
-    fn stream(&self, protocol: Protocol) -> Vec<usize> {
-        let mut stream: Vec<usize> =
-            if protocol.is_warm() { self.tested.clone() } else { (0..self.pack.queries.len()).collect() };
-        if protocol == Protocol::Blocks {
-            stream.sort_by_key(|q| self.pack.queries.get(*q).map(|x| x.blocks));
-        }
-        stream
-    }
-
-    fn play(&self, job: Job, plan: &Plan, step: &(dyn Fn() + Sync)) -> Result<Vec<Made>, String> {
-        let stream = self.stream(job.protocol);
-        let run = Run {
-            pack: self.pack,
-            seen: &self.seen,
-            stream: &stream,
-            plan,
-            prior: self.prior.as_deref().filter(|_| job.protocol.is_warm()),
-            lambda: job.lambda,
-            seed: job.seed,
-            knobs: self.knobs,
-        };
-        run.play(step, |_, _| {})
-    }
-
-    fn plan(&self, protocol: Protocol, lambda: f64) -> Result<Plan, String> {
-        let used = if protocol.disturbs() {
-            let job = Job { protocol: Protocol::Warm, lambda, seed: 1 };
-            let made = self.play(job, &Plan::default(), &|| {})?;
-            let mut used: Vec<usize> = (0..self.pack.models.len()).collect();
-            used.sort_by_key(|m| std::cmp::Reverse(made.iter().filter(|x| x.model == *m).count()));
-            used
-        } else {
-            Vec::new()
-        };
-        let mut plan = Plan::of(protocol, self.pack, &used);
-        if let Some(path) = &self.args.scenario {
-            plan.events = Plan::read(path, self.pack)?;
-        }
-        plan.shuffled = self.args.shuffle;
-        Ok(plan)
+        Ok(House { args, table, replay, lambdas })
     }
 
     fn replay(&self) -> Result<Report, Problem> {
-        let mut report = Report::new(self.pack);
+        let mut report = Report::new(self.table);
         let create = |path: &PathBuf| {
             std::fs::File::create(path).map_err(|e| Problem(format!("{}: {e}", path.display())))
         };
         let mut decisions = self.args.decisions.as_ref().map(create).transpose()?;
         for protocol in self.args.protocol.iter().copied() {
-            let stream = self.stream(protocol);
-            let training = if protocol.is_warm() { self.training.as_slice() } else { &[] };
-            let mut table = Cow::Borrowed(self.pack);
+            let stream = self.replay.stream(protocol);
+            let mut served = std::borrow::Cow::Borrowed(self.table);
             for lambda in self.lambdas.iter().copied() {
-                let plan = self.plan(protocol, lambda).map_err(Problem)?;
+                let plan = self.replay.plan(protocol, lambda).map_err(told)?;
                 let jobs: Vec<Job> =
                     (1..=self.args.seeds).map(|seed| Job { protocol, lambda, seed }).collect();
                 let what = format!("{} lambda {lambda}", protocol.name());
-                let total = stream.len().saturating_mul(jobs.len());
-                let bar = progress(total, &what);
-                let runs = side_by_side(&jobs, |job| self.play(*job, &plan, &|| bar.inc(1)));
+                let bar = progress(stream.len().saturating_mul(jobs.len()), &what);
+                let runs = side_by_side(&jobs, |job| self.replay.play(*job, &plan, &|| bar.inc(1)));
                 bar.finish_and_clear();
-                let runs: Vec<Vec<Made>> = runs.into_iter().collect::<Result<_, _>>().map_err(Problem)?;
-                table = plan.on(self.pack, &stream);
-                let references = References::of(&table, &stream, training, lambda);
-                report.add(Row::of(protocol, lambda, stream.len(), references, &runs));
+                let runs: Vec<Vec<Choice>> = runs.into_iter().collect::<Result<_, _>>().map_err(told)?;
+                served = self.replay.served(protocol, &plan);
+                report.add(self.replay.summary((protocol, lambda), &served, &runs));
                 for (job, made) in jobs.iter().zip(&runs) {
                     if let Some(file) = &mut decisions {
                         self.note(file, *job, made)?;
                     }
                 }
             }
-            report.draw(&table, protocol, &stream);
+            report.draw(&served, protocol, &stream);
         }
         Ok(report)
     }
 
     /// Writes decisions as the scoring script reads them.
-    fn note(&self, file: &mut std::fs::File, job: Job, made: &[Made]) -> Result<(), Problem> {
+    fn note(&self, file: &mut std::fs::File, job: Job, made: &[Choice]) -> Result<(), Problem> {
         let mut text = String::new();
         let setting = format!("{} lambda={} seed={}", job.protocol.name(), job.lambda, job.seed);
         for m in made {
-            let query = self.pack.queries.get(m.query).map(|q| q.id.as_str());
-            let model = self.pack.models.get(m.model).map(|m| m.name.as_str());
+            let query = self.table.queries.get(m.query).map(|q| q.id.as_str());
+            let model = self.table.models.get(m.model).map(|m| m.name.as_str());
             let line = serde_json::json!({"query_id": query, "model": model, "setting": setting,
                 "propensity": m.propensity, "quality": m.quality, "cost_usd": m.cost});
             text.push_str(&format!("{line}\n"));
@@ -303,28 +266,14 @@ impl<'a> House<'a> {
     }
 
     fn off_policy(&self) -> Result<Report, Problem> {
-        let plan = off_policy::plan();
-        let whole: Vec<usize> = (0..self.pack.queries.len()).collect();
         let jobs: Vec<(f64, u64)> =
             self.lambdas.iter().flat_map(|l| (1..=self.args.seeds).map(move |s| (*l, s))).collect();
-        let bar = progress(whole.len().saturating_mul(jobs.len()), "logging and estimating");
-        let runs = side_by_side(&jobs, |(lambda, seed)| {
-            let run = Run {
-                pack: self.pack,
-                seen: &self.seen,
-                stream: &whole,
-                plan: &plan,
-                prior: None,
-                lambda: *lambda,
-                seed: *seed,
-                knobs: self.knobs,
-            };
-            off_policy::estimate(&run, &self.lambdas, &|| bar.inc(1))
-        });
+        let bar = progress(self.table.queries.len().saturating_mul(jobs.len()), "logging and estimating");
+        let runs = side_by_side(&jobs, |job| self.replay.estimate(*job, &self.lambdas, &|| bar.inc(1)));
         bar.finish_and_clear();
-        let mut report = Report::new(self.pack);
+        let mut report = Report::new(self.table);
         for estimates in runs {
-            report.estimates.extend(estimates.map_err(Problem)?);
+            report.estimates.extend(estimates.map_err(told)?);
         }
         Ok(report)
     }

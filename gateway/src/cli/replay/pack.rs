@@ -1,64 +1,12 @@
-//! A table of recorded outcomes: queries, what each model made of each, and what it cost.
+//! Reads a table of recorded outcomes from its folder.
 
+use engine::replay::{Listed, Query, Row, Table, request};
 use providers::recorded::file::{fields, lines};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
-use types::ChatRequest;
-
-/// A model of the table.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Listed {
-    pub(super) name: String,
-    /// USD per million tokens; `None` = unknown.
-    pub(super) input: Option<f64>,
-    pub(super) output: Option<f64>,
-}
-
-/// A recorded query.
-#[derive(Clone, Debug)]
-pub(super) struct Query {
-    pub(super) id: String,
-    /// The source's own name of the task family.
-    pub(super) task: String,
-    pub(super) request: Arc<ChatRequest>,
-    /// Place with the families in blocks.
-    pub(super) blocks: i64,
-    /// It belongs to the half that is tested, not to the one that priors are learned from.
-    pub(super) tested: bool,
-}
-
-impl Query {
-    /// Whether warm runs play it; `swap` exchanges the halves.
-    pub(super) const fn is_tested(&self, swap: bool) -> bool {
-        self.tested != swap
-    }
-}
-
-/// What one model made of one query.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Row {
-    pub(super) quality: f64,
-    pub(super) cost: Option<f64>,
-    pub(super) output_tokens: Option<u32>,
-    pub(super) latency_s: Option<f64>,
-}
-
-/// The table. Queries stand in the order of their arrival.
-#[derive(Clone, Debug)]
-pub(super) struct Pack {
-    pub(super) name: String,
-    pub(super) models: Vec<Listed>,
-    pub(super) queries: Vec<Query>,
-    /// By query, then model; `None` = the model was not available.
-    rows: Vec<Option<Row>>,
-    /// Cost that counts as 1.
-    pub(super) cost_ref: f64,
-    pub(super) lambdas: Vec<f64>,
-}
 
 #[derive(Deserialize)]
 struct Dataset {
@@ -95,87 +43,52 @@ struct Line {
     tools: Vec<Value>,
 }
 
-impl Pack {
-    /// Reads a folder. `pool` restricts it to the models of a pool of its `dataset.json`, or of a list, and to the
-    /// queries that all of them were run on.
-    pub(super) fn open(dir: &Path, pool: Option<&str>) -> Result<Self, String> {
-        let path = dir.join("dataset.json");
-        let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let dataset: Dataset = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
-        let models = models(&dataset, pool)?;
-        let mut queries = Vec::new();
-        lines(&dir.join("queries.jsonl.gz"), |line| {
-            queries.push(query(line)?);
-            Ok(())
-        })?;
-        queries.sort_by_key(|(order, _)| *order);
-        let mut queries: Vec<Query> = queries.into_iter().map(|(_, q)| q).collect();
-        let mut rows = outcomes(&dir.join("outcomes.csv.gz"), &queries, &models)?;
-        if pool.is_some() {
-            let whole: Vec<bool> = rows.chunks(models.len()).map(|r| r.iter().all(Option::is_some)).collect();
-            let mut keep = whole.iter();
-            queries.retain(|_| keep.next().copied().unwrap_or(false));
-            rows.retain({
-                let mut at = 0_usize;
-                let (whole, n) = (whole.clone(), models.len());
-                move |_| {
-                    at += 1;
-                    whole.get((at - 1) / n).copied().unwrap_or(false)
-                }
-            });
-        }
-        if queries.is_empty() || models.is_empty() {
-            return Err(format!("{}: no queries that all these models were run on", dir.display()));
-        }
-        let mut pack = Pack {
-            name: dataset.name,
-            models,
-            queries,
-            rows,
-            cost_ref: dataset.cost_ref.map_or(0.0, |c| c.cost_usd),
-            lambdas: if dataset.lambdas.is_empty() { vec![0.05, 0.2, 0.5] } else { dataset.lambdas },
-        };
-        if pack.cost_ref <= 0.0 {
-            // Without a reference the dearest model's mean cost counts as 1.
-            let mean = |m| mean(pack.queries_of(m).filter_map(|r| r.cost));
-            pack.cost_ref = (0..pack.models.len()).map(mean).fold(0.0, f64::max);
-        }
-        Ok(pack)
+/// Reads a folder. `pool` restricts it to the models of a pool of its `dataset.json`, or of a list, and to the
+/// queries that all of them were run on.
+///
+/// # Errors
+/// A file that cannot be read, with the line at fault.
+pub(super) fn open(dir: &Path, pool: Option<&str>) -> Result<Table, String> {
+    let path = dir.join("dataset.json");
+    let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let dataset: Dataset = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    let models = models(&dataset, pool)?;
+    let mut queries = Vec::new();
+    lines(&dir.join("queries.jsonl.gz"), |line| {
+        queries.push(query(line)?);
+        Ok(())
+    })?;
+    queries.sort_by_key(|(order, _)| *order);
+    let mut queries: Vec<Query> = queries.into_iter().map(|(_, q)| q).collect();
+    let mut rows = outcomes(&dir.join("outcomes.csv.gz"), &queries, &models)?;
+    if pool.is_some() {
+        let whole: Vec<bool> = rows.chunks(models.len()).map(|r| r.iter().all(Option::is_some)).collect();
+        let mut keep = whole.iter();
+        queries.retain(|_| keep.next().copied().unwrap_or(false));
+        rows.retain({
+            let mut at = 0_usize;
+            let (whole, n) = (whole.clone(), models.len());
+            move |_| {
+                at += 1;
+                whole.get((at - 1) / n).copied().unwrap_or(false)
+            }
+        });
     }
-
-    pub(super) fn row(&self, query: usize, model: usize) -> Option<&Row> {
-        self.rows.get(query * self.models.len() + model)?.as_ref()
+    if queries.is_empty() || models.is_empty() {
+        return Err(format!("{}: no queries that all these models were run on", dir.display()));
     }
-
-    /// The same table with something else in the place of each row.
-    pub(super) fn with(&self, mut row: impl FnMut(usize, usize, Row) -> Row) -> Pack {
-        let mut table = self.clone();
-        let models = self.models.len().max(1);
-        for (at, slot) in table.rows.iter_mut().enumerate() {
-            *slot = slot.map(|r| row(at / models, at % models, r));
-        }
-        table
+    let mut table = Table {
+        name: dataset.name,
+        models,
+        queries,
+        rows,
+        cost_ref: dataset.cost_ref.map_or(0.0, |c| c.cost_usd),
+        lambdas: if dataset.lambdas.is_empty() { vec![0.05, 0.2, 0.5] } else { dataset.lambdas },
+    };
+    if table.cost_ref <= 0.0 {
+        table.cost_ref = table.dearest();
     }
-
-    fn queries_of(&self, model: usize) -> impl Iterator<Item = &Row> {
-        (0..self.queries.len()).filter_map(move |q| self.row(q, model))
-    }
-
-    /// quality − λ·cost/cost_ref; `None` = not available.
-    pub(super) fn reward(&self, query: usize, model: usize, lambda: f64) -> Option<f64> {
-        self.row(query, model).map(|r| self.worth(r.quality, r.cost, lambda))
-    }
-
-    pub(super) fn worth(&self, quality: f64, cost: Option<f64>, lambda: f64) -> f64 {
-        let relative = if self.cost_ref > 0.0 { cost.unwrap_or(0.0) / self.cost_ref } else { 0.0 };
-        quality - lambda * relative
-    }
-}
-
-/// Mean, 0 of nothing.
-pub(super) fn mean(xs: impl Iterator<Item = f64>) -> f64 {
-    let (n, sum) = xs.fold((0.0, 0.0), |(n, sum), x| (n + 1.0, sum + x));
-    if n > 0.0 { sum / n } else { 0.0 }
+    Ok(table)
 }
 
 fn models(dataset: &Dataset, pool: Option<&str>) -> Result<Vec<Listed>, String> {
@@ -204,15 +117,6 @@ fn query(line: &str) -> Result<(i64, Query), String> {
     let digest = Sha256::digest(q.query_id.as_bytes());
     let tested = digest.get(3).is_some_and(|b| b & 1 == 1);
     Ok((q.order, Query { id: q.query_id, task: q.task, request, blocks: q.order_drift, tested }))
-}
-
-/// A request as a client would send it.
-pub(super) fn request(messages: &Value, tools: &[Value]) -> Result<Arc<ChatRequest>, String> {
-    let mut body = json!({"model": super::stage::MODEL, "messages": messages});
-    if let (Some(map), false) = (body.as_object_mut(), tools.is_empty()) {
-        map.insert("tools".to_owned(), Value::from(tools.to_vec()));
-    }
-    ChatRequest::from_value(&body).map(Arc::new).map_err(|e| format!("{}: {}", e.pointer, e.message))
 }
 
 fn outcomes(path: &Path, queries: &[Query], models: &[Listed]) -> Result<Vec<Option<Row>>, String> {
@@ -273,7 +177,7 @@ fn outcomes(path: &Path, queries: &[Query], models: &[Listed]) -> Result<Vec<Opt
 const COLUMNS: [&str; 3] = ["query_id", "model", "quality"];
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
     use flate2::Compression;
     use flate2::write::GzEncoder;
@@ -282,11 +186,7 @@ pub(super) mod tests {
     const HEADER: &str = "query_id,model,quality,cost_usd";
 
     /// What reading a table gives whose outcomes are these lines.
-    fn opened(outcomes: &[&str]) -> Result<Pack, String> {
-        opened_of(4, outcomes)
-    }
-
-    fn opened_of(queries: usize, outcomes: &[&str]) -> Result<Pack, String> {
+    fn opened(outcomes: &[&str]) -> Result<Table, String> {
         let dir = tempfile::tempdir().unwrap();
         let packed = |name: &str, text: String| {
             let mut file =
@@ -298,24 +198,11 @@ pub(super) mod tests {
             json!({"query_id": format!("q{i}"), "order": i, "task": "chat", "prompt": "What is it?"})
                 .to_string()
         };
-        packed("queries.jsonl.gz", (0..queries).map(query).collect::<Vec<_>>().join("\n"));
+        packed("queries.jsonl.gz", (0..4).map(query).collect::<Vec<_>>().join("\n"));
         packed("outcomes.csv.gz", outcomes.join("\n"));
         let dataset = json!({"name": "tiny", "models": {"a": {}, "b": {}}, "cost_ref": {"cost_usd": 1.0}});
         std::fs::write(dir.path().join("dataset.json"), dataset.to_string()).unwrap();
-        Pack::open(dir.path(), None)
-    }
-
-    /// Four queries, of which `a` does all well and dearly, and `b` half of them.
-    pub(in crate::cli::replay) fn tiny() -> Pack {
-        tiny_of(4)
-    }
-
-    /// The same with more queries.
-    pub(in crate::cli::replay) fn tiny_of(queries: usize) -> Pack {
-        let row = |i: usize| [format!("q{i},a,1,1"), format!("q{i},b,{},0.1", i % 2)];
-        let rows: Vec<String> = (0..queries).flat_map(row).collect();
-        let lines: Vec<&str> = [HEADER].into_iter().chain(rows.iter().map(String::as_str)).collect();
-        opened_of(queries, &lines).unwrap()
+        open(dir.path(), None)
     }
 
     #[test]
@@ -324,7 +211,7 @@ pub(super) mod tests {
         std::fs::write(dir.path().join("dataset.json"), r#"{"name": "tiny", "models": {"a": {}}}"#).unwrap();
         for text in ["", "{\"query_id\": \"q0\", \"order\": 0, \"prompt\": \"What is it?\"}\n"] {
             std::fs::write(dir.path().join("queries.jsonl.gz"), text).unwrap();
-            let error = Pack::open(dir.path(), None).unwrap_err();
+            let error = open(dir.path(), None).unwrap_err();
             assert!(error.contains("queries.jsonl.gz: "), "{error}");
             assert!(error.ends_with("; expected a text packed with gzip"), "{error}");
         }
@@ -332,7 +219,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_table_that_cannot_be_is_refused_with_its_place() {
-        assert_eq!(tiny().reward(1, 1, 0.5), Some(0.95));
+        let table = opened(&[HEADER, "q1,b,1,0.1"]).unwrap();
+        assert_eq!((table.reward(1, 1, 0.5), table.reward(1, 0, 0.5)), (Some(0.95), None));
         for (outcomes, told) in [
             (vec![HEADER, "q0,a,nan,1"], ":2: `quality`: `nan` is no number in 0..=1"),
             (vec![HEADER, "q0,a,1,1", "q1,a,1.7,1"], ":3: `quality`: `1.7` is no number in 0..=1"),

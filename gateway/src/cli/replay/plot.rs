@@ -1,23 +1,16 @@
 //! The cost-quality plot, as a picture and in characters.
 
+use engine::replay::Corner;
 use std::fmt::Write as _;
 use types::encoding::xml;
-
-/// A point: label, cost in USD, quality.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Point {
-    pub(super) label: String,
-    pub(super) cost: f64,
-    pub(super) quality: f64,
-}
 
 /// A plot: fixed models, runs of the router, the oracle.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plot {
     pub(super) title: String,
-    pub(super) fixed: Vec<Point>,
-    pub(super) router: Vec<Point>,
-    pub(super) oracle: Vec<Point>,
+    pub(super) fixed: Vec<Corner>,
+    pub(super) router: Vec<Corner>,
+    pub(super) oracle: Vec<Corner>,
 }
 
 const WIDTH: f64 = 860.0;
@@ -36,7 +29,7 @@ struct Scale {
 impl Scale {
     fn of(plot: &Plot) -> Self {
         let all = || plot.fixed.iter().chain(&plot.router).chain(&plot.oracle).filter(|p| p.cost > 0.0);
-        let span = |f: fn(&Point) -> f64| {
+        let span = |f: fn(&Corner) -> f64| {
             all().map(f).fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)))
         };
         let ((c0, c1), (q0, q1)) = (span(|p| p.cost.ln()), span(|p| p.quality));
@@ -44,7 +37,7 @@ impl Scale {
         Scale { cost: (c0 - 0.1, c1 + 0.1), quality: ((q0 - pad).max(0.0), (q1 + pad).min(1.0)) }
     }
 
-    fn at(&self, p: &Point) -> (f64, f64) {
+    fn at(&self, p: &Corner) -> (f64, f64) {
         let part = |x: f64, (a, b): (f64, f64)| if b > a { ((x - a) / (b - a)).clamp(0.0, 1.0) } else { 0.5 };
         (part(p.cost.max(1e-12).ln(), self.cost), part(p.quality, self.quality))
     }
@@ -73,7 +66,7 @@ pub(super) fn svg(plots: &[Plot]) -> String {
 
 fn one(out: &mut String, plot: &Plot) {
     let scale = Scale::of(plot);
-    let place = |p: &Point| {
+    let place = |p: &Corner| {
         let (x, y) = scale.at(p);
         (LEFT + x * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - y * (HEIGHT - TOP - BOTTOM))
     };
@@ -143,7 +136,7 @@ fn axes(out: &mut String, scale: &Scale) {
     );
 }
 
-fn line(out: &mut String, points: &[Point], place: &dyn Fn(&Point) -> (f64, f64), colour: &str) {
+fn line(out: &mut String, points: &[Corner], place: &dyn Fn(&Corner) -> (f64, f64), colour: &str) {
     let path: Vec<String> = points
         .iter()
         .map(|p| {
@@ -199,7 +192,7 @@ mod tests {
     use super::*;
 
     fn plot() -> Plot {
-        let point = |label: &str, cost, quality| Point { label: label.to_owned(), cost, quality };
+        let point = |label: &str, cost, quality| Corner { label: label.to_owned(), cost, quality };
         Plot {
             title: "a <b> & c".to_owned(),
             fixed: vec![point("cheap", 1e-5, 0.3), point("dear", 1e-2, 0.8)],

@@ -8,9 +8,7 @@
 //! -> {"type":"bye"}
 //! ```
 
-use super::pack::{Listed, request};
-use super::player::{Player, Seen, Told, plain};
-use super::stage::{Knobs, Stage};
+use engine::replay::{Exploration, Listed, Player, Prepared, Row, Stage, plain, request};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -70,7 +68,7 @@ pub(super) fn speak(
     mut output: impl Write,
     prior: Option<&[u8]>,
     seed: u64,
-    knobs: Knobs,
+    exploration: Exploration,
 ) -> Result<(), String> {
     let blank =
         |(_, line): &(usize, std::io::Result<String>)| line.as_ref().is_ok_and(|l| l.trim().is_empty());
@@ -91,8 +89,9 @@ pub(super) fn speak(
         output: p.price_out_usd_per_mtok,
     };
     let models: Vec<Listed> = models.into_iter().map(listed).collect();
-    let stage = Stage::new(&models, lambda, cost_ref_usd.unwrap_or(0.0), knobs)?;
-    let mut player = Player::new(&stage, prior, seed)?;
+    let stage = Stage::new(&models, lambda, cost_ref_usd.unwrap_or(0.0), exploration);
+    let stage = stage.map_err(|e| e.to_string())?;
+    let mut player = Player::new(&stage, prior, seed).map_err(|e| e.to_string())?;
     let mut waiting = Waiting::default();
     for (i, line) in lines {
         let at = |e: String| format!("line {}: {e}", i.saturating_add(1));
@@ -101,10 +100,11 @@ pub(super) fn speak(
             Line::Bye => break,
             Line::Route { id, messages, tools, candidates, source_task } => {
                 let request = request(&messages, &tools).map_err(at)?;
-                let seen = Seen::new(&stage, request, &source_task);
+                let seen = Prepared::new(&stage, request, &source_task);
                 known(&candidates, &models).map_err(at)?;
                 let allowed = models.iter().map(|m| candidates.contains(&m.name));
-                let decision = player.decide(&id.to_string(), &seen, allowed).map_err(at)?;
+                let decision = player.decide(&id.to_string(), &seen, allowed);
+                let decision = decision.map_err(|e| at(e.to_string()))?;
                 let model = decision.choice().map_or("", |a| plain(&a.model));
                 let answer = json!({"id": id, "model": model, "propensity": decision.propensity});
                 writeln!(output, "{answer}").and_then(|()| output.flush()).map_err(|e| e.to_string())?;
@@ -116,7 +116,7 @@ pub(super) fn speak(
                     return Err(at(format!("`quality` is {quality}, expected 0 to 1")));
                 }
                 // `as` saturates.
-                let told = Told {
+                let told = Row {
                     quality,
                     cost: cost_usd,
                     output_tokens: output_tokens.map(|t| t as u32),
@@ -161,12 +161,12 @@ fn parse(line: &str) -> Result<Line, String> {
 /// Decisions by the identifier of their request, bounded.
 #[derive(Default)]
 struct Waiting {
-    by_id: HashMap<String, (Decision, Seen)>,
+    by_id: HashMap<String, (Decision, Prepared)>,
     order: VecDeque<String>,
 }
 
 impl Waiting {
-    fn put(&mut self, id: String, decision: Decision, seen: Seen) {
+    fn put(&mut self, id: String, decision: Decision, seen: Prepared) {
         self.order.push_back(id.clone());
         self.by_id.insert(id, (decision, seen));
         while self.by_id.len() > WAITING
@@ -176,7 +176,7 @@ impl Waiting {
         }
     }
 
-    fn take(&mut self, id: &str) -> Option<(Decision, Seen)> {
+    fn take(&mut self, id: &str) -> Option<(Decision, Prepared)> {
         self.by_id.remove(id)
     }
 }
@@ -209,7 +209,7 @@ mod tests {
         }
         lines.push(r#"{"type":"bye"}"#.to_owned());
         let mut out = Vec::new();
-        speak(lines.join("\n").as_bytes(), &mut out, None, 1, Knobs::default()).unwrap();
+        speak(lines.join("\n").as_bytes(), &mut out, None, 1, Exploration::default()).unwrap();
         let answers: Vec<Value> =
             String::from_utf8(out).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(answers.len(), 60);
@@ -218,7 +218,7 @@ mod tests {
             assert!(a["propensity"].as_f64().unwrap() > 0.0);
             assert!(id % 5 != 0 || a["model"] == "small", "{a}");
         }
-        let spoken = |lines: &str| speak(lines.as_bytes(), Vec::new(), None, 1, Knobs::default());
+        let spoken = |lines: &str| speak(lines.as_bytes(), Vec::new(), None, 1, Exploration::default());
         assert!(spoken("{\"type\":\"bye\"}").unwrap_err().contains("hello"));
         for (line, told) in [
             ("nonsense".to_owned(), "line 2: expected ident at column 2; expected a JSON object"),

@@ -1,8 +1,10 @@
 //! A router and a learner, played one query at a time: decide, hear how it turned out, learn.
 
+use super::error::Error;
 use super::stage::{self, Stage};
-use engine::learn::{Learner, Limits, Statistics};
-use engine::route::Ask;
+use super::table::Row;
+use crate::learn::{self, Learner, Limits, Statistics};
+use crate::route::{self, Ask};
 use std::sync::Arc;
 use types::axis::{AxisValue as _, TaskFamily};
 use types::outcome::{Basis, Outcome};
@@ -12,22 +14,23 @@ use types::{ChatRequest, Decision, Features, Usd, WorkloadProfile};
 
 /// A request as the router sees it, prepared once for all runs.
 #[derive(Clone, Debug)]
-pub(super) struct Seen {
+pub struct Prepared {
     pub(super) request: Arc<ChatRequest>,
     pub(super) profile: WorkloadProfile,
     pub(super) features: Features,
 }
 
-impl Seen {
-    /// `task` is the family that the caller names, as a client may; empty = it names none.
-    pub(super) fn new(stage: &Stage, request: Arc<ChatRequest>, task: &str) -> Self {
+impl Prepared {
+    /// Profiles a request. `task` is the family that the caller names, as a client may; empty = it names none.
+    #[must_use]
+    pub fn new(stage: &Stage, request: Arc<ChatRequest>, task: &str) -> Self {
         let (mut profile, features) = stage.router.profile(&request);
         if let Some((family, sub)) = family(task) {
             profile.task_family = Scored::explicit(family);
             profile.sub_label = sub;
             profile.confidence = 1.0;
         }
-        Seen { request, profile, features }
+        Prepared { request, profile, features }
     }
 }
 
@@ -44,20 +47,11 @@ fn family(task: &str) -> Option<(TaskFamily, Option<SubLabel>)> {
     })
 }
 
-/// How a choice turned out.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Told {
-    pub(super) quality: f64,
-    pub(super) cost: Option<f64>,
-    pub(super) output_tokens: Option<u32>,
-    pub(super) latency_s: Option<f64>,
-}
-
-/// The two of them.
-pub(super) struct Player<'a> {
+/// The two of them, and the seed of their chance.
+pub struct Player<'a> {
     pub(super) stage: &'a Stage,
     pub(super) learner: Learner,
-    pub(super) statistics: Statistics,
+    statistics: Statistics,
     runtime: tokio::runtime::Runtime,
     seed: u64,
     at: u64,
@@ -65,23 +59,28 @@ pub(super) struct Player<'a> {
 
 impl<'a> Player<'a> {
     /// `prior` is a state that was learned before.
-    pub(super) fn new(stage: &'a Stage, prior: Option<&[u8]>, seed: u64) -> Result<Self, String> {
-        let (mut learner, statistics) = engine::learner(Limits::default());
+    ///
+    /// # Errors
+    /// The prior is none ([`Error::State`]), or there is nothing to decide in.
+    pub fn new(stage: &'a Stage, prior: Option<&[u8]>, seed: u64) -> Result<Self, Error> {
+        let (mut learner, statistics) = learn::learner(Limits::default());
         if let Some(prior) = prior {
-            learner.restore(prior)?;
+            learner.restore(prior).map_err(Error::State)?;
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let runtime = runtime.map_err(|e| e.to_string())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         Ok(Player { stage, learner, statistics, runtime, seed, at: 0 })
     }
 
-    /// Decides among the allowed models.
-    pub(super) fn decide(
+    /// Decides among the allowed models, in the order of the table.
+    ///
+    /// # Errors
+    /// Nobody can be chosen, and why.
+    pub fn decide(
         &mut self,
         id: &str,
-        seen: &Seen,
+        seen: &Prepared,
         allowed: impl Iterator<Item = bool>,
-    ) -> Result<Decision, String> {
+    ) -> Result<Decision, Error> {
         self.at += 1;
         let statistics = self.statistics.load();
         let ask = Ask {
@@ -94,13 +93,13 @@ impl<'a> Player<'a> {
             seed: mix(self.seed, self.at),
             ts_ms: i64::try_from(self.at).unwrap_or(i64::MAX),
         };
-        self.runtime.block_on(self.stage.router.decide(ask)).map_err(|e| e.to_string())
+        self.runtime.block_on(self.stage.router.decide(ask)).map_err(|e| Error::Route(Box::new(e)))
     }
 
     /// Learns how the choice of a decision turned out.
-    pub(super) fn tell(&mut self, decision: &Decision, seen: &Seen, told: &Told) {
+    pub fn tell(&mut self, decision: &Decision, seen: &Prepared, told: &Row) {
         let Some(arm) = decision.choice() else { return };
-        let basis = engine::route::basis(decision, seen.features, &arm.model);
+        let basis = route::basis(decision, seen.features, &arm.model);
         let outcome = outcome(decision, &arm.model, basis, told);
         self.learner.outcome(0, &outcome);
         // A state that the learner wants saved is of no use here.
@@ -118,8 +117,8 @@ fn mix(seed: u64, at: u64) -> u64 {
 /// What a table knows of every arm of a decision that was taken before anything was learned.
 pub(super) fn lessons(
     decision: &Decision,
-    seen: &Seen,
-    told: impl Fn(usize) -> Option<Told>,
+    seen: &Prepared,
+    told: impl Fn(usize) -> Option<Row>,
     stage: &Stage,
 ) -> Vec<Outcome> {
     let lesson = |arm: &types::decision::Arm| {
@@ -135,7 +134,7 @@ pub(super) fn lessons(
     decision.arms.iter().filter_map(lesson).collect()
 }
 
-fn outcome(decision: &Decision, model: &Arc<str>, basis: Option<Basis>, told: &Told) -> Outcome {
+fn outcome(decision: &Decision, model: &Arc<str>, basis: Option<Basis>, told: &Row) -> Outcome {
     let (cost, total_ms) = (told.cost.map(Usd::from_dollars), told.latency_s.unwrap_or(0.0) * 1e3);
     let output = told.output_tokens.unwrap_or(0);
     let mut outcome = Outcome::answered(decision, model, told.quality, cost, total_ms);
@@ -148,8 +147,9 @@ fn outcome(decision: &Decision, model: &Arc<str>, basis: Option<Basis>, told: &T
     outcome
 }
 
-/// The name of a model in the table.
-pub(super) fn plain(model: &str) -> &str {
+/// The name of a model in the table, from its name in a decision.
+#[must_use]
+pub fn plain(model: &str) -> &str {
     model.split_once('/').map_or(model, |(_, name)| name)
 }
 

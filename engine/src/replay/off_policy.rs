@@ -1,4 +1,4 @@
-//! What another configuration would have earned, estimated from the log of one run (`experiments.md` §13).
+//! What another configuration would have earned, estimated from the log of one run.
 //!
 //! The log holds the choices of a run with their exact propensities. It is cut into thirds, and one learner
 //! taught from each. A decision of the log is taken anew by the learner of another third under the target, and
@@ -15,11 +15,11 @@
 //! does and w corrects nothing, how little is known of q̂, whose errors are common to all requests of a family.
 //! The table knows what every choice would have earned, so the error is known too.
 
-use super::pack::{Pack, mean};
-use super::plan::Plan;
-use super::play::{Made, Run};
-use super::player::{Player, Seen, Told, lessons};
-use super::stage::{Knobs, Stage};
+use super::error::Error;
+use super::play::{Choice, Run};
+use super::player::{Player, Prepared, lessons};
+use super::stage::{Exploration, Stage};
+use super::table::{Row, Table, mean};
 use std::collections::HashMap;
 use types::Decision;
 use types::decision::Arm;
@@ -39,26 +39,62 @@ const MAX_SHARE: f64 = 0.05;
 
 /// An estimate beside the truth.
 #[derive(Clone, Debug, serde::Serialize)]
-pub(super) struct Estimate {
+pub struct Estimate {
     /// λ of the log.
-    pub(super) logged: f64,
+    pub logged: f64,
     /// λ of the target.
-    pub(super) target: f64,
-    pub(super) seed: u64,
+    pub target: f64,
+    /// Seed of the log.
+    pub seed: u64,
     /// Mean reward of the target, from the log.
-    pub(super) estimate: f64,
+    pub estimate: f64,
     /// Half of the 95 % interval.
-    pub(super) half: f64,
+    pub half: f64,
     /// Mean reward of the target, from the table.
-    pub(super) truth: f64,
+    pub truth: f64,
     /// The same by inverse weighting alone (self-normalised), for comparison.
-    pub(super) snips: f64,
+    pub snips: f64,
     /// Effective sample size.
-    pub(super) effective: f64,
+    pub effective: f64,
     /// Share of the target's choices that the log could have made.
-    pub(super) overlap: f64,
+    pub overlap: f64,
     /// B: the log carries it. C: in part only what is believed does.
-    pub(super) grade: char,
+    pub grade: char,
+}
+
+/// How near estimates come to the truth.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct Accuracy {
+    /// How many there are.
+    pub estimates: usize,
+    /// Root of the mean squared error.
+    pub rms_error: f64,
+    /// Mean error.
+    pub bias: f64,
+    /// Share of the intervals that hold the truth.
+    pub covered: f64,
+    /// Mean half of an interval.
+    pub mean_half_width: f64,
+    /// Root of the mean squared error of inverse weighting alone.
+    pub snips_rms_error: f64,
+}
+
+impl Accuracy {
+    /// Of the estimates that `of` picks.
+    #[must_use]
+    pub fn of(all: &[Estimate], of: impl Fn(&Estimate) -> bool) -> Self {
+        let picked: Vec<&Estimate> = all.iter().filter(|e| of(e)).collect();
+        let errors = || picked.iter().map(|e| e.estimate - e.truth);
+        let covered = picked.iter().filter(|e| (e.estimate - e.truth).abs() <= e.half).count() as f64;
+        Accuracy {
+            estimates: picked.len(),
+            rms_error: mean(errors().map(|e| e * e)).sqrt(),
+            bias: mean(errors()),
+            covered: covered / picked.len().max(1) as f64,
+            mean_half_width: mean(picked.iter().map(|e| e.half)),
+            snips_rms_error: mean(picked.iter().map(|e| (e.snips - e.truth).powi(2))).sqrt(),
+        }
+    }
 }
 
 /// One logged choice.
@@ -77,8 +113,8 @@ pub(super) fn estimate(
     run: &Run<'_>,
     targets: &[f64],
     step: &(dyn Fn() + Sync),
-) -> Result<Vec<Estimate>, String> {
-    let names: Vec<_> = run.pack.models.iter().map(|m| super::player::full(&m.name)).collect();
+) -> Result<Vec<Estimate>, Error> {
+    let names: Vec<_> = run.table.models.iter().map(|m| super::player::full(&m.name)).collect();
     let mut propensities: Vec<Vec<f64>> = Vec::new();
     let made = run.play(step, |_, d: &Decision| {
         let of = |name: &std::sync::Arc<str>| {
@@ -86,7 +122,7 @@ pub(super) fn estimate(
         };
         propensities.push(names.iter().map(of).collect());
     })?;
-    let logged = |(m, all): (&Made, Vec<f64>)| Logged {
+    let logged = |(m, all): (&Choice, Vec<f64>)| Logged {
         query: m.query,
         model: m.model,
         propensity: m.propensity,
@@ -98,29 +134,28 @@ pub(super) fn estimate(
     targets.iter().map(|t| one(run, &log, *t)).collect()
 }
 
-fn one(run: &Run<'_>, log: &[Logged], target: f64) -> Result<Estimate, String> {
+fn one(run: &Run<'_>, log: &[Logged], target: f64) -> Result<Estimate, Error> {
     // What is asked for is the worth of what was learned. A learner that learns no more would pay for its bonus for ever,
     // and with what the log cannot tell of.
-    let knobs = Knobs { beta: Some(0.0), ..run.knobs };
-    let stage = Stage::new(&run.pack.models, target, run.pack.cost_ref, knobs)?;
+    let exploration = Exploration { beta: Some(0.0), ..run.exploration };
+    let stage = Stage::new(&run.table.models, target, run.table.cost_ref, exploration)?;
     let mut students = Vec::with_capacity(PARTS);
     for part in 0..PARTS {
         let taught: Vec<&Logged> =
             log.iter().enumerate().filter(|(i, _)| i % PARTS == part).map(|(_, l)| l).collect();
         let mut player = Player::new(&stage, run.prior, run.seed)?;
         teach(&mut player, run, &taught)?;
-        students.push((player, Known::of(run.pack, &taught)));
+        students.push((player, Known::of(run.table, &taught)));
     }
     let mut sums = Sums::default();
     for (i, l) in log.iter().enumerate() {
-        let (Some(seen), Some(q)) = (run.seen.get(l.query), run.pack.queries.get(l.query)) else { continue };
+        let (Some(seen), Some(q)) = (run.seen.get(l.query), run.table.queries.get(l.query)) else { continue };
         let mut said = Vec::with_capacity(PARTS - 1);
         for (_, (player, known)) in students.iter_mut().enumerate().filter(|(p, _)| *p != i % PARTS) {
-            let allowed = (0..run.pack.models.len()).map(|m| run.pack.row(l.query, m).is_some());
-            said.push((player.decide(&q.id, seen, allowed)?, &*known));
+            said.push((player.decide(&q.id, seen, run.table.available(l.query))?, &*known));
         }
         if let [(a, known_a), (b, known_b)] = said.as_slice() {
-            sums.add(run.pack, &stage, l, target, [(a, b, known_b), (b, a, known_a)]);
+            sums.add(run.table, &stage, l, target, [(a, b, known_b), (b, a, known_a)]);
         }
     }
     Ok(sums.estimate(run, target))
@@ -130,10 +165,10 @@ fn one(run: &Run<'_>, log: &[Logged], target: f64) -> Result<Estimate, String> {
 struct Known<'a>(HashMap<(&'a str, usize), f64>);
 
 impl<'a> Known<'a> {
-    fn of(pack: &'a Pack, log: &[&Logged]) -> Self {
+    fn of(table: &'a Table, log: &[&Logged]) -> Self {
         let mut known = HashMap::new();
         for l in log {
-            if let Some(q) = pack.queries.get(l.query) {
+            if let Some(q) = table.queries.get(l.query) {
                 *known.entry((q.task.as_str(), l.model)).or_default() += 1.0;
             }
         }
@@ -166,14 +201,14 @@ impl<'a> Sums<'a> {
     /// One decision of the log, taken anew: each way round who chooses, who judges, and what he knows.
     fn add(
         &mut self,
-        pack: &'a Pack,
+        table: &'a Table,
         stage: &Stage,
         l: &Logged,
         target: f64,
         ways: [(&Decision, &Decision, &Known<'_>); 2],
     ) {
-        let family = pack.queries.get(l.query).map_or("", |q| q.task.as_str());
-        let reward = pack.worth(l.quality, Some(l.cost), target);
+        let family = table.queries.get(l.query).map_or("", |q| q.task.as_str());
+        let reward = table.worth(l.quality, Some(l.cost), target);
         let part = 1.0 / ways.len() as f64;
         let mut score = 0.0;
         for (chooser, judge, known) in ways {
@@ -185,7 +220,7 @@ impl<'a> Sums<'a> {
                 let Some(judged) = judge.arms.iter().find(|x| x.model == a.model) else { continue };
                 let q_hat = worth(judged);
                 score += part * a.propensity * q_hat;
-                self.truth += part * a.propensity * pack.reward(l.query, m, target).unwrap_or(0.0);
+                self.truth += part * a.propensity * table.reward(l.query, m, target).unwrap_or(0.0);
                 let logged = l.all.get(m).copied().unwrap_or(0.0);
                 if logged > 0.0 {
                     self.overlap += part * a.propensity;
@@ -241,14 +276,14 @@ fn worth(arm: &Arm) -> f64 {
 }
 
 /// Teaches what one part of a log holds.
-fn teach(player: &mut Player<'_>, run: &Run<'_>, log: &[&Logged]) -> Result<(), String> {
+fn teach(player: &mut Player<'_>, run: &Run<'_>, log: &[&Logged]) -> Result<(), Error> {
     let mut outcomes = Vec::with_capacity(log.len());
     for l in log {
-        let (Some(seen), Some(q)) = (run.seen.get(l.query), run.pack.queries.get(l.query)) else { continue };
-        let seen: &Seen = seen;
-        let decision = player.decide(&q.id, seen, (0..run.pack.models.len()).map(|m| m == l.model))?;
+        let (Some(seen), Some(q)) = (run.seen.get(l.query), run.table.queries.get(l.query)) else { continue };
+        let seen: &Prepared = seen;
+        let decision = player.decide(&q.id, seen, (0..run.table.models.len()).map(|m| m == l.model))?;
         let told = |m: usize| {
-            (m == l.model).then_some(Told {
+            (m == l.model).then_some(Row {
                 quality: l.quality,
                 cost: Some(l.cost),
                 output_tokens: None,
@@ -259,11 +294,6 @@ fn teach(player: &mut Player<'_>, run: &Run<'_>, log: &[&Logged]) -> Result<(), 
     }
     player.learner.study(&outcomes);
     Ok(())
-}
-
-/// An undisturbed plan: what logs are made under.
-pub(super) fn plan() -> Plan {
-    Plan { shuffled: true, ..Plan::default() }
 }
 
 #[cfg(test)]

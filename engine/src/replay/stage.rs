@@ -1,8 +1,9 @@
-//! A house of one table: its models as candidates, one plain workflow, and the objective that is measured.
+//! The configuration of one table: its models as candidates, one plain workflow, and the objective that is measured.
 
-use super::pack::Listed;
-use engine::route::Router;
-use engine::{Bundle, Files};
+use super::error::Error;
+use super::table::Listed;
+use crate::bundle::{Bundle, Files};
+use crate::route::Router;
 use std::sync::Arc;
 use types::UnitInterval;
 use types::doc::SourceFile;
@@ -21,6 +22,10 @@ const PRIOR_PER_PRICE: f64 = 0.03;
 /// What that is worth, in outcomes: prices say little of success.
 const STRENGTH: f64 = 0.9;
 
+/// What shipped workflows name.
+const POOLS: &str =
+    r#"{ default: { models: ["*"] }, extraction: { models: ["*"] }, judge: { models: ["*"] } }"#;
+
 const GRAPH: &str = "\
 version: 1
 name: single
@@ -32,31 +37,42 @@ edges:
   - { from: generate, to: answer }
 ";
 
-/// What the operator may set for a replay; `None` = as shipped.
+/// What may be set of how a replay explores; `None` = as shipped.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Knobs {
-    pub(super) epsilon: Option<f64>,
-    pub(super) beta: Option<f64>,
+pub struct Exploration {
+    /// Share of choices that are drawn rather than best, 0..=1.
+    pub epsilon: Option<f64>,
+    /// Width of the exploration bonus, 0 or more.
+    pub beta: Option<f64>,
 }
 
 /// A router over the models of a table.
-pub(super) struct Stage {
+#[derive(Debug)]
+pub struct Stage {
     pub(super) router: Router,
 }
 
 impl Stage {
     /// Success and money only: quality − λ·cost/cost_ref is what a replay measures.
-    pub(super) fn new(models: &[Listed], lambda: f64, cost_ref: f64, knobs: Knobs) -> Result<Self, String> {
-        let rules = rules(lambda, cost_ref, knobs);
+    ///
+    /// # Errors
+    /// [`Error::Configuration`].
+    pub fn new(
+        models: &[Listed],
+        lambda: f64,
+        cost_ref: f64,
+        exploration: Exploration,
+    ) -> Result<Self, Error> {
+        let rules = rules(lambda, cost_ref, exploration);
         let files = Files {
-            defaults: Some(crate::config::built_in_rules()),
             workflows: vec![SourceFile::new(format!("{WORKFLOW}.yaml"), GRAPH)],
             runner: true,
             ..Files::new(SourceFile::new("replay.yaml", rules))
         };
         let (bundle, problems) = Bundle::load(Arc::new(matrix(models)), &files);
-        let bundle =
-            bundle.ok_or_else(|| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+        let bundle = bundle.ok_or_else(|| {
+            Error::Configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        })?;
         Ok(Stage { router: Router::new(bundle) })
     }
 
@@ -76,10 +92,10 @@ pub(super) fn id(name: &str) -> Arc<str> {
     format!("{PROVIDER}/{name}").into()
 }
 
-fn rules(lambda: f64, cost_ref: f64, knobs: Knobs) -> String {
+fn rules(lambda: f64, cost_ref: f64, exploration: Exploration) -> String {
     let weights = "{ success: 1.0, quality: 0.0, schema: 0.0, cost: 1.0, latency: 0.0, safety: 0.0 }";
     let mut text = format!(
-        "version: 1\nutility:\n  weights: {{ cheapest: {weights}, balanced: {weights}, best_possible: {weights} }}\n  \
+        "version: 1\npools: {POOLS}\nutility:\n  weights: {{ cheapest: {weights}, balanced: {weights}, best_possible: {weights} }}\n  \
          lambda: {{ cheapest: {lambda}, balanced: {lambda}, best_possible: {lambda} }}\n"
     );
     if cost_ref > 0.0 {
@@ -87,10 +103,10 @@ fn rules(lambda: f64, cost_ref: f64, knobs: Knobs) -> String {
     }
     // A share of spend that no replay reaches: what exploring costs is part of the reward here.
     text.push_str("exploration:\n  budget: 1.0\n  min_confidence: 0.0\n");
-    if let Some(e) = knobs.epsilon {
+    if let Some(e) = exploration.epsilon {
         text.push_str(&format!("  epsilon: {e}\n"));
     }
-    if let Some(b) = knobs.beta {
+    if let Some(b) = exploration.beta {
         text.push_str(&format!("  beta: {b}\n  beta_young: {b}\n"));
     }
     text

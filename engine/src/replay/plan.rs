@@ -1,35 +1,48 @@
 //! What happens to a stream while it is replayed: when outcomes arrive, what is lost, which models change.
 
-use super::pack::{Pack, Row};
+use super::error::Error;
+use super::table::{Row, Table, mean};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::Path;
 
 /// The ways of replaying.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
-    /// The whole table, knowing nothing but prices
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// The whole table, knowing nothing but prices.
     Cold,
-    /// Prior learned on one half, replayed on the other
+    /// Prior learned on one half, replayed on the other.
     Warm,
-    /// Warm, and every outcome arrives 100 requests late
+    /// Warm, and every outcome arrives 100 requests late.
     Delay,
-    /// Warm, and 70 % of the outcomes never arrive
+    /// Warm, and 70 % of the outcomes never arrive.
     Lost,
-    /// Cold, with the task families one after the other
+    /// Cold, with the task families one after the other.
     Blocks,
-    /// Warm, and three much-used models silently become weak ones at 40 %
+    /// Warm, and three much-used models silently become weak ones at 40 %.
     Downgrade,
-    /// The same, but the learner is told
+    /// The same, but the learner is told.
     Told,
-    /// Warm, and the price of the most used model is four times the list price from the middle on
+    /// Warm, and the price of the most used model is four times the list price from the middle on.
     Price,
 }
 
 impl Protocol {
-    /// The word of the command line.
-    pub(super) const fn name(self) -> &'static str {
+    /// All of them.
+    pub const ALL: &[Protocol] = &[
+        Protocol::Cold,
+        Protocol::Warm,
+        Protocol::Delay,
+        Protocol::Lost,
+        Protocol::Blocks,
+        Protocol::Downgrade,
+        Protocol::Told,
+        Protocol::Price,
+    ];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Protocol::Cold => "cold",
             Protocol::Warm => "warm",
@@ -43,7 +56,8 @@ impl Protocol {
     }
 
     /// It starts from a prior.
-    pub(super) const fn is_warm(self) -> bool {
+    #[must_use]
+    pub const fn is_warm(self) -> bool {
         !matches!(self, Protocol::Cold | Protocol::Blocks)
     }
 
@@ -61,21 +75,24 @@ const LOST: f64 = 0.7;
 /// A model changes: between two shares of the stream.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Event {
-    pub(super) model: String,
+pub struct Event {
+    /// Its name in the table.
+    pub model: String,
+    /// Share of the stream at which it begins, 0..=1. Default 0.
     #[serde(default)]
-    pub(super) from: f64,
+    pub from: f64,
+    /// Share at which it ends. Default 1.
     #[serde(default = "end")]
-    pub(super) to: f64,
+    pub to: f64,
     /// Another model's outcomes are served for it.
     #[serde(default)]
-    pub(super) serve_as: Option<String>,
+    pub serve_as: Option<String>,
     /// It answers nothing and costs nothing.
     #[serde(default)]
-    pub(super) down: bool,
+    pub down: bool,
     /// What it costs is multiplied.
     #[serde(default)]
-    pub(super) price_factor: Option<f64>,
+    pub price_factor: Option<f64>,
 }
 
 const fn end() -> f64 {
@@ -84,8 +101,8 @@ const fn end() -> f64 {
 
 impl Event {
     /// What of it cannot be: members, each with what is wrong.
-    fn wrong(&self, pack: &Pack) -> Vec<String> {
-        let names = || pack.models.iter().map(|m| m.name.as_str());
+    fn wrong(&self, table: &Table) -> Vec<String> {
+        let names = || table.models.iter().map(|m| m.name.as_str());
         let unknown = |member: &str, name: &String| {
             let told = || {
                 format!(
@@ -108,74 +125,78 @@ impl Event {
 
 /// How a stream is played.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Plan {
-    pub(super) delay: usize,
-    pub(super) lost: f64,
-    pub(super) events: Vec<Event>,
+pub struct Plan {
+    /// Requests after which an outcome arrives.
+    pub delay: usize,
+    /// Share of the outcomes that never arrive, 0..=1.
+    pub lost: f64,
+    /// Which models change, and when.
+    pub events: Vec<Event>,
     /// The learner hears of the events.
-    pub(super) told: bool,
+    pub told: bool,
     /// Play the queries in an order of their own, drawn from the seed.
-    pub(super) shuffled: bool,
+    pub shuffled: bool,
 }
 
 impl Plan {
     /// The plan of a protocol. `used` are the models of an undisturbed run, the most used first.
-    pub(super) fn of(protocol: Protocol, pack: &Pack, used: &[usize]) -> Self {
+    pub(super) fn of(protocol: Protocol, table: &Table, used: &[usize]) -> Self {
         let mut plan = Plan::default();
         match protocol {
             Protocol::Cold | Protocol::Warm | Protocol::Blocks => {}
             Protocol::Delay => plan.delay = DELAY,
             Protocol::Lost => plan.lost = LOST,
             Protocol::Downgrade | Protocol::Told => {
-                plan.events = downgrades(pack, used);
+                plan.events = downgrades(table, used);
                 plan.told = protocol == Protocol::Told;
             }
             Protocol::Price => {
-                let model = used.first().and_then(|m| pack.models.get(*m)).map(|m| m.name.clone());
+                let model = used.first().and_then(|m| table.models.get(*m)).map(|m| m.name.clone());
                 plan.events = model.map(|model| price(model, 4.0)).into_iter().collect();
             }
         }
         plan
     }
 
-    /// Reads a list of events of the models of a table.
-    pub(super) fn read(path: &Path, pack: &Pack) -> Result<Vec<Event>, String> {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let events: Vec<Event> =
-            serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+    /// Reads a JSON list of events of the models of a table.
+    ///
+    /// # Errors
+    /// [`Error::Events`]: all that is wrong with them.
+    pub fn read(text: &str, table: &Table) -> Result<Vec<Event>, Error> {
+        let events: Vec<Event> = serde_json::from_str(text).map_err(|e| Error::Events(e.to_string()))?;
         let wrong: Vec<String> = events
             .iter()
             .enumerate()
-            .flat_map(|(i, e)| e.wrong(pack).into_iter().map(move |w| format!("[{i}].{w}")))
+            .flat_map(|(i, e)| e.wrong(table).into_iter().map(move |w| format!("[{i}].{w}")))
             .collect();
         match wrong.as_slice() {
             [] => Ok(events),
-            some => Err(format!("{}: {}", path.display(), some.join("; "))),
+            some => Err(Error::Events(some.join("; "))),
         }
     }
 
     /// The table as it is served: what fixed models and those who know everything are measured on as well.
-    pub(super) fn on<'p>(&self, pack: &'p Pack, stream: &[usize]) -> Cow<'p, Pack> {
+    pub(super) fn on<'p>(&self, table: &'p Table, stream: &[usize]) -> Cow<'p, Table> {
         if self.events.is_empty() {
-            return Cow::Borrowed(pack);
+            return Cow::Borrowed(table);
         }
         let at: HashMap<usize, f64> =
             stream.iter().enumerate().map(|(i, q)| (*q, i as f64 / stream.len() as f64)).collect();
-        Cow::Owned(pack.with(|query, model, row| {
-            at.get(&query).and_then(|at| self.served(pack, *at, query, model)).unwrap_or(row)
+        Cow::Owned(table.with(|query, model, row| {
+            at.get(&query).and_then(|at| self.served(table, *at, query, model)).unwrap_or(row)
         }))
     }
 
     /// What a model makes of a query at a place of the stream.
-    pub(super) fn served(&self, pack: &Pack, at: f64, query: usize, model: usize) -> Option<Row> {
-        let mut row = *pack.row(query, model)?;
-        let name = &pack.models.get(model)?.name;
+    pub(super) fn served(&self, table: &Table, at: f64, query: usize, model: usize) -> Option<Row> {
+        let mut row = *table.row(query, model)?;
+        let name = &table.models.get(model)?.name;
         for e in self.events.iter().filter(|e| e.model == *name && (e.from..e.to).contains(&at)) {
             if e.down {
                 (row.quality, row.cost) = (0.0, Some(0.0));
             }
-            let other = e.serve_as.as_ref().and_then(|o| pack.models.iter().position(|m| m.name == *o));
-            if let Some(other) = other.and_then(|o| pack.row(query, o)) {
+            let other = e.serve_as.as_ref().and_then(|o| table.models.iter().position(|m| m.name == *o));
+            if let Some(other) = other.and_then(|o| table.row(query, o)) {
                 row.quality = other.quality;
             }
             if let Some(f) = e.price_factor {
@@ -191,19 +212,19 @@ fn price(model: String, factor: f64) -> Event {
 }
 
 /// The three most used models become the three weakest of the others.
-fn downgrades(pack: &Pack, used: &[usize]) -> Vec<Event> {
+fn downgrades(table: &Table, used: &[usize]) -> Vec<Event> {
     let strong: Vec<usize> = used.iter().copied().take(3).collect();
     // Where both were run, so that a model of hard queries does not look weak.
     let common = |a: usize| {
-        super::pack::mean((0..pack.queries.len()).filter_map(|q| {
-            let others = (0..pack.models.len()).filter_map(|m| pack.row(q, m));
-            let average = super::pack::mean(others.map(|r| r.quality));
-            pack.row(q, a).map(|r| r.quality - average)
+        mean((0..table.queries.len()).filter_map(|q| {
+            let others = (0..table.models.len()).filter_map(|m| table.row(q, m));
+            let average = mean(others.map(|r| r.quality));
+            table.row(q, a).map(|r| r.quality - average)
         }))
     };
-    let mut weak: Vec<usize> = (0..pack.models.len()).filter(|m| !strong.contains(m)).collect();
+    let mut weak: Vec<usize> = (0..table.models.len()).filter(|m| !strong.contains(m)).collect();
     weak.sort_by(|a, b| common(*a).total_cmp(&common(*b)));
-    let name = |m: usize| pack.models.get(m).map(|m| m.name.clone());
+    let name = |m: usize| table.models.get(m).map(|m| m.name.clone());
     let event = |(s, w): (usize, usize)| {
         Some(Event {
             model: name(s)?,
@@ -219,22 +240,20 @@ fn downgrades(pack: &Pack, used: &[usize]) -> Vec<Event> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pack::tests::tiny;
     use super::super::reference::References;
+    use super::super::table::tiny;
     use super::*;
 
-    fn read(events: &str) -> Result<Vec<Event>, String> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), events).unwrap();
-        Plan::read(file.path(), &tiny())
+    fn read(events: &str) -> Result<Vec<Event>, Error> {
+        Plan::read(events, &tiny(4))
     }
 
     #[test]
     fn what_fixed_models_are_worth_is_what_they_served() {
-        let (pack, all) = (tiny(), [0, 1, 2, 3]);
+        let (table, all) = (tiny(4), [0, 1, 2, 3]);
         let of = |events: &str| {
             let plan = Plan { events: read(events).unwrap(), ..Plan::default() };
-            let r = References::of(&plan.on(&pack, &all), &all, &[], 0.0);
+            let r = References::of(&plan.on(&table, &all), &all, &[], 0.0);
             (r.best_fixed.0, r.best_fixed.1, r.oracle)
         };
         assert_eq!(of("[]"), ("a".to_owned(), 1.0, 1.0));
@@ -250,7 +269,8 @@ mod tests {
             r#"[{"model": "a"}, {"model": "aa", "serve_as": "c"}, {"model": "a", "from": 0.9, "to": 0.1},
                 {"model": "a", "price_factor": -2}]"#,
         )
-        .unwrap_err();
+        .unwrap_err()
+        .to_string();
         for told in [
             "[1].model: `aa` is no model",
             "[1].serve_as: `c`",
