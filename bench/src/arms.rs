@@ -1,9 +1,9 @@
 //! How long a decision takes once the request is profiled: policies, filters, scores of every arm, choice, record.
 
 use crate::{Failure, say};
-use gateway::engine::learn::Limits;
-use gateway::engine::route::{Ask, Router, basis};
-use gateway::engine::{Bundle, Files, Statistics, learner};
+use engine::learn::Limits;
+use engine::route::{Ask, Router, basis};
+use engine::{Bundle, Files, Statistics, learner};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;

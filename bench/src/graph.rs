@@ -1,7 +1,6 @@
 //! What workflows cost by themselves: graphs on models that answer at once, and reading files.
 
 use crate::{Effort, Failure, say};
-use gateway::engine::{policies, workflows};
 use std::fmt::Write as _;
 use std::future::Future;
 use std::pin::Pin;

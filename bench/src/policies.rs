@@ -3,10 +3,8 @@
 
 use crate::{Failure, say};
 use gateway::config::{Environment, Simulated, Source, load};
-use gateway::engine::policies::{
-    Around, Inputs, Key, Phase, PolicySet, ProviderState, Status, Tenant, TenantTier, scope,
-};
-use gateway::engine::profiler;
+use policies::{Around, Inputs, Key, Phase, PolicySet, ProviderState, Status, Tenant, TenantTier, scope};
+use profiler;
 use std::sync::Arc;
 use std::time::Duration;
 use types::ChatRequest;
@@ -148,7 +146,7 @@ fn around() -> Around {
         tenant: Arc::new(tenant),
         key: Arc::new(Key { id: "0123456789ab".to_owned(), ..Key::default() }),
         providers: Some(Arc::new(state)),
-        detector: Some(gateway::engine::workflows::detector()),
+        detector: Some(workflows::detector()),
         ..Around::default()
     }
 }

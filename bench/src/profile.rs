@@ -1,7 +1,7 @@
 //! How long profiling takes, by the size of the request.
 
 use crate::{Failure, say};
-use gateway::engine::profiler;
+use profiler;
 use std::time::Duration;
 use types::ChatRequest;
 

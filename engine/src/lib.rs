@@ -78,13 +78,10 @@ pub use failed::node_codes;
 pub use learn::{Statistics, learner};
 pub use models::{Learned, ModelRow, Reachable};
 pub use outside::Outside;
-pub use policies;
 pub use post_response::{Background, Counts as LateCounts};
-pub use profiler;
 pub use settle::Finished;
 pub use shadow_run::OPERATOR;
 pub use who::Who;
-pub use workflows;
 pub use worst_case::{Bound, Dry, Row as BoundRow, USUAL};
 
 use admit::Gate;

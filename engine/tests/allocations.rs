@@ -8,7 +8,7 @@
 use allocation_counter::measure;
 use engine::learn::Limits;
 use engine::route::{Ask, Router, basis};
-use engine::{Bundle, Files, Statistics, learner, policies, workflows};
+use engine::{Bundle, Files, Statistics, learner};
 use futures_util::FutureExt as _;
 use std::sync::Arc;
 use types::doc::SourceFile;

@@ -8,7 +8,6 @@
     reason = "a test: what goes wrong is to be seen, with the seed that shows it again"
 )]
 
-use engine::{policies, profiler};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;

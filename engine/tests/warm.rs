@@ -11,7 +11,7 @@ fn check(rules: &str, want: bool) {
     let files = Files { ..Files::new(SourceFile::new("routing_rules.yaml", format!("version: 1\n{rules}"))) };
     let (bundle, problems) = Bundle::load(Arc::new(Matrix::default()), &files);
     assert!(bundle.is_some(), "{problems:?}");
-    assert_eq!(engine::workflows::detector_is_ready(), want, "{rules}");
+    assert_eq!(workflows::detector_is_ready(), want, "{rules}");
 }
 
 #[test]

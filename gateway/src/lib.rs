@@ -30,6 +30,3 @@ pub mod tasks;
 pub mod telemetry;
 mod usage;
 pub mod webhooks;
-
-/// What a server runs on; for programs that use the house as a library, such as the bench.
-pub use engine;

@@ -57,7 +57,7 @@ fn scenario_08_every_code_has_a_file_that_brings_it_about() {
         covered.insert(code);
     }
     assert!(wrong.is_empty(), "stated otherwise:\n{}", wrong.join("\n\n"));
-    let table: BTreeSet<String> = engine::workflows::CODES.iter().map(|(c, _)| (*c).to_owned()).collect();
+    let table: BTreeSet<String> = workflows::CODES.iter().map(|(c, _)| (*c).to_owned()).collect();
     assert_eq!(covered, table, "every code of the table has a file, and every file a code of the table");
 }
 
@@ -98,6 +98,6 @@ fn every_code_stands_in_the_book_with_what_it_means() {
         .filter_map(|l| l.strip_prefix("| `WF")?.strip_suffix(" |")?.split_once("` | "))
         .collect();
     let table: Vec<(&str, &str)> =
-        engine::workflows::CODES.iter().map(|(c, m)| (c.trim_start_matches("WF"), *m)).collect();
+        workflows::CODES.iter().map(|(c, m)| (c.trim_start_matches("WF"), *m)).collect();
     assert_eq!(rows, table);
 }

@@ -12,9 +12,9 @@ mod task;
 
 use crate::{Failure, say};
 use comfy_table::Table;
+use engine::{Admission, Answer, Who};
 use gateway::app::{self, Data, Running, Settings};
 use gateway::config::{Simulated, Source};
-use gateway::engine::{Admission, Answer, Who};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -163,7 +163,7 @@ async fn start(seed: u64) -> Result<Running, Failure> {
 /// Every simulated model by itself, the router's choice asked once, and the workflows that check.
 async fn ways(plan: Plan) -> Result<Vec<Way>, Failure> {
     let running = start(plan.seed).await?;
-    let ready = |r: &gateway::engine::ModelRow| r.availability == types::matrix::Availability::Ready;
+    let ready = |r: &engine::ModelRow| r.availability == types::matrix::Availability::Ready;
     let models: Vec<String> =
         running.engine().models().iter().filter(|r| ready(r)).map(|r| r.id.to_string()).collect();
     running.stop().await;

@@ -9,7 +9,7 @@ use super::policy::length;
 use super::{FAILED, GOOD, Global, Outcome, Problem};
 use crate::config::{Source, report};
 use clap::Subcommand;
-use engine::policies::Replay;
+use policies::Replay;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};

@@ -127,7 +127,7 @@ pub(super) fn all(global: &Global, how: How, simulated: Simulated, out: &Out) ->
 
 /// Workflows among the files that stand in the place of shipped ones.
 fn replaced(texts: &[SourceFile]) -> Vec<&SourceFile> {
-    let shipped = engine::workflows::shipped();
+    let shipped = workflows::shipped();
     let folder = |f: &SourceFile| Path::new(&f.path).parent().and_then(Path::file_name).map(OsStr::to_owned);
     let replaces = |f: &&SourceFile| {
         folder(f).is_some_and(|folder| folder == WORKFLOWS) && shipped.iter().any(|s| s.stem() == f.stem())

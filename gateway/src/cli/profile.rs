@@ -6,9 +6,9 @@ mod train;
 
 use super::out::Out;
 use super::{GOOD, Outcome, Problem};
-use engine::profiler::{self, train::Settings};
 use flate2::read::GzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
+use profiler::{self, train::Settings};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -23,7 +23,7 @@ pub(super) fn of(problems: &[&Diagnostic]) -> Value {
 
 /// A code, with what it means where that is in the table of codes.
 fn rule(code: &str) -> Value {
-    let meaning = engine::workflows::CODES.iter().find(|(c, _)| *c == code).map(|(_, meaning)| *meaning);
+    let meaning = workflows::CODES.iter().find(|(c, _)| *c == code).map(|(_, meaning)| *meaning);
     match meaning {
         Some(meaning) => json!({"id": code, "shortDescription": {"text": meaning}}),
         None => json!({ "id": code }),

@@ -179,7 +179,7 @@ pub fn load_read(
     match loaded.bundle.as_ref().filter(|_| !found.iter().any(is_error)) {
         Some(bundle) => found.extend(bundle.policies().failing(&tests, &registries)),
         // What they say of rules nobody can tell, their shape is wrong all the same.
-        None => found.extend(engine::policies::misshapen(&tests)),
+        None => found.extend(policies::misshapen(&tests)),
     }
     if found.iter().any(is_error) {
         loaded.bundle = None;

@@ -1,7 +1,7 @@
 //! The small matrices that tests of policies name, each a file of its own.
 
 use super::sources::REGISTRIES;
-use engine::policies::Registries;
+use policies::Registries;
 use types::Diagnostic;
 use types::doc::{SourceFile, Span};
 

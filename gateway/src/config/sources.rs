@@ -3,7 +3,7 @@
 use super::folder::{self, Unreadable, Why, is_text};
 use super::unreadable;
 use crate::control::fields::is_identifier;
-use engine::policies::TenantFiles;
+use policies::TenantFiles;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(crate) fn built_in_rules() -> SourceFile {
 pub(crate) fn built_in() -> Vec<SourceFile> {
     let single = [(MATRIX, providers::matrix::SHIPPED), (RULES, SHIPPED_RULES)];
     let single = single.into_iter().map(|(path, text)| SourceFile::new(path, text));
-    single.chain(engine::workflows::shipped()).collect()
+    single.chain(workflows::shipped()).collect()
 }
 
 /// Whether a file stands in for one that is absent.

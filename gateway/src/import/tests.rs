@@ -172,10 +172,11 @@ fn portkey_conditions_hold_for_what_they_held() {
             expect(absent),
             expect(of_100)
         );
-        let failing = loaded.bundle.unwrap().policies().failing(
-            &[SourceFile::new("policies/tests/a.yaml", tests)],
-            &engine::policies::Registries::new(),
-        );
+        let failing = loaded
+            .bundle
+            .unwrap()
+            .policies()
+            .failing(&[SourceFile::new("policies/tests/a.yaml", tests)], &policies::Registries::new());
         assert!(failing.is_empty(), "{query}: {when:?}\n{failing:?}");
     };
     check("{\"params.max_tokens\": {\"$lt\": 500}}", false, true);

@@ -15,7 +15,6 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use engine::workflows::{DrawFormat, Marks, Workflow};
 use engine::{Admission, Bundle, USUAL, Who, rehearse};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
@@ -24,6 +23,7 @@ use std::sync::Arc;
 use types::diagnostic::{Severity, suggestion};
 use types::doc::SourceFile;
 use types::{ChatRequest, Diagnostic};
+use workflows::{DrawFormat, Marks, Workflow};
 
 /// The routes of workflows.
 pub(crate) fn router() -> Router<Arc<App>> {

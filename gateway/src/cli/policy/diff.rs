@@ -5,7 +5,7 @@ use crate::cli::explain::folder;
 use crate::cli::out::Out;
 use crate::cli::{GOOD, Global, Outcome, Problem};
 use crate::clock;
-use engine::policies::{CostEffect, Replay, RuleChanges};
+use policies::{CostEffect, Replay, RuleChanges};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

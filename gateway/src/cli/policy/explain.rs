@@ -4,7 +4,6 @@ use super::{bundle, read};
 use crate::cli::out::Out;
 use crate::cli::{GOOD, Global, Outcome, Problem};
 use crate::clock;
-use engine::{policies, profiler};
 use policies::{Around, Inputs, Phase};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -108,7 +107,7 @@ fn variables(request: &Arc<ChatRequest>) -> Value {
     profiler::warm_up();
     let profile = profiler::profile(request);
     let unix_ms = clock::unix().saturating_mul(1000);
-    let around = Around { detector: Some(engine::workflows::detector()), ..Around::default() };
+    let around = Around { detector: Some(workflows::detector()), ..Around::default() };
     let inputs = Inputs { request, profile: &profile, around: &around, unix_ms };
     let mut given = policies::values_of(&policies::scope(&inputs));
     // The moment follows from `at`.

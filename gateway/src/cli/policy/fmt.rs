@@ -5,12 +5,12 @@ use crate::cli::out::Out;
 use crate::cli::{FAILED, GOOD, Global, Outcome, Problem};
 use crate::config::folder;
 use crate::config::sources::{OF_TENANTS, POLICIES, RULE_SCRIPTS, RULES, TENANTS, folders};
-use engine::policies::format;
-use engine::workflows::lay_out;
+use policies::format;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use types::Diagnostic;
 use types::doc::SourceFile;
+use workflows::lay_out;
 
 /// Give rules and policies their usual form
 #[derive(clap::Args, Debug)]

@@ -3,7 +3,7 @@
 use super::read;
 use crate::cli::out::Out;
 use crate::cli::{GOOD, Outcome, Problem};
-use engine::profiler::{
+use profiler::{
     self,
     explain::{AxisReasons, Explanation, FamilyReasons},
 };

@@ -3,7 +3,7 @@
 use super::{progress, read};
 use crate::cli::out::Out;
 use crate::cli::{GOOD, Outcome, Problem};
-use engine::profiler::train::{self, Input, Settings};
+use profiler::train::{self, Input, Settings};
 use std::path::{Path, PathBuf};
 
 /// Name and text of every file.

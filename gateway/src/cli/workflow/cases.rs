@@ -4,12 +4,12 @@ use crate::cli::Problem;
 use crate::config::{folder, sources};
 use engine::Bundle;
 use engine::rehearse::{self, Case};
-use engine::workflows::Workflow;
 use std::path::{Path, PathBuf};
 use types::Diagnostic;
 use types::diagnostic::suggestion;
 use types::doc::{self, SourceFile, Span};
 use types::matrix::glob;
+use workflows::Workflow;
 
 /// Tests that are built into the program, for the workflows that are.
 pub(super) const SHIPPED: &[(&str, &str)] = &[

@@ -7,10 +7,10 @@ use crate::cli::{FAILED, Global, Outcome};
 use crate::config::sources::WORKFLOWS;
 use crate::config::{self, Simulated};
 use engine::Bundle;
-use engine::workflows::is_schema;
 use std::path::PathBuf;
 use types::doc::SourceFile;
 use types::{Diagnostic, Severity};
+use workflows::is_schema;
 
 /// Every problem of workflow files, or of every file of the configuration
 #[derive(clap::Args, Debug)]

@@ -3,13 +3,13 @@
 use super::files::Files;
 use crate::cli::out::Out;
 use crate::cli::{GOOD, Global, Outcome, Problem};
-use engine::workflows::{Change, Workflow, difference, is_schema};
 use engine::{Bound, Bundle, USUAL};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 use types::Diagnostic;
 use types::doc::SourceFile;
+use workflows::{Change, Workflow, difference, is_schema};
 
 /// Tell how two workflows differ in what they do
 #[derive(clap::Args, Debug)]

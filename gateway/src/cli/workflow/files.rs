@@ -2,10 +2,10 @@
 
 use crate::cli::Problem;
 use crate::config::{folder, sources};
-use engine::workflows::is_schema;
 use std::path::{Path, PathBuf};
 use types::Diagnostic;
 use types::doc::SourceFile;
+use workflows::is_schema;
 
 /// What was read.
 #[derive(Debug, Default)]

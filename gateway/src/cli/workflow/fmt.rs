@@ -5,9 +5,9 @@ use crate::cli::out::Out;
 use crate::cli::{FAILED, GOOD, Global, Outcome, Problem};
 use crate::config::folder;
 use crate::config::sources::WORKFLOWS;
-use engine::workflows::format;
 use serde_json::json;
 use std::path::PathBuf;
+use workflows::format;
 
 /// Give workflow files their usual form
 #[derive(clap::Args, Debug)]

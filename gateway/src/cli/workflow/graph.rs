@@ -4,10 +4,10 @@ use super::super::out::Out;
 use super::super::{GOOD, Global, Outcome, Problem};
 use super::kept;
 use crate::routes::runs::marks::marks;
-use engine::workflows::{DrawFormat, Marks};
 use http::Method;
 use serde_json::{Value, json};
 use std::path::PathBuf;
+use workflows::{DrawFormat, Marks};
 
 /// Draw a workflow
 #[derive(clap::Args, Debug)]

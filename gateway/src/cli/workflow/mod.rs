@@ -21,12 +21,12 @@ use crate::config::{self, Simulated, Sources};
 pub(super) use cases::Tests;
 use clap::Subcommand;
 use engine::Bound;
-use engine::workflows::Workflow;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use types::Diagnostic;
+use workflows::Workflow;
 
 /// Begin, check, draw, plan, test, run and compare workflows
 #[derive(clap::Args, Debug)]
@@ -134,7 +134,7 @@ pub(crate) fn limits_json(w: &Workflow) -> Value {
 
 /// A plan as a document: nodes, limits, and what it may cost.
 pub(crate) fn plan_json(w: &Workflow, bound: &Bound) -> Value {
-    let row = |n: &engine::workflows::Line| json!({"node": n.path, "type": n.kind, "max_calls": n.max_calls, "timeout_ms": ms(n.timeout)});
+    let row = |n: &workflows::Line| json!({"node": n.path, "type": n.kind, "max_calls": n.max_calls, "timeout_ms": ms(n.timeout)});
     json!({
         "workflow": w.name, "plan_hash": w.plan_hash, "max_calls": w.max_calls(),
         "limits": limits_json(w),

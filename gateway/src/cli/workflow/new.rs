@@ -19,7 +19,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
-    let shipped = engine::workflows::shipped();
+    let shipped = workflows::shipped();
     let found = shipped.iter().find(|f| f.stem() == args.template).ok_or_else(|| {
         let hint = types::diagnostic::suggestion(&args.template, shipped.iter().map(|f| f.stem()));
         Problem(format!("no workflow `{}` is shipped; {hint}", args.template))

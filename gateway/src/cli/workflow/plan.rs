@@ -3,11 +3,11 @@
 use super::run::{self as once};
 use crate::cli::out::Out;
 use crate::cli::{GOOD, Global, Outcome};
-use engine::workflows::{Longest, Workflow};
 use engine::{Bound, USUAL};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
+use workflows::{Longest, Workflow};
 
 /// What a workflow may take at most: calls, money, time
 #[derive(clap::Args, Debug)]

@@ -31,5 +31,5 @@ pub(super) fn write(path: &Path) -> Result<(), Problem> {
 }
 
 fn text() -> Result<String, Problem> {
-    Ok(serde_json::to_string_pretty(&engine::workflows::editor_schema())? + "\n")
+    Ok(serde_json::to_string_pretty(&workflows::editor_schema())? + "\n")
 }

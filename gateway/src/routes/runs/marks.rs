@@ -1,10 +1,10 @@
 //! What a drawing of a workflow tells of a run of it.
 
 use engine::rehearse::Seen;
-use engine::workflows::{Mark, Marks, Resolution};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use types::Usd;
+use workflows::{Mark, Marks, Resolution};
 
 /// What is told of one node, over all instances of it.
 #[derive(Default)]
