@@ -2,6 +2,7 @@
 //! same run. Absolute figures depend on the machine; the ratios are what to quote.
 
 mod arms;
+mod audit;
 mod compare;
 mod decide;
 mod escalation;
@@ -87,6 +88,12 @@ enum What {
     Graph,
     /// How fast checks read text that grows, JSON by a schema above all, in MB/s.
     Prefix,
+    /// What the audit trail costs, as ratios to a plain file.
+    Audit {
+        /// Lines of the trail.
+        #[arg(long, default_value_t = 1_000_000)]
+        lines: u64,
+    },
     /// Processor time per `auto` request as the number of arms grows.
     Decide,
     /// Microseconds to decide among 2, 20 and 200 arms that have all been learned of, in process.
@@ -173,6 +180,7 @@ async fn run(what: What) -> Result<(), Failure> {
         What::Arms => arms::run().await,
         What::Graph => graph::run(Effort::Whole).await,
         What::Prefix => prefix::run(Effort::Whole),
+        What::Audit { lines } => audit::run(lines),
         What::Decide => decide::run().await,
         What::Escalation { requests, seed, json } => {
             escalation::run(escalation::Plan { requests, seed, json }).await

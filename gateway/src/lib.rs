@@ -30,3 +30,5 @@ pub mod tasks;
 pub mod telemetry;
 mod usage;
 pub mod webhooks;
+
+pub use control::audit::{Figures as AuditFigures, figures as audit_figures};

@@ -261,6 +261,16 @@ fn only_named_files_read_the_wall_clock() {
     assert_eq!(found, named.collect());
 }
 
+/// A test that is passed over tells nothing: what measures is a bench.
+#[test]
+fn no_test_is_passed_over() {
+    // Put together here so that this file is no finding of its own.
+    let mark = ["#[ign", "ore"].concat();
+    for path in tracked(".rs") {
+        assert!(!read(&path).contains(&mark), "{path} passes over a test");
+    }
+}
+
 #[test]
 fn every_module_says_what_it_is() {
     for path in tracked(".rs").iter().filter(|p| p.contains("/src/") || p.contains("/tests/")) {

@@ -4,6 +4,7 @@
 //! fit into the queue is counted and becomes a line of its own.
 
 mod anchor;
+mod figures;
 mod folder;
 mod keys;
 mod line;
@@ -16,6 +17,7 @@ mod tests;
 mod verify;
 mod writer;
 
+pub use figures::{Figures, figures};
 pub(crate) use read::{Look, Wanted, read};
 pub(crate) use receipt::{Line, Receipts};
 pub(crate) use verify::verify_against;

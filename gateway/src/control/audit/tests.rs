@@ -510,37 +510,6 @@ async fn a_start_reads_the_last_file_and_verify_reads_them_all() {
     assert!(refused(dir.path()).contains("is broken"), "{}", refused(dir.path()));
 }
 
-/// How long a line takes, and how long a trail takes to verify and to open: to be run by hand with optimisation, as in
-/// `cargo test --release -p gateway --lib audit::tests::figures -- --ignored --nocapture`. `AUDIT_LINES` sets how many.
-#[test]
-#[ignore = "measures"]
-fn figures() {
-    let lines = std::env::var("AUDIT_LINES").map_or(1_000_000, |n| n.parse::<u64>().unwrap());
-    let dir = tempfile::tempdir().unwrap();
-    let timed = |what: &str, n: u64, work: &mut dyn FnMut()| {
-        let begin = tokio::time::Instant::now();
-        work();
-        let took = begin.elapsed();
-        let each = took.as_secs_f64() * 1e6 / n as f64;
-        writeln!(std::io::stderr(), "{what}: {took:?}, {each:.2} us a line").unwrap();
-    };
-    timed("written, sealed", lines, &mut || {
-        let mut writer = Writer::open(dir.path(), "b".into(), None).unwrap();
-        for i in 0..lines {
-            writer.line(&event(i)).unwrap();
-            if i % SEAL_LINES == SEAL_LINES - 1 {
-                writer.seal().unwrap();
-            }
-        }
-        writer.seal().unwrap();
-    });
-    timed("verified", lines, &mut || {
-        let report = verify_folder(&dir.path().join(FOLDER), None, None).unwrap();
-        assert_eq!((report.lines, report.broken), (lines, None));
-    });
-    timed("opened", lines, &mut || drop(Writer::open(dir.path(), "b".into(), None).unwrap()));
-}
-
 /// Who keeps what a change was answered with finds a trail that was written anew, with all its keys.
 #[tokio::test]
 async fn a_receipt_shows_a_line_that_is_gone_or_another() {
