@@ -12,12 +12,13 @@ use crate::history::Conversation;
 use crate::limits::{self, Asker, Count, Held, NOTHING_USED_UP, UsedUp};
 use crate::policy_inputs;
 use crate::premium;
+use crate::profiled::Profiled;
 use crate::reserve::{self, Purpose};
 use crate::rewrite::form_check;
 use crate::route;
-use crate::shadow::{Moment, Note};
+use crate::shadow::Note;
 use crate::sticky::Holder;
-use crate::weigh::{self, Question};
+use crate::weigh::{self, Conditions, Evaluated, Moment, Question};
 use crate::{Inner, View};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,12 +28,14 @@ use types::Usd;
 use types::chat::ChatRequest;
 use types::directives::{Directives, LimitRule, Set};
 
-/// A request and what it was found to be.
-pub(crate) struct Profiled {
-    request: Arc<ChatRequest>,
-    profile: types::WorkloadProfile,
-    /// The request as the learner's numbers.
-    features: types::Features,
+/// Where a request is decided: the engine, the configuration that it entered with, and who asks since when.
+#[derive(Clone, Copy)]
+pub(crate) struct Decider<'a> {
+    pub(crate) inner: &'a Inner,
+    pub(crate) view: &'a Arc<View>,
+    pub(crate) admission: &'a Admission,
+    /// When it came, Unix milliseconds.
+    pub(crate) ts_ms: i64,
 }
 
 /// A request as policies want it, with what they say of it.
@@ -41,7 +44,6 @@ pub(crate) struct Directed {
     directives: Directives,
     /// Policies could not say it, and the request fails.
     unevaluated: Option<Error>,
-    features: types::Features,
     moment: Moment,
     conversation: Conversation,
     /// What came before it in its conversation, as far as policies ask.
@@ -54,9 +56,7 @@ pub(crate) struct Directed {
 
 /// A request and its choice.
 pub(crate) struct Decided {
-    pub(crate) request: Arc<ChatRequest>,
-    pub(crate) profile: types::WorkloadProfile,
-    pub(crate) features: types::Features,
+    pub(crate) profiled: Profiled,
     pub(crate) scope: types::expr::Scope,
     /// What came before in its conversation, as far as policies ask.
     pub(crate) history: policies::History,
@@ -94,190 +94,172 @@ pub(crate) struct Reserved {
 /// What a record says of a request that may not use what budgets hold back.
 const NOT_PREMIUM: &str = "no";
 
-/// Finds out what a request is. No model is asked.
-pub(crate) fn profile(request: Arc<ChatRequest>) -> Profiled {
-    let profile = profiler::profile(&request);
-    let features = profiler::features(&request, &profile);
-    Profiled { request, profile, features }
-}
-
-/// Asks the policies, and makes of the request what they want.
-pub(crate) async fn policy(
-    inner: &Inner,
-    view: &Arc<View>,
-    admission: &Admission,
-    profiled: Profiled,
-    ts_ms: i64,
-    ask: Ask<'_>,
-) -> Directed {
-    let Profiled { request, profile, features } = profiled;
-    let who = &admission.who;
-    let asks = &view.bundle.asks;
-    let trial = inner.shadow.load_full();
-    let remembers = asks.history || trial.as_ref().is_some_and(|s| s.asks_for_history());
-    let conversation = Conversation::of(who, &request, remembers);
-    let turn = remembers.then_some(conversation);
-    let moment = moment(inner, view, admission, conversation, ts_ms);
-    let question = Question {
-        request: &request,
-        profile: &profile,
-        features: &features,
-        who,
-        request_id: &admission.request_id,
-        moment: &moment,
-        used_up: &NOTHING_USED_UP,
-    };
-    let in_earnest = !matches!(ask, Ask::Nobody);
-    let tried = trial.filter(|s| s.takes(moment.seed) && s.has_time(&inner.gate));
-    let asks = tried.as_ref().map_or(Cow::Borrowed(asks), |s| Cow::Owned(s.asks_with(asks)));
-    let around = policy_inputs::around(inner, view, &asks, admission, turn, in_earnest).await;
-    let history = around.history;
-    let (scope, mut directives, unevaluated) =
-        weigh::said(&view.bundle, policies::Purpose::Serving, question, &around).await;
-    let shadow = tried.map(|s| Box::new(Note::new(s, view, question, who, around)));
-    let asker = Asker::of(inner, view, who, &request);
-    let mut governed =
-        Governed::unchanged(request, profile, scope).under(inner, view, who, &mut directives, turn, ask);
-    directives.denials.extend(governed.denial.take());
-    directives.validators.extend(form_check(directives.further.as_deref()));
-    Directed {
-        governed,
-        directives,
-        unevaluated,
-        features,
-        moment,
-        conversation,
-        history,
-        shadow,
-        asker,
-        in_earnest,
-    }
-}
-
-/// Chooses the arm that takes the request. Nothing is noted or reserved.
-pub(crate) async fn route(
-    inner: &Inner,
-    view: &Arc<View>,
-    admission: &Admission,
-    directed: Directed,
-) -> Decided {
-    let Directed { governed, mut directives, unevaluated, features, moment, .. } = directed;
-    let Directed { conversation, history, shadow, asker, in_earnest, .. } = directed;
-    let Governed { request, profile, scope, demands, agreed, approval, refusal, .. } = governed;
-    let who = &admission.who;
-    let sticky = directives.further.as_ref().and_then(|f| f.sticky.as_ref());
-    let holder = sticky.and_then(|s| Holder::of(s.value, who, &asker.request, &conversation));
-    let kept = holder.as_ref().and_then(|h| inner.arms.last(h));
-    let premium = premium::why(who, &profile, premium::said(&directives)).is_some();
-    let partial = reserve::of_models(view, who, &request, limits_of(&directives), premium);
-    let cap = directives.cap_max_tokens.as_ref().map(|cap| cap.value);
-    // What only asks how it would go takes nothing, and neither does an answer that is there already.
-    let money = match in_earnest && agreed.is_none() {
-        true => limits::of_money(&asker, limits_of(&directives), premium),
-        false => Vec::new(),
-    };
-    let asked = (&*request, &profile.facts, cap);
-    let used_up = limits::used_up(inner, view, who, asked, (&partial, &money)).await;
-    let question = Question {
-        request: &request,
-        profile: &profile,
-        features: &features,
-        who,
-        request_id: &admission.request_id,
-        moment: &moment,
-        used_up: &used_up,
-    };
-    let latest = Instant::now() + decision_slots::PATIENCE;
-    let until = admission.deadline.map_or(latest, |deadline| latest.min(admission.received + deadline));
-    let (circuit, quota) = (|ix| view.circuit(ix), |ix| view.reach.provider.quota(ix));
-    let routed = weigh::choose(
-        &weigh::ground(view, &circuit, &quota),
-        question,
-        &scope,
-        &mut directives,
-        (unevaluated.or(refusal), until),
-        kept.as_ref(),
-    )
-    .await;
-    let (decision, routed) = match routed {
-        Ok(r) => (r.decision, Ok((r.workflow, r.candidates, r.cap))),
-        Err(e) => (e.0, Err(e.1)),
-    };
-    let ceiling = routed.as_ref().ok().and_then(|(_, _, cap)| *cap);
-    Decided {
-        request,
-        profile,
-        features,
-        scope,
-        history,
-        directives,
-        seed: moment.seed,
-        decision,
-        routed,
-        ceiling,
-        shadow,
-        demands,
-        agreed,
-        approval,
-        used_up,
-        asker,
-        stays: Stays::of(inner, conversation, holder),
-    }
-}
-
-/// Sets aside what the choice may cost; for so long it waits where only what requests in work have set aside stands
-/// against that.
-pub(crate) async fn reserve(
-    inner: &Inner,
-    view: &View,
-    admission: &Admission,
-    mut decided: Decided,
-    mut held: Option<Held>,
-    patience: Duration,
-) -> Reserved {
-    let who = &admission.who;
-    let premium = premium::why(who, &decided.profile, premium::said(&decided.directives));
-    if who.reserving {
-        decided.decision.premium = Some(premium.unwrap_or(NOT_PREMIUM).into());
-    }
-    let (None, Ok(chosen)) = (&decided.agreed, &decided.routed) else {
-        return Reserved { decided, held, waited: Duration::ZERO };
-    };
-    let purpose = Purpose {
-        request: &decided.request,
-        profile: &decided.profile,
-        asker: &decided.asker,
-        rules: limits_of(&decided.directives),
-        cap: decided.directives.cap_max_tokens.as_ref().map(|cap| cap.value),
-        premium: premium.is_some(),
-        count: Count::Request,
-    };
-    let latest = |begun| {
-        let deadline = admission.deadline.map(|d| admission.received + d);
-        deadline.map_or(begun + patience, |deadline| deadline.min(begun + patience))
-    };
-    let (reserved, waited) = reserve::patiently(inner, view, &mut held, purpose, chosen, latest).await;
-    match reserved {
-        Ok(()) => {
-            let matrix = view.bundle.matrix();
-            let left_out = || route::limit_of(&decided.used_up, matrix, &decided.decision.excluded);
-            held.iter().for_each(|held| held.without(left_out()));
+impl Decider<'_> {
+    /// Asks the policies, and makes of the request what they want.
+    pub(crate) async fn policy(self, profiled: Profiled, ask: Ask<'_>) -> Directed {
+        let Decider { inner, view, admission, .. } = self;
+        let who = &admission.who;
+        let asks = &view.bundle.asks;
+        let trial = inner.shadow.load_full();
+        let remembers = asks.history || trial.as_ref().is_some_and(|s| s.asks_for_history());
+        let conversation = Conversation::of(who, &profiled.request, remembers);
+        let turn = remembers.then_some(conversation);
+        let moment = self.moment(conversation);
+        let question = Question {
+            profiled: &profiled,
+            who,
+            request_id: &admission.request_id,
+            moment: &moment,
+            used_up: &NOTHING_USED_UP,
+        };
+        let in_earnest = !matches!(ask, Ask::Nobody);
+        let tried = trial.filter(|s| s.takes(moment.seed) && s.has_time(&inner.gate));
+        let asks = tried.as_ref().map_or(Cow::Borrowed(asks), |s| Cow::Owned(s.asks_with(asks)));
+        let around = policy_inputs::around(inner, view, &asks, admission, turn, in_earnest).await;
+        let history = around.history;
+        let Evaluated { scope, mut directives, unevaluated } =
+            weigh::evaluate(&view.bundle, policies::Purpose::Serving, question, &around).await;
+        let shadow = tried.map(|s| Box::new(Note::new(s, view, question, around)));
+        let asker = Asker::of(inner, view, who, &profiled.request);
+        let mut governed =
+            Governed::unchanged(profiled, scope).under(inner, view, who, &mut directives, turn, ask);
+        directives.denials.extend(governed.denial.take());
+        directives.validators.extend(form_check(directives.further.as_deref()));
+        Directed {
+            governed,
+            directives,
+            unevaluated,
+            moment,
+            conversation,
+            history,
+            shadow,
+            asker,
+            in_earnest,
         }
-        Err(e) => decided.routed = Err(e),
     }
-    Reserved { decided, held, waited }
-}
 
-/// Profiles a request, asks the policies and chooses, as if it came. Nothing is noted or reserved, and nobody is asked.
-pub(crate) async fn consider(
-    inner: &Inner,
-    view: &Arc<View>,
-    admission: &Admission,
-    request: Arc<ChatRequest>,
-) -> Decided {
-    let ts_ms = inner.clock.unix_ms();
-    let directed = policy(inner, view, admission, profile(request), ts_ms, Ask::Nobody).await;
-    route(inner, view, admission, directed).await
+    /// Chooses the arm that takes the request. Nothing is noted or reserved.
+    pub(crate) async fn route(self, directed: Directed) -> Decided {
+        let Decider { inner, view, admission, .. } = self;
+        let Directed { governed, mut directives, unevaluated, moment, .. } = directed;
+        let Directed { conversation, history, shadow, asker, in_earnest, .. } = directed;
+        let Governed { profiled, scope, demands, agreed, approval, refusal, .. } = governed;
+        let Profiled { request, profile, .. } = &profiled;
+        let who = &admission.who;
+        let sticky = directives.further.as_ref().and_then(|f| f.sticky.as_ref());
+        let holder = sticky.and_then(|s| Holder::of(s.value, who, &asker.request, &conversation));
+        let kept = holder.as_ref().and_then(|h| inner.arms.last(h));
+        let premium = premium::why(who, profile, premium::said(&directives)).is_some();
+        let partial = reserve::of_models(view, who, request, limits_of(&directives), premium);
+        let cap = directives.cap_max_tokens.as_ref().map(|cap| cap.value);
+        // What only asks how it would go takes nothing, and neither does an answer that is there already.
+        let money = match in_earnest && agreed.is_none() {
+            true => limits::of_money(&asker, limits_of(&directives), premium),
+            false => Vec::new(),
+        };
+        let asked = (&**request, &profile.facts, cap);
+        let used_up = limits::used_up(inner, view, who, asked, (&partial, &money)).await;
+        let question = Question {
+            profiled: &profiled,
+            who,
+            request_id: &admission.request_id,
+            moment: &moment,
+            used_up: &used_up,
+        };
+        let latest = Instant::now() + decision_slots::PATIENCE;
+        let until = admission.deadline.map_or(latest, |deadline| latest.min(admission.received + deadline));
+        let (circuit, quota) = (|ix| view.circuit(ix), |ix| view.reach.provider.quota(ix));
+        let refusal = unevaluated.or(refusal);
+        let conditions =
+            Conditions { scope: &scope, directives: &mut directives, refusal, kept: kept.as_ref(), until };
+        let routed = weigh::choose(&weigh::ground(view, &circuit, &quota), question, conditions).await;
+        let (decision, routed) = match routed {
+            Ok(r) => (r.decision, Ok((r.workflow, r.candidates, r.cap))),
+            Err(e) => (e.0, Err(e.1)),
+        };
+        let ceiling = routed.as_ref().ok().and_then(|(_, _, cap)| *cap);
+        Decided {
+            profiled,
+            scope,
+            history,
+            directives,
+            seed: moment.seed,
+            decision,
+            routed,
+            ceiling,
+            shadow,
+            demands,
+            agreed,
+            approval,
+            used_up,
+            asker,
+            stays: Stays::of(inner, conversation, holder),
+        }
+    }
+
+    /// Sets aside what the choice may cost; for so long it waits where only what requests in work have set aside stands
+    /// against that.
+    pub(crate) async fn reserve(
+        self,
+        mut decided: Decided,
+        mut held: Option<Held>,
+        patience: Duration,
+    ) -> Reserved {
+        let Decider { inner, view, admission, .. } = self;
+        let who = &admission.who;
+        let premium = premium::why(who, &decided.profiled.profile, premium::said(&decided.directives));
+        if who.reserving {
+            decided.decision.premium = Some(premium.unwrap_or(NOT_PREMIUM).into());
+        }
+        let (None, Ok(chosen)) = (&decided.agreed, &decided.routed) else {
+            return Reserved { decided, held, waited: Duration::ZERO };
+        };
+        let purpose = Purpose {
+            request: &decided.profiled.request,
+            profile: &decided.profiled.profile,
+            asker: &decided.asker,
+            rules: limits_of(&decided.directives),
+            cap: decided.directives.cap_max_tokens.as_ref().map(|cap| cap.value),
+            premium: premium.is_some(),
+            count: Count::Request,
+        };
+        let latest = |begun| {
+            let deadline = admission.deadline.map(|d| admission.received + d);
+            deadline.map_or(begun + patience, |deadline| deadline.min(begun + patience))
+        };
+        let (reserved, waited) = reserve::patiently(inner, view, &mut held, purpose, chosen, latest).await;
+        match reserved {
+            Ok(()) => {
+                let matrix = view.bundle.matrix();
+                let left_out = || route::limit_of(&decided.used_up, matrix, &decided.decision.excluded);
+                held.iter().for_each(|held| held.without(left_out()));
+            }
+            Err(e) => decided.routed = Err(e),
+        }
+        Reserved { decided, held, waited }
+    }
+
+    /// Profiles a request, asks the policies and chooses, as if it came. Nothing is noted or reserved, and nobody is asked.
+    pub(crate) async fn consider(self, request: Arc<ChatRequest>) -> Decided {
+        let directed = self.policy(Profiled::of(request), Ask::Nobody).await;
+        self.route(directed).await
+    }
+
+    /// What the choice depends on besides the request: what was learned, what its session was given, chance.
+    fn moment(self, conversation: Conversation) -> Moment {
+        let Decider { inner, view, admission, ts_ms } = self;
+        let tenant = &admission.who.tenant;
+        Moment {
+            statistics: inner.statistics.load(),
+            warm: inner.sessions.warm(conversation, ts_ms),
+            explore: tenant.allow_explore
+                && !inner.gate.in_brownout()
+                && inner.explorers.allows(&tenant.id, view.bundle.routing.budget),
+            mode: inner.config.mode,
+            seed: inner.next_seed(),
+            ts_ms,
+        }
+    }
 }
 
 /// Notes what a request is given, once nothing keeps it from being served: those that come after it are chosen for
@@ -285,27 +267,6 @@ pub(crate) async fn consider(
 pub(crate) fn note(inner: &Inner, stays: &Stays, decision: &types::Decision) {
     inner.explorers.note(decision);
     stays.chosen(decision);
-}
-
-/// What the choice depends on besides the request: what was learned, what its session was given, chance.
-fn moment(
-    inner: &Inner,
-    view: &View,
-    admission: &Admission,
-    conversation: Conversation,
-    ts_ms: i64,
-) -> Moment {
-    let tenant = &admission.who.tenant;
-    Moment {
-        statistics: inner.statistics.load(),
-        warm: inner.sessions.warm(conversation, ts_ms),
-        explore: tenant.allow_explore
-            && !inner.gate.in_brownout()
-            && inner.explorers.allows(&tenant.id, view.bundle.routing.budget),
-        mode: inner.config.mode,
-        seed: inner.next_seed(),
-        ts_ms,
-    }
 }
 
 fn limits_of(directives: &Directives) -> &[Set<LimitRule>] {

@@ -4,6 +4,7 @@ use crate::approvals::{self, HeldAnswer, Named, Question};
 use crate::demands::Demands;
 use crate::error::Error;
 use crate::history::Conversation;
+use crate::profiled::Profiled;
 use crate::redact::Redaction;
 use crate::rewrite::{Refused, rewrite};
 use crate::runs::{About, Consent};
@@ -13,9 +14,9 @@ use crate::{Inner, View};
 use policies::Phase;
 use serde_json::Value;
 use std::sync::Arc;
+use types::ChatRequest;
 use types::directives::{Approval, Denial, Directives, Further, Place, Set};
 use types::expr::Scope;
-use types::{ChatRequest, WorkloadProfile};
 
 /// Who is asked where people have to agree.
 #[derive(Clone, Copy)]
@@ -30,8 +31,7 @@ pub(crate) enum Ask<'a> {
 
 /// A request as policies want it.
 pub(crate) struct Governed {
-    pub(crate) request: Arc<ChatRequest>,
-    pub(crate) profile: WorkloadProfile,
+    pub(crate) profiled: Profiled,
     pub(crate) scope: Scope,
     /// What they demand of its answer and its record; `None` = nothing.
     pub(crate) demands: Option<Box<Demands>>,
@@ -47,9 +47,9 @@ pub(crate) struct Governed {
 
 impl Governed {
     /// As it came. What no policy asks for is not looked at.
-    pub(crate) fn unchanged(request: Arc<ChatRequest>, profile: WorkloadProfile, scope: Scope) -> Self {
+    pub(crate) const fn unchanged(profiled: Profiled, scope: Scope) -> Self {
         let (demands, agreed, approval) = (None, None, None);
-        Governed { request, profile, scope, demands, agreed, approval, denial: None, refusal: None }
+        Governed { profiled, scope, demands, agreed, approval, denial: None, refusal: None }
     }
 
     /// As the directives say. No approval is used up by that.
@@ -65,14 +65,19 @@ impl Governed {
         let policies = &view.bundle.policies;
         let later = policies.has(Phase::Tool) || policies.has(Phase::Response);
         let further = directives.further.as_deref();
-        if further.is_none() && turn.is_none() && !later && self.request.options.approval.is_none() {
+        if further.is_none() && turn.is_none() && !later && self.profiled.request.options.approval.is_none() {
             return self;
         }
         let rules = further.map_or(&[] as &[_], |f| f.redact.as_slice());
         let tenant = &who.principal.tenant.id;
         let detector = view.bundle.detector.clone();
-        let redaction =
-            Redaction::of(rules, detector, &inner.redaction_key, tenant, self.request.body().clone());
+        let redaction = Redaction::of(
+            rules,
+            detector,
+            &inner.redaction_key,
+            tenant,
+            self.profiled.request.body().clone(),
+        );
         let turn = turn.map(|t| (t, inner.memory.clone()));
         let demands = Demands::of(further, redaction.clone(), turn);
         let unrecorded = demands.unrecorded();
@@ -104,32 +109,31 @@ impl Governed {
 
     /// Makes the request what policies want, and the checks that it brings, as far as they let it through.
     pub(crate) fn rewrite(&mut self, further: &Further, checks: &mut [Set<Value>], redaction: &Redaction) {
-        match rewrite(&self.request, further, redaction) {
+        match rewrite(&self.profiled.request, further, redaction) {
             Ok(None) => {}
             Ok(Some(changed)) => self.replace(changed),
             Err(Refused::Denied(denial)) => self.denial = Some(denial),
             Err(Refused::Unfit(error)) => self.refusal = Some(error),
         }
         if !self.is_refused() {
-            self.denial = mask_checks(&self.request, checks, redaction).err();
+            self.denial = mask_checks(&self.profiled.request, checks, redaction).err();
         }
     }
 
-    /// Goes on with another request: what was found of the first one stays found.
+    /// Goes on with another request.
     fn replace(&mut self, changed: Arc<ChatRequest>) {
-        // Instructions that are added cost tokens, too.
-        self.profile.facts = profiler::profile(&changed).facts;
-        self.scope = policies::changed_scope(&self.scope, &changed, &self.profile);
-        self.request = changed;
+        self.profiled.replace(changed);
+        let Profiled { request, profile, .. } = &self.profiled;
+        self.scope = policies::changed_scope(&self.scope, request, profile);
     }
 
     /// Looks for the approval that the request names, or asks for the one it needs.
     fn ask(&mut self, inner: &Inner, view: &View, who: &Who, (demanded, ask): (&[Set<Approval>], Ask<'_>)) {
-        let named = self.request.options.approval.as_deref();
+        let named = self.profiled.request.options.approval.as_deref();
         if named.is_none() && demanded.is_empty() {
             return;
         }
-        let binding = approvals::binding(&self.request, who, view.bundle.hash());
+        let binding = approvals::binding(&self.profiled.request, who, view.bundle.hash());
         let (tenant, approvers) = (&*who.principal.tenant.id, view.bundle.policies.approvers());
         let of = |id| Named { id, tenant, binding, demanded, approvers };
         let answer = named.map_or(Ok(None), |id| inner.approvals.answer(of(id)));
@@ -143,7 +147,7 @@ impl Governed {
             (Ok(None), _) if demanded.is_empty() => None,
             (Ok(None), Some(id)) => inner.approvals.holds(of(id)).err(),
             (Ok(None), None) if let Ask::Run(consent) = ask => {
-                consent.holds(&About::request(&self.request, binding), demanded).err()
+                consent.holds(&About::request(&self.profiled.request, binding), demanded).err()
             }
             (Ok(None), None) => {
                 let question = Question {
@@ -152,8 +156,8 @@ impl Governed {
                     binding,
                     demanded,
                     approvers,
-                    user: self.request.user.as_deref(),
-                    shows: shown::of_request(&self.request),
+                    user: self.profiled.request.user.as_deref(),
+                    shows: shown::of_request(&self.profiled.request),
                     agreed: &[],
                 };
                 Some(inner.approvals.ask(&question, None))

@@ -40,6 +40,7 @@ mod pipeline;
 mod policy_inputs;
 mod post_response;
 mod premium;
+mod profiled;
 mod recent;
 mod redact;
 pub mod rehearse;

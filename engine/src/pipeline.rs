@@ -3,11 +3,12 @@
 use crate::Inner;
 use crate::admit::Asks;
 use crate::answer::{Admission, Answer};
-use crate::decide;
+use crate::decide::Decider;
 use crate::ending::Promised;
 use crate::error::{Error, Kind};
 use crate::govern::Ask;
 use crate::limits::{Count, Held};
+use crate::profiled::Profiled;
 use crate::settle::Settlement;
 use crate::task::{self, Task};
 use std::sync::Arc;
@@ -24,10 +25,12 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         return Err(Kind::Invalid { param, message }.into());
     }
 
-    let profiled = decide::profile(Arc::new(request));
-    let directed = decide::policy(inner, &view, &admission, profiled, ts_ms, Ask::People).await;
-    let decided = decide::route(inner, &view, &admission, directed).await;
-    let reserved = decide::reserve(inner, &view, &admission, decided, held, inner.config.patience).await;
+    // profile, policy, route, reserve
+    let decider = Decider { inner, view: &view, admission: &admission, ts_ms };
+    let profiled = Profiled::of(Arc::new(request));
+    let directed = decider.policy(profiled, Ask::People).await;
+    let decided = decider.route(directed).await;
+    let reserved = decider.reserve(decided, held, inner.config.patience).await;
 
     // From here on it is on record, however it ends.
     let (mut settlement, task) = task::begin(inner, &view, admission, permit, reserved);

@@ -9,11 +9,11 @@ use crate::View;
 use crate::admit::Gate;
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
-use crate::learn::Snapshot;
 use crate::limits::NOTHING_USED_UP;
 use crate::policy_inputs::Asks;
-use crate::route::{self, Warm};
-use crate::weigh::{self, Ground, Question};
+use crate::profiled::Profiled;
+use crate::route;
+use crate::weigh::{self, Ground, Moment, Question};
 use crate::who::Who;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -22,9 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use types::decision::Exclusion;
 use types::matrix::{Availability, Matrix, ModelIx};
-use types::options::Mode;
 use types::provider::Quota;
-use types::{ChatRequest, Features, WorkloadProfile};
 
 /// Notes that may wait; of more, the newest are dropped and counted.
 pub const QUEUE: usize = 256;
@@ -164,25 +162,12 @@ struct Results {
 pub(crate) struct Note {
     shadow: Arc<Shadow>,
     pub(crate) view: Arc<View>,
-    pub(crate) request: Arc<ChatRequest>,
-    pub(crate) profile: WorkloadProfile,
-    pub(crate) features: Features,
+    pub(crate) profiled: Profiled,
     pub(crate) who: Arc<Who>,
     pub(crate) request_id: String,
     pub(crate) moment: Moment,
     /// Who asked, and how things stood.
     around: policies::Around,
-}
-
-/// What a choice depends on besides request and configuration.
-#[derive(Clone)]
-pub(crate) struct Moment {
-    pub(crate) statistics: Arc<Snapshot>,
-    pub(crate) warm: Option<Warm>,
-    pub(crate) explore: bool,
-    pub(crate) mode: Mode,
-    pub(crate) seed: u64,
-    pub(crate) ts_ms: i64,
 }
 
 impl Shadow {
@@ -242,16 +227,13 @@ impl Note {
         shadow: Arc<Shadow>,
         view: &Arc<View>,
         about: Question<'_>,
-        who: &Arc<Who>,
         around: policies::Around,
     ) -> Note {
         Note {
             shadow,
             view: view.clone(),
-            request: about.request.clone(),
-            profile: about.profile.clone(),
-            features: *about.features,
-            who: who.clone(),
+            profiled: about.profiled.clone(),
+            who: about.who.clone(),
             request_id: about.request_id.to_owned(),
             moment: about.moment.clone(),
             around,
@@ -269,9 +251,7 @@ impl Note {
 
     fn question(&self) -> Question<'_> {
         Question {
-            request: &self.request,
-            profile: &self.profile,
-            features: &self.features,
+            profiled: &self.profiled,
             who: &self.who,
             request_id: &self.request_id,
             moment: &self.moment,

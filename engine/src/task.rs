@@ -13,6 +13,7 @@ use crate::ledger::{self, Ledger};
 use crate::limits::{Asker, Each};
 use crate::live;
 use crate::node_cache::Kept;
+use crate::profiled::Profiled;
 use crate::reserve;
 use crate::respond::{self, Again, People, Respond};
 use crate::route;
@@ -71,8 +72,9 @@ pub(crate) fn begin(
     reserved: Reserved,
 ) -> (Settlement, Result<Task, Error>) {
     let Reserved { decided, mut held, waited } = reserved;
-    let Decided { request, profile, features, scope, directives, seed, mut decision, .. } = decided;
+    let Decided { profiled, scope, directives, seed, mut decision, .. } = decided;
     let Decided { routed, ceiling, shadow, demands, agreed, approval, asker, stays, .. } = decided;
+    let Profiled { request, profile, features } = profiled;
     let own = of_request(view, &asker, &directives);
     let ledger = Ledger::under(caps::limits(&directives)).bind(own, view.bundle.matrix());
     if let Some(held) = &mut held {

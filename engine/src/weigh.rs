@@ -8,33 +8,64 @@ use crate::bundle::Bundle;
 use crate::decision_slots::{self, Slot};
 use crate::error::Error;
 use crate::govern::Governed;
+use crate::learn::Snapshot;
 use crate::limits::{self, UsedUp};
+use crate::profiled::Profiled;
 use crate::redact::Redaction;
-use crate::route;
-use crate::shadow::Moment;
+use crate::route::{self, Warm};
 use crate::sticky::Kept;
 use crate::who::Who;
 use policies::Purpose;
 use std::sync::Arc;
 use tokio::time::Instant;
-use types::chat::ChatRequest;
 use types::decision::Exclusion;
 use types::directives::{Approval, Denial, Directives, Set};
 use types::expr::Scope;
 use types::matrix::{Availability, ModelIx};
+use types::options::Mode;
 use types::provider::Quota;
 
 /// A request with all that its choice depends on but the configuration.
 #[derive(Clone, Copy)]
 pub(crate) struct Question<'a> {
-    pub(crate) request: &'a Arc<ChatRequest>,
-    pub(crate) profile: &'a types::WorkloadProfile,
-    pub(crate) features: &'a types::Features,
-    pub(crate) who: &'a Who,
+    pub(crate) profiled: &'a Profiled,
+    pub(crate) who: &'a Arc<Who>,
     pub(crate) request_id: &'a str,
     pub(crate) moment: &'a Moment,
     /// Models whose own limits have no room now.
     pub(crate) used_up: &'a UsedUp,
+}
+
+/// What a choice depends on besides request and configuration.
+#[derive(Clone)]
+pub(crate) struct Moment {
+    pub(crate) statistics: Arc<Snapshot>,
+    pub(crate) warm: Option<Warm>,
+    pub(crate) explore: bool,
+    pub(crate) mode: Mode,
+    pub(crate) seed: u64,
+    pub(crate) ts_ms: i64,
+}
+
+/// What the policies say of a request, under what the key and its tenant allow one request.
+pub(crate) struct Evaluated {
+    /// What they saw.
+    pub(crate) scope: Scope,
+    pub(crate) directives: Directives,
+    /// Why the request fails, where they cannot say it.
+    pub(crate) unevaluated: Option<Error>,
+}
+
+/// Under what an arm is chosen.
+pub(crate) struct Conditions<'a> {
+    pub(crate) scope: &'a Scope,
+    pub(crate) directives: &'a mut Directives,
+    /// Why nothing is chosen.
+    pub(crate) refusal: Option<Error>,
+    /// What is to be kept while nothing is much better.
+    pub(crate) kept: Option<&'a Kept>,
+    /// When the choice must have been made, where it takes a turn.
+    pub(crate) until: Instant,
 }
 
 /// A configuration with the state of what it names.
@@ -51,21 +82,27 @@ pub(crate) struct Ground<'a> {
 pub(crate) async fn weigh(on: &Ground<'_>, about: Question<'_>, around: &policies::Around) -> route::Outcome {
     let Bundle { asks, detector, .. } = on.bundle;
     let around = asks.with_patterns(around, detector);
-    let (scope, mut directives, unevaluated) = said(on.bundle, Purpose::Looking, about, &around).await;
-    let mut governed = Governed::unchanged(about.request.clone(), about.profile.clone(), scope);
+    let Evaluated { scope, mut directives, unevaluated } =
+        evaluate(on.bundle, Purpose::Looking, about, &around).await;
+    let mut governed = Governed::unchanged(about.profiled.clone(), scope);
     let further = directives.further.as_deref().filter(|_| directives.denials.is_empty());
     if let Some(further) = further {
-        let (tenant, body) = (&about.who.principal.tenant.id, about.request.body().clone());
+        let (tenant, body) = (&about.who.principal.tenant.id, about.profiled.request.body().clone());
         // What stands for a value goes nowhere, so that any key will do.
         let redaction = Redaction::of(&further.redact, detector.clone(), &[0; 32], tenant, body);
         governed.rewrite(further, &mut directives.validators, &redaction);
     }
-    let Governed { request, profile, scope, denial, refusal, .. } = governed;
+    let Governed { profiled, scope, denial, refusal, .. } = governed;
     let asked = further.and_then(|f| f.approvals.first()).map(unapproved);
     directives.denials.extend(denial.or(asked));
-    let about = Question { request: &request, profile: &profile, ..about };
-    let until = Instant::now() + decision_slots::PATIENCE;
-    choose(on, about, &scope, &mut directives, (unevaluated.or(refusal), until), None).await
+    let conditions = Conditions {
+        scope: &scope,
+        directives: &mut directives,
+        refusal: unevaluated.or(refusal),
+        kept: None,
+        until: Instant::now() + decision_slots::PATIENCE,
+    };
+    choose(on, Question { profiled: &profiled, ..about }, conditions).await
 }
 
 /// What becomes of a request that people have to agree to, before anybody has.
@@ -94,14 +131,14 @@ pub(crate) fn ground<'a>(
     Ground { bundle: &view.bundle, availability, unavailable, circuit, quota }
 }
 
-/// What the policies say, under what the key and its tenant allow one request; with it what they saw, and why the request fails where they cannot say it.
-pub(crate) async fn said(
+/// Asks the policies.
+pub(crate) async fn evaluate(
     bundle: &Bundle,
     purpose: Purpose,
     about: Question<'_>,
     around: &policies::Around,
-) -> (Scope, Directives, Option<Error>) {
-    let Question { request, profile, moment, who, .. } = about;
+) -> Evaluated {
+    let Question { profiled: Profiled { request, profile, .. }, moment, who, .. } = about;
     let scope = policies::scope(&policies::Inputs { request, profile, around, unix_ms: moment.ts_ms });
     let evaluated = bundle.policies.evaluate_for(purpose, policies::Phase::Request, &scope).await;
     let (mut directives, unevaluated) = match evaluated {
@@ -109,29 +146,24 @@ pub(crate) async fn said(
         Err(e) => (e.until_then(), Some(e.into())),
     };
     limits::tighten(who, &request.options.tags, &mut directives);
-    (scope, directives, unevaluated)
+    Evaluated { scope, directives, unevaluated }
 }
 
-/// Chooses; where that takes a turn, by this moment. `refusal` = nothing is chosen; `kept` = what is to be kept while
-/// nothing is much better.
+/// Chooses.
 pub(crate) async fn choose(
     on: &Ground<'_>,
     about: Question<'_>,
-    scope: &Scope,
-    directives: &mut Directives,
-    (refusal, until): (Option<Error>, Instant),
-    kept: Option<&Kept>,
+    conditions: Conditions<'_>,
 ) -> route::Outcome {
-    let arms = if refusal.is_some() {
-        0
-    } else {
-        route::breadth(on.bundle, on.availability, (about.request, directives))
-    };
+    let Question { profiled: Profiled { request, profile, features }, .. } = about;
+    let Conditions { scope, directives, refusal, kept, until } = conditions;
+    let arms =
+        if refusal.is_some() { 0 } else { route::breadth(on.bundle, on.availability, (request, directives)) };
     let (slot, refusal) = match Slot::wait(arms, until).await {
         Ok(slot) => (slot, refusal),
         Err(late) => (Slot::Few, Some(late)),
     };
-    let Question { request, profile, features, who, request_id, moment, used_up } = about;
+    let Question { who, request_id, moment, used_up, .. } = about;
     let inputs = route::Inputs {
         bundle: on.bundle,
         availability: on.availability,

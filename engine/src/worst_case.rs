@@ -5,8 +5,9 @@ use crate::Inner;
 use crate::answer::Admission;
 use crate::bundle::Bundle;
 use crate::config::Retry;
-use crate::decide::{self, Decided};
+use crate::decide::{Decided, Decider};
 use crate::error::Error;
+use crate::profiled::Profiled;
 use crate::route::{Candidates, Estimated, detection, resolve};
 use serde::Serialize;
 use std::cell::Cell;
@@ -117,10 +118,12 @@ impl Bundle {
 /// How a request would be decided and what that may cost. Nothing is called, reserved or recorded.
 pub(crate) async fn dry(inner: &Inner, admission: Admission, request: ChatRequest) -> Result<Dry, Error> {
     let view = inner.view.load_full();
-    let request = Arc::new(request);
     let by_key = admission.who.principal.key.is_some();
-    let decided = decide::consider(inner, &view, &admission, request).await;
-    let Decided { request, profile, mut decision, routed, directives, .. } = decided;
+    let ts_ms = inner.clock.unix_ms();
+    let decider = Decider { inner, view: &view, admission: &admission, ts_ms };
+    let Decided { profiled, mut decision, routed, directives, .. } =
+        decider.consider(Arc::new(request)).await;
+    let Profiled { request, profile, .. } = profiled;
     if by_key {
         decision.leave_out_setup();
     }

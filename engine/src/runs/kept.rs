@@ -5,7 +5,8 @@ use super::made::bound_to_requests;
 use super::service::{Failure, Runs};
 use super::submission::Submission;
 use crate::account::About;
-use crate::decide::{self, Decided};
+use crate::decide::{Decided, Decider};
+use crate::profiled::Profiled;
 use crate::settle::{Means, Settlement, Subject};
 use crate::who::Who;
 use std::sync::Arc;
@@ -31,8 +32,11 @@ impl Runs {
             return Ok(());
         }
         let admission = submission.admission(id, who.clone());
-        let decided = decide::consider(inner, &view, &admission, Arc::new(request)).await;
-        let Decided { request, profile, features, scope, directives, decision, demands, .. } = decided;
+        let ts_ms = inner.clock.unix_ms();
+        let decider = Decider { inner, view: &view, admission: &admission, ts_ms };
+        let decided = decider.consider(Arc::new(request)).await;
+        let Decided { profiled, scope, directives, decision, demands, .. } = decided;
+        let Profiled { request, profile, features } = profiled;
         let refusal = bound_to_requests(&view, &request, &scope, &directives, demands.as_deref());
         let Some(refusal) = refusal else { return Ok(()) };
         if let Some(asked) = self.asked(who).await? {

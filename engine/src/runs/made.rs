@@ -117,8 +117,8 @@ pub fn is_judged(entries: &[Entry]) -> bool {
 /// # Errors
 /// Why it does not start.
 pub(super) fn choice(view: &View, decided: &Decided) -> Result<crate::route::Chosen, Error> {
-    let Decided { request, scope, directives, demands, routed, .. } = decided;
-    let bound = || bound_to_requests(view, request, scope, directives, demands.as_deref());
+    let Decided { profiled, scope, directives, demands, routed, .. } = decided;
+    let bound = || bound_to_requests(view, &profiled.request, scope, directives, demands.as_deref());
     match routed {
         Ok(chosen) => bound().map_or_else(|| Ok(chosen.clone()), Err),
         Err(error) => Err(error.clone()),
@@ -134,7 +134,8 @@ pub(super) async fn first(
     keeper: &mut Keeper,
     ts_ms: i64,
 ) -> Result<Made, Unready> {
-    let Decided { request, scope, history, directives, seed, decision, ceiling, approval, .. } = decided;
+    let Decided { profiled, scope, history, directives, seed, decision, ceiling, approval, .. } = decided;
+    let request = profiled.request;
     let (workflow, candidates, cap) = chosen;
     if let Some(id) = &approval {
         service.engine.0.approvals.use_up(id, &decision.tenant)?;

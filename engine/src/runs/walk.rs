@@ -11,11 +11,12 @@ use super::submission::Submission;
 use super::{Service, account, asked, end, means};
 use crate::answer::Admission;
 use crate::calls::Calls;
-use crate::decide::{self, Reserved};
+use crate::decide::{self, Decider, Reserved};
 use crate::error::{Error, Kind};
 use crate::failed::Halt;
 use crate::govern::Ask;
 use crate::limits::{Count, Held};
+use crate::profiled::Profiled;
 use crate::settle::Settlement;
 use crate::shadow_run::{self, Trials};
 use crate::task;
@@ -102,12 +103,10 @@ async fn prepare(
             if let Some((param, message)) = workflows::impossible(&request) {
                 return Err(Error::from(Kind::Invalid { param, message }).into());
             }
-            let profiled = decide::profile(Arc::new(request));
-            let ask = Ask::Run(&consent);
-            let directed = decide::policy(inner, &view, &admission, profiled, ts_ms, ask).await;
-            let decided = decide::route(inner, &view, &admission, directed).await;
-            let patience = Duration::ZERO;
-            let mut reserved = decide::reserve(inner, &view, &admission, decided, held, patience).await;
+            let decider = Decider { inner, view: &view, admission: &admission, ts_ms };
+            let directed = decider.policy(Profiled::of(Arc::new(request)), Ask::Run(&consent)).await;
+            let decided = decider.route(directed).await;
+            let mut reserved = decider.reserve(decided, held, Duration::ZERO).await;
             match made::choice(&view, &reserved.decided) {
                 Ok(chosen) => {
                     let Reserved { decided, held: taken, .. } = reserved;
