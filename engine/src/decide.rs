@@ -9,13 +9,13 @@ use crate::demands::Demands;
 use crate::error::Error;
 use crate::govern::{Ask, Governed};
 use crate::history::Conversation;
-use crate::limits::{self, Asker, Count, Held, NOTHING_USED_UP, UsedUp};
+use crate::limits::{self, Asker, Count, Counted, Held, NOTHING_USED_UP, UsedUp};
 use crate::policy_inputs;
 use crate::premium;
 use crate::profiled::Profiled;
 use crate::reserve::{self, Purpose};
 use crate::rewrite::form_check;
-use crate::route;
+use crate::route::{self, Routed};
 use crate::shadow::Note;
 use crate::sticky::Holder;
 use crate::weigh::{self, Conditions, Evaluated, Moment, Question};
@@ -64,7 +64,7 @@ pub(crate) struct Decided {
     pub(crate) seed: u64,
     pub(crate) decision: types::Decision,
     /// What is to run, or why nothing is.
-    pub(crate) routed: Result<route::Chosen, Error>,
+    pub(crate) chosen: Result<route::Chosen, Error>,
     /// Most that the request may cost by what it, policies and the workflow say, whatever budgets leave of it.
     pub(crate) ceiling: Option<Usd>,
     /// To be decided once more when the request has ended, under a configuration that is tried.
@@ -121,8 +121,7 @@ impl Decider<'_> {
             weigh::evaluate(&view.bundle, policies::Purpose::Serving, question, &around).await;
         let shadow = tried.map(|s| Box::new(Note::new(s, view, question, around)));
         let asker = Asker::of(inner, view, who, &profiled.request);
-        let mut governed =
-            Governed::unchanged(profiled, scope).under(inner, view, who, &mut directives, turn, ask);
+        let mut governed = Governed::unchanged(profiled, scope).under(self, &mut directives, turn, ask);
         directives.denials.extend(governed.denial.take());
         directives.validators.extend(form_check(directives.further.as_deref()));
         Directed {
@@ -157,8 +156,8 @@ impl Decider<'_> {
             true => limits::of_money(&asker, limits_of(&directives), premium),
             false => Vec::new(),
         };
-        let asked = (&**request, &profile.facts, cap);
-        let used_up = limits::used_up(inner, view, who, asked, (&partial, &money)).await;
+        let counted = Counted { request, facts: &profile.facts, cap, partial: &partial, money: &money };
+        let used_up = limits::used_up(inner, view, who, counted).await;
         let question = Question {
             profiled: &profiled,
             who,
@@ -172,12 +171,9 @@ impl Decider<'_> {
         let refusal = unevaluated.or(refusal);
         let conditions =
             Conditions { scope: &scope, directives: &mut directives, refusal, kept: kept.as_ref(), until };
-        let routed = weigh::choose(&weigh::ground(view, &circuit, &quota), question, conditions).await;
-        let (decision, routed) = match routed {
-            Ok(r) => (r.decision, Ok((r.workflow, r.candidates, r.cap))),
-            Err(e) => (e.0, Err(e.1)),
-        };
-        let ceiling = routed.as_ref().ok().and_then(|(_, _, cap)| *cap);
+        let ground = weigh::ground(view, &circuit, &quota);
+        let Routed { decision, chosen } = weigh::choose(&ground, question, conditions).await;
+        let ceiling = chosen.as_ref().ok().and_then(|chosen| chosen.cap);
         Decided {
             profiled,
             scope,
@@ -185,7 +181,7 @@ impl Decider<'_> {
             directives,
             seed: moment.seed,
             decision,
-            routed,
+            chosen,
             ceiling,
             shadow,
             demands,
@@ -211,7 +207,7 @@ impl Decider<'_> {
         if who.reserving {
             decided.decision.premium = Some(premium.unwrap_or(NOT_PREMIUM).into());
         }
-        let (None, Ok(chosen)) = (&decided.agreed, &decided.routed) else {
+        let (None, Ok(chosen)) = (&decided.agreed, &decided.chosen) else {
             return Reserved { decided, held, waited: Duration::ZERO };
         };
         let purpose = Purpose {
@@ -234,7 +230,7 @@ impl Decider<'_> {
                 let left_out = || route::limit_of(&decided.used_up, matrix, &decided.decision.excluded);
                 held.iter().for_each(|held| held.without(left_out()));
             }
-            Err(e) => decided.routed = Err(e),
+            Err(e) => decided.chosen = Err(e),
         }
         Reserved { decided, held, waited }
     }

@@ -1,6 +1,7 @@
 //! What policies make of a request before it is routed: values masked, instructions added, people asked.
 
 use crate::approvals::{self, HeldAnswer, Named, Question};
+use crate::decide::Decider;
 use crate::demands::Demands;
 use crate::error::Error;
 use crate::history::Conversation;
@@ -9,8 +10,6 @@ use crate::redact::Redaction;
 use crate::rewrite::{Refused, rewrite};
 use crate::runs::{About, Consent};
 use crate::shown;
-use crate::who::Who;
-use crate::{Inner, View};
 use policies::Phase;
 use serde_json::Value;
 use std::sync::Arc;
@@ -55,13 +54,12 @@ impl Governed {
     /// As the directives say. No approval is used up by that.
     pub(crate) fn under(
         mut self,
-        inner: &Inner,
-        view: &View,
-        who: &Who,
+        decider: Decider<'_>,
         directives: &mut Directives,
         turn: Option<Conversation>,
         ask: Ask<'_>,
     ) -> Self {
+        let Decider { inner, view, .. } = decider;
         let policies = &view.bundle.policies;
         let later = policies.has(Phase::Tool) || policies.has(Phase::Response);
         let further = directives.further.as_deref();
@@ -69,7 +67,7 @@ impl Governed {
             return self;
         }
         let rules = further.map_or(&[] as &[_], |f| f.redact.as_slice());
-        let tenant = &who.principal.tenant.id;
+        let tenant = &decider.admission.who.principal.tenant.id;
         let detector = view.bundle.detector.clone();
         let redaction = Redaction::of(
             rules,
@@ -98,7 +96,7 @@ impl Governed {
         }
         let demanded = further.map_or(&[] as &[_], |f| f.approvals.as_slice());
         if !matches!(ask, Ask::Nobody) {
-            self.ask(inner, view, who, (demanded, ask));
+            self.ask(decider, demanded, ask);
         }
         self
     }
@@ -128,7 +126,9 @@ impl Governed {
     }
 
     /// Looks for the approval that the request names, or asks for the one it needs.
-    fn ask(&mut self, inner: &Inner, view: &View, who: &Who, (demanded, ask): (&[Set<Approval>], Ask<'_>)) {
+    fn ask(&mut self, decider: Decider<'_>, demanded: &[Set<Approval>], ask: Ask<'_>) {
+        let Decider { inner, view, admission, .. } = decider;
+        let who = &*admission.who;
         let named = self.profiled.request.options.approval.as_deref();
         if named.is_none() && demanded.is_empty() {
             return;

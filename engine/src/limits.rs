@@ -14,7 +14,7 @@ pub(crate) use asker::Asker;
 pub(crate) use counters::Counters;
 pub(crate) use each::{Each, each, is_shared, named, of_one_model, tighten, too_large};
 pub(crate) use grant::{Grant, Left, Share};
-pub(crate) use partial::{NOTHING_USED_UP, Partial, UsedUp, partial, used_up};
+pub(crate) use partial::{Counted, NOTHING_USED_UP, Partial, UsedUp, partial, used_up};
 pub(crate) use patience::{Patience, Waits};
 
 pub(crate) use claims::of_money;
@@ -152,6 +152,19 @@ pub(crate) struct Worst {
     pub(crate) least_tokens: u64,
 }
 
+/// What calls are to take from limits on money and tokens, and which of these count them.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) asker: &'a Asker,
+    /// Limits of policies.
+    pub(crate) rules: &'a [Set<LimitRule>],
+    /// Tags of the request, by which labels count it.
+    pub(crate) tags: &'a BTreeMap<String, String>,
+    pub(crate) worst: Worst,
+    /// They may use what limits hold back.
+    pub(crate) premium: bool,
+}
+
 impl Held {
     /// Takes a request, a place, or both on every limit that counts all of them. `None` where nothing is limited.
     ///
@@ -224,12 +237,11 @@ impl Held {
     /// The limit that is reached.
     pub(crate) async fn afterwards(
         store: Option<&Counters>,
-        who: &Arc<Who>,
-        (worst, premium): (Worst, bool),
-        (asker, rules, partial): (&Asker, &[Set<LimitRule>], Vec<Partial>),
-        tags: &BTreeMap<String, String>,
+        Wanted { asker, rules, tags, worst, premium }: Wanted<'_>,
+        partial: Vec<Partial>,
         left: Option<Held>,
     ) -> Result<Option<Held>, Error> {
+        let who = &asker.who;
         let enough = |held: &Held| {
             held.allowed.is_none_or(|usd| usd >= worst.least)
                 && held.tokens.is_none_or(|tokens| tokens >= worst.least_tokens)
@@ -266,9 +278,8 @@ impl Held {
     pub(crate) async fn reserve(
         held: &mut Option<Held>,
         store: Option<&Counters>,
-        (asker, rules): (&Asker, &[Set<LimitRule>]),
-        (worst, premium): (Worst, bool),
-        (tags, count): (&BTreeMap<String, String>, Count),
+        Wanted { asker, rules, tags, worst, premium }: Wanted<'_>,
+        count: Count,
     ) -> Result<(), Error> {
         let own = match held {
             Some(own) => own,

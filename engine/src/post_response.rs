@@ -7,7 +7,7 @@ use crate::admit::Gate;
 use crate::answer::Admission;
 use crate::calls::Calls;
 use crate::error::Error;
-use crate::limits::{self, Counters, Held};
+use crate::limits::{self, Counters, Held, Wanted};
 use crate::premium;
 use crate::unrecorded;
 use crate::who::Who;
@@ -200,9 +200,8 @@ impl Afterwards {
         };
         // What one request may use is for all its calls, whenever they are made.
         calls.after.goes_on_from(&calls.ledger);
-        let (store, worst) = (self.limits.as_ref(), (worst, premium));
-        let (about, tags) = ((&calls.asker, rules, partial), &request.options.tags);
-        let mut held = Held::afterwards(store, &self.who, worst, about, tags, left).await?;
+        let wanted = Wanted { asker: &calls.asker, rules, tags: &request.options.tags, worst, premium };
+        let mut held = Held::afterwards(self.limits.as_ref(), wanted, partial, left).await?;
         if let Some(held) = &mut held {
             calls.after.draw_on(held);
         }

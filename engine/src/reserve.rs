@@ -1,7 +1,7 @@
 //! What a choice may use, set aside on all limits before its first call.
 
 use crate::error::Error;
-use crate::limits::{self, Asker, Count, Each, Held, Partial, USUAL, Waits, Worst};
+use crate::limits::{self, Asker, Count, Each, Held, Partial, USUAL, Waits, Wanted, Worst};
 use crate::route;
 use crate::who::Who;
 use crate::worst_case;
@@ -59,18 +59,18 @@ pub(crate) async fn reserve(
     inner: &Inner,
     view: &View,
     held: &mut Option<Held>,
-    Purpose { request, profile, asker, rules, cap: longest, premium, count }: Purpose<'_>,
-    (workflow, candidates, cap): &route::Chosen,
+    purpose: Purpose<'_>,
+    chosen: &route::Chosen,
 ) -> Result<(), Error> {
+    let Purpose { request, asker, rules, premium, count, .. } = purpose;
     let shared: Vec<_> = rules.iter().filter(|rule| limits::is_shared(rule)).cloned().collect();
     if held.is_none() && shared.is_empty() {
         return Ok(());
     }
     let who = &asker.who;
-    let worst = worst(view, (request, longest), profile, workflow, candidates, *cap);
-    let taken = (worst, premium);
-    let counted = (&request.options.tags, count);
-    Held::reserve(held, inner.limits.as_ref(), (asker, &shared), taken, counted).await?;
+    let (tags, worst) = (&request.options.tags, worst(view, purpose, chosen));
+    let wanted = Wanted { asker, rules: &shared, tags, worst, premium };
+    Held::reserve(held, inner.limits.as_ref(), wanted, count).await?;
     if let Some(held) = held {
         let waits =
             Waits { patience: inner.patience.clone(), gate: inner.gate.clone(), most: inner.config.patience };
@@ -108,14 +108,9 @@ fn step_out(held: &mut Option<Held>) {
 /// What is set aside for a tree at first: the calls that its workflow makes in any case, each as long as it may be at the
 /// first choice of its node, and no more than its ceiling says. What it turns out to need beyond that its calls take one
 /// by one: whoever held all that it might ever use would keep others out for nothing.
-fn worst(
-    view: &View,
-    (request, allowed): (&ChatRequest, Option<u32>),
-    profile: &types::WorkloadProfile,
-    workflow: &workflows::Workflow,
-    candidates: &route::Candidates,
-    cap: Option<Usd>,
-) -> Worst {
+fn worst(view: &View, purpose: Purpose<'_>, chosen: &route::Chosen) -> Worst {
+    let Purpose { request, profile, cap: allowed, .. } = purpose;
+    let route::Chosen { workflow, candidates, cap } = chosen;
     let (matrix, facts) = (view.bundle.matrix(), &profile.facts);
     let said = [request.params.max_tokens, allowed].into_iter().flatten().min();
     let asked = worst_case::sure(matrix, workflow, candidates);

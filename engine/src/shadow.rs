@@ -12,7 +12,7 @@ use crate::bundle::Bundle;
 use crate::limits::NOTHING_USED_UP;
 use crate::policy_inputs::Asks;
 use crate::profiled::Profiled;
-use crate::route;
+use crate::route::{self, Routed};
 use crate::weigh::{self, Ground, Moment, Question};
 use crate::who::Who;
 use serde::Serialize;
@@ -289,7 +289,7 @@ async fn compare(
 
 impl Other {
     /// Breakers and free tiers are those of the models in force; a model that only this one has is untried.
-    async fn weigh(&self, note: &Note) -> route::Outcome {
+    async fn weigh(&self, note: &Note) -> Routed {
         let (ours, live) = (self.bundle.matrix(), note.view.bundle.matrix());
         let circuit = |ix| same_model(ours, live, ix).map_or(Circuit::Closed, |ix| note.view.circuit(ix));
         let quota = |ix| -> Option<Quota> { note.view.reach.provider.quota(same_model(ours, live, ix)?) };
@@ -308,20 +308,19 @@ fn same_model(ours: &Matrix, live: &Matrix, ix: ModelIx) -> Option<ModelIx> {
     live.find(&ours.model(ix)?.id)
 }
 
-fn side(outcome: route::Outcome) -> Side {
-    match outcome {
-        Ok(routed) => {
-            let arm = routed.decision.choice();
+fn side(Routed { decision, chosen }: Routed) -> Side {
+    match chosen {
+        Ok(_) => {
+            let arm = decision.choice();
             Side {
                 workflow: arm.map(|a| a.workflow.clone()),
                 model: arm.map(|a| a.model.clone()),
                 refused: None,
-                why: routed.decision.why.clone(),
+                why: decision.why.clone(),
                 denied: false,
             }
         }
-        Err(refused) => {
-            let (decision, error) = *refused;
+        Err(error) => {
             let denial = decision.denials.first();
             let why =
                 denial.map_or_else(|| decision.why.clone(), |d| format!("{}: {}", decision.why, d.reason));

@@ -73,7 +73,7 @@ pub(crate) fn begin(
 ) -> (Settlement, Result<Task, Error>) {
     let Reserved { decided, mut held, waited } = reserved;
     let Decided { profiled, scope, directives, seed, mut decision, .. } = decided;
-    let Decided { routed, ceiling, shadow, demands, agreed, approval, asker, stays, .. } = decided;
+    let Decided { chosen, ceiling, shadow, demands, agreed, approval, asker, stays, .. } = decided;
     let Profiled { request, profile, features } = profiled;
     let own = of_request(view, &asker, &directives);
     let ledger = Ledger::under(caps::limits(&directives)).bind(own, view.bundle.matrix());
@@ -88,7 +88,7 @@ pub(crate) fn begin(
     let (explain, permit) = (request.options.explain, Some(permit));
     let means = Means { ledger, held, permit, demands, shadow, explain, ..Means::default() };
     let settlement = Settlement::open(inner, Subject { admission, decision, features, about }, means);
-    let task = routed.map(|(workflow, candidates, _)| Task {
+    let task = chosen.map(|route::Chosen { workflow, candidates, .. }| Task {
         request,
         profile,
         scope,

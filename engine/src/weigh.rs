@@ -12,7 +12,7 @@ use crate::learn::Snapshot;
 use crate::limits::{self, UsedUp};
 use crate::profiled::Profiled;
 use crate::redact::Redaction;
-use crate::route::{self, Warm};
+use crate::route::{self, Routed, Warm};
 use crate::sticky::Kept;
 use crate::who::Who;
 use policies::Purpose;
@@ -79,7 +79,7 @@ pub(crate) struct Ground<'a> {
 
 /// Asks the policies, to whom things stand as they did when the request came, and chooses. Nothing is noted, nothing is
 /// taken.
-pub(crate) async fn weigh(on: &Ground<'_>, about: Question<'_>, around: &policies::Around) -> route::Outcome {
+pub(crate) async fn weigh(on: &Ground<'_>, about: Question<'_>, around: &policies::Around) -> Routed {
     let Bundle { asks, detector, .. } = on.bundle;
     let around = asks.with_patterns(around, detector);
     let Evaluated { scope, mut directives, unevaluated } =
@@ -112,11 +112,7 @@ fn unapproved(asked: &Set<Approval>) -> Denial {
 }
 
 /// The same under a configuration in force.
-pub(crate) async fn weigh_under(
-    view: &View,
-    about: Question<'_>,
-    around: &policies::Around,
-) -> route::Outcome {
+pub(crate) async fn weigh_under(view: &View, about: Question<'_>, around: &policies::Around) -> Routed {
     let (circuit, quota) = (|ix| view.circuit(ix), |ix| view.reach.provider.quota(ix));
     weigh(&ground(view, &circuit, &quota), about, around).await
 }
@@ -150,11 +146,7 @@ pub(crate) async fn evaluate(
 }
 
 /// Chooses.
-pub(crate) async fn choose(
-    on: &Ground<'_>,
-    about: Question<'_>,
-    conditions: Conditions<'_>,
-) -> route::Outcome {
+pub(crate) async fn choose(on: &Ground<'_>, about: Question<'_>, conditions: Conditions<'_>) -> Routed {
     let Question { profiled: Profiled { request, profile, features }, .. } = about;
     let Conditions { scope, directives, refusal, kept, until } = conditions;
     let arms =

@@ -8,7 +8,7 @@ use crate::config::Retry;
 use crate::decide::{Decided, Decider};
 use crate::error::Error;
 use crate::profiled::Profiled;
-use crate::route::{Candidates, Estimated, detection, resolve};
+use crate::route::{Candidates, Chosen, Estimated, detection, resolve};
 use serde::Serialize;
 use std::cell::Cell;
 use std::sync::Arc;
@@ -121,13 +121,13 @@ pub(crate) async fn dry(inner: &Inner, admission: Admission, request: ChatReques
     let by_key = admission.who.principal.key.is_some();
     let ts_ms = inner.clock.unix_ms();
     let decider = Decider { inner, view: &view, admission: &admission, ts_ms };
-    let Decided { profiled, mut decision, routed, directives, .. } =
+    let Decided { profiled, mut decision, chosen, directives, .. } =
         decider.consider(Arc::new(request)).await;
     let Profiled { request, profile, .. } = profiled;
     if by_key {
         decision.leave_out_setup();
     }
-    let (workflow, candidates, cap) = routed?;
+    let Chosen { workflow, candidates, cap } = chosen?;
     let output = request.params.max_tokens.unwrap_or(USUAL.1).saturating_mul(request.params.n.max(1));
     let usage =
         request.most_usage((profile.facts.most_input_tokens, profile.facts.most_image_tokens), output);

@@ -112,15 +112,26 @@ impl UsedUp {
     }
 }
 
-/// Which models' limits have no room for the shortest useful answer, of which policies allow `cap` tokens at most; and for
-/// which models limits on `money` have none that count every call. What is only set aside for requests in work comes back:
-/// calls wait for it.
+/// A request, and the limits that count the calls for it.
+#[derive(Clone, Copy)]
+pub(crate) struct Counted<'a> {
+    pub(crate) request: &'a ChatRequest,
+    pub(crate) facts: &'a Facts,
+    /// Longest answer that policies allow, in tokens.
+    pub(crate) cap: Option<u32>,
+    /// Limits that count only calls of some models.
+    pub(crate) partial: &'a [Partial],
+    /// Limits on money that count every call.
+    pub(crate) money: &'a [Limit],
+}
+
+/// Which models' limits have no room for the shortest useful answer; and for which models limits on money have none that
+/// count every call. What is only set aside for requests in work comes back: calls wait for it.
 pub(crate) async fn used_up(
     inner: &Inner,
     view: &View,
     who: &Who,
-    (request, facts, cap): (&ChatRequest, &Facts, Option<u32>),
-    (partial, money): (&[Partial], &[Limit]),
+    Counted { request, facts, cap, partial, money }: Counted<'_>,
 ) -> UsedUp {
     let Some(store) = &inner.limits else { return UsedUp::default() };
     let matrix = view.bundle.matrix();

@@ -85,43 +85,45 @@ pub(crate) struct Inputs<'a> {
     pub(crate) ts_ms: i64,
 }
 
-/// What was chosen: the record of it, and what to run.
+/// The record of a decision, and what it came to.
 #[derive(Debug)]
 pub(crate) struct Routed {
     pub(crate) decision: Decision,
+    /// What to run, or why nothing is.
+    pub(crate) chosen: Result<Chosen, Error>,
+}
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Chosen {
     pub(crate) workflow: Arc<Workflow>,
+    /// The models for it.
     pub(crate) candidates: Candidates,
     /// Ceiling on the cost of the tree that the request, a policy or the workflow set.
     pub(crate) cap: Option<Usd>,
 }
 
-/// A choice, or the record of there being none with the reason.
-pub(crate) type Outcome = Result<Routed, Box<(Decision, Error)>>;
-
 /// Decides. `directives` hand their rules and actions over to the record. `refusal` says that the request goes no
 /// further, such as for a policy that could not be evaluated: nothing is chosen then, and the record says why.
-pub(crate) fn decide(inputs: &Inputs<'_>, directives: &mut Directives, refusal: Option<Error>) -> Outcome {
+pub(crate) fn decide(inputs: &Inputs<'_>, directives: &mut Directives, refusal: Option<Error>) -> Routed {
     let mut decision = blank(inputs, directives);
     if let Some(error) = refusal {
         decision.why = error.to_string();
-        return Err(Box::new((decision, error)));
+        return Routed { decision, chosen: Err(error) };
     }
     if let Some(d) = directives.denials.first() {
         let kind = Kind::Denied { reason: d.reason.clone(), code: d.code.clone(), status: d.status };
         decision.why = format!("denied by {}", d.rule);
         decision.denials = std::mem::take(&mut directives.denials);
-        return Err(Box::new((decision, kind.into())));
+        return Routed { decision, chosen: Err(kind.into()) };
     }
     let mut excluded = Vec::new();
     let chosen = choose(inputs, directives, &mut decision, &mut excluded);
     decision.excluded = excluded.into_iter().map(|e| e.record).collect();
-    match chosen {
-        Ok((workflow, candidates, cap)) => Ok(Routed { decision, workflow, candidates, cap }),
-        Err(e) => {
-            decision.why = e.recorded();
-            Err(Box::new((decision, e)))
-        }
+    if let Err(e) = &chosen {
+        decision.why = e.recorded();
     }
+    Routed { decision, chosen }
 }
 
 /// The arm that was given last, with certainty, while its utility is at least [`KEEP`] of the best.
@@ -135,9 +137,6 @@ fn keep(inputs: &Inputs<'_>, arms: &[types::decision::Arm]) -> Option<choice::Dr
     let propensity = (0..arms.len()).map(|i| if i == chosen { 1.0 } else { 0.0 }).collect();
     Some(choice::Draw { chosen, propensity, epsilon: 0.0, explored: false })
 }
-
-/// What to run, the models for it, and the ceiling on its cost.
-pub(crate) type Chosen = (Arc<Workflow>, Candidates, Option<Usd>);
 
 /// Arms of a decision that are kept, the best first: it is in memory for as long as its request is in work.
 const ARMS: usize = 512;
@@ -213,7 +212,8 @@ fn choose(
         Candidates::new(&scored, chosen, &estimates, inputs.bundle.pools.clone()).with_away(away);
     decision.keep_arms(ARMS, BESIDE);
     stays(directives, &candidates, decision);
-    Ok((flow.clone(), candidates, limits.cap_in(flow).map(|cap| cap.most)))
+    let cap = limits.cap_in(flow).map(|cap| cap.most);
+    Ok(Chosen { workflow: flow.clone(), candidates, cap })
 }
 
 /// Has the record say of rules that send repairs elsewhere that nothing will come of it, where none of those models is a

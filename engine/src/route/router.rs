@@ -123,6 +123,7 @@ impl Router {
             used_up: &NOTHING_USED_UP,
             ts_ms: ask.ts_ms,
         };
-        super::decide(&inputs, directives, unevaluated).map(|r| r.decision).map_err(|e| e.1)
+        let routed = super::decide(&inputs, directives, unevaluated);
+        routed.chosen.map(|_| routed.decision)
     }
 }

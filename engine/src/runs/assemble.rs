@@ -62,16 +62,24 @@ pub(super) struct Admitted {
     pub(super) held: Option<Held>,
 }
 
-/// A walk that goes on from the journal's end. `usd`: most that its own calls may cost; `None` = what the run was given.
-/// `consent`: what people have said to the run, whose answer rules may have a say in; `None` = the answer is nobody's.
+/// How a walk is made.
+pub(super) struct Manner {
+    /// What of it is kept.
+    pub(super) keep: Keep,
+    /// Most that its own calls may cost; `None` = what the run was given.
+    pub(super) usd: Option<Usd>,
+    /// What people have said to the run, whose answer rules may have a say in; `None` = the answer is nobody's.
+    pub(super) consent: Option<Consent>,
+}
+
+/// A walk that goes on from the journal's end.
 pub(super) fn assemble(
     service: &Service,
     view: &Arc<View>,
     made: Made,
     entries: Vec<Entry>,
     admitted: Admitted,
-    (keep, usd): (Keep, Option<Usd>),
-    consent: Option<Consent>,
+    Manner { keep, usd, consent }: Manner,
 ) -> Walk {
     let Admitted { mut admission, permit, mut held } = admitted;
     let (name, before) = (account::name(&admission.request_id, &entries), account::unrecorded(&entries));

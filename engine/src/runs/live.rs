@@ -2,7 +2,7 @@
 //! a budget of its own. Nothing of it becomes part of the run; what it called is on a record of its own.
 
 use super::again::{Replay, anew};
-use super::assemble::{Admitted, assemble};
+use super::assemble::{Admitted, Manner, assemble};
 use super::service::{Failure, Runs, internal, principal};
 use super::state::Keep;
 use super::submission::Submission;
@@ -77,8 +77,8 @@ impl Runs {
         made.decision.request_id.clone_from(&record);
         let admission = made.submission.admission(&row.head.id, who.clone());
         let admitted = Admitted { admission, permit, held };
-        let walk =
-            assemble(service, &view, made, entries, admitted, (Keep::Live { outside }, Some(usd)), None);
+        let manner = Manner { keep: Keep::Live { outside }, usd: Some(usd), consent: None };
+        let walk = assemble(service, &view, made, entries, admitted, manner);
         let (shared, mut settlement) = (walk.shared, walk.settlement);
         // It ends here, whoever leaves meanwhile, under a name of its own; what was called before is on record.
         (settlement.goes_on, settlement.before) = (false, Ledger::default());

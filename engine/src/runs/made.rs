@@ -10,7 +10,7 @@ use crate::caps;
 use crate::decide::Decided;
 use crate::error::{Error, Kind};
 use crate::failed::Halt;
-use crate::{View, respond};
+use crate::{View, respond, route};
 use serde::Deserialize as _;
 use serde_json::Value;
 use std::sync::Arc;
@@ -116,10 +116,10 @@ pub fn is_judged(entries: &[Entry]) -> bool {
 ///
 /// # Errors
 /// Why it does not start.
-pub(super) fn choice(view: &View, decided: &Decided) -> Result<crate::route::Chosen, Error> {
-    let Decided { profiled, scope, directives, demands, routed, .. } = decided;
+pub(super) fn choice(view: &View, decided: &Decided) -> Result<route::Chosen, Error> {
+    let Decided { profiled, scope, directives, demands, chosen, .. } = decided;
     let bound = || bound_to_requests(view, &profiled.request, scope, directives, demands.as_deref());
-    match routed {
+    match chosen {
         Ok(chosen) => bound().map_or_else(|| Ok(chosen.clone()), Err),
         Err(error) => Err(error.clone()),
     }
@@ -130,13 +130,13 @@ pub(super) async fn first(
     service: &Service,
     view: &View,
     submission: Submission,
-    (decided, chosen): (Decided, crate::route::Chosen),
+    (decided, chosen): (Decided, route::Chosen),
     keeper: &mut Keeper,
     ts_ms: i64,
 ) -> Result<Made, Unready> {
     let Decided { profiled, scope, history, directives, seed, decision, ceiling, approval, .. } = decided;
     let request = profiled.request;
-    let (workflow, candidates, cap) = chosen;
+    let route::Chosen { workflow, candidates, cap } = chosen;
     if let Some(id) = &approval {
         service.engine.0.approvals.use_up(id, &decision.tenant)?;
     }

@@ -54,7 +54,7 @@ pub(super) async fn take(
         count,
     };
     let candidates = Candidates::read(&made.given.candidates, matrix, view.bundle.pools.clone());
-    let chosen = (made.workflow.clone(), candidates, left);
+    let chosen = route::Chosen { workflow: made.workflow.clone(), candidates, cap: left };
     reserve::reserve(inner, view, held, purpose, &chosen).await
 }
 

@@ -1,6 +1,6 @@
 //! One ownership of a run: from where its journal ends to its end, or to where it has to wait.
 
-use super::assemble::{Admitted, Walk, assemble};
+use super::assemble::{Admitted, Manner, Walk, assemble};
 use super::changes::Kind as Change;
 use super::consent::Consent;
 use super::drive::{Signals, Stop, drive};
@@ -134,9 +134,9 @@ async fn prepare(
         }
     };
     keeper.set_durability(made.workflow.durability);
-    let keep = (Keep::Record(keeper.durability()), None);
+    let manner = Manner { keep: Keep::Record(keeper.durability()), usd: None, consent: Some(consent) };
     let admitted = Admitted { admission, permit, held };
-    let walk = assemble(service, &view, made, entries, admitted, keep, Some(consent));
+    let walk = assemble(service, &view, made, entries, admitted, manner);
     let now_ms = service.now_ms();
     keeper.hand_over(&walk.shared, now_ms).await.map_err(|Lost| Unready::Lost)?;
     Ok(walk)
