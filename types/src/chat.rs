@@ -6,20 +6,22 @@
 
 use crate::options::Options;
 use bytes::Bytes;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
 mod decode;
 mod surcharge;
+mod unique;
+mod wire;
 
 pub use decode::{Error, Limits, document};
+pub use wire::WireCalls;
+
+use unique::{UniqueMap, UniqueValue};
 
 /// Members by which vendors are asked to run tools of their own, and the name by which rules know what each does.
 pub const VENDOR_TOOLS: &[(&str, &str)] = &[
@@ -481,179 +483,5 @@ impl ChatRequest {
     #[must_use]
     pub fn last_user(&self) -> Option<&Message> {
         self.messages.iter().rev().find(|m| m.role == Role::User)
-    }
-}
-
-impl Serialize for Message {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let mut m = s.serialize_map(None)?;
-        m.serialize_entry("role", self.role.as_str())?;
-        match &self.content {
-            Content::None => m.serialize_entry("content", &Value::Null)?,
-            Content::Text(t) => m.serialize_entry("content", t)?,
-            Content::Parts(p) => m.serialize_entry("content", p)?,
-        }
-        if let Some(name) = &self.name {
-            m.serialize_entry("name", name)?;
-        }
-        if !self.tool_calls.is_empty() {
-            m.serialize_entry("tool_calls", &WireCalls(&self.tool_calls))?;
-        }
-        if let Some(id) = &self.tool_call_id {
-            m.serialize_entry("tool_call_id", id)?;
-        }
-        if let Some(r) = &self.refusal {
-            m.serialize_entry("refusal", r)?;
-        }
-        for (k, v) in &self.extra {
-            m.serialize_entry(k, v)?;
-        }
-        m.end()
-    }
-}
-
-/// Tool calls in their wire form: `{id, type: "function", function: {name, arguments}}`, or of the type `custom` with
-/// `custom: {name, input}`.
-pub struct WireCalls<'a>(pub &'a [ToolCall]);
-
-impl Serialize for WireCalls<'_> {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Call<'a> {
-            id: &'a str,
-            r#type: &'static str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            function: Option<Function<'a>>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            custom: Option<Custom<'a>>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            extra_content: Option<&'a Value>,
-        }
-        #[derive(Serialize)]
-        struct Function<'a> {
-            name: &'a str,
-            arguments: &'a str,
-        }
-        #[derive(Serialize)]
-        struct Custom<'a> {
-            name: &'a str,
-            input: &'a str,
-        }
-        s.collect_seq(self.0.iter().map(|c| Call {
-            id: &c.id,
-            r#type: if c.custom { "custom" } else { "function" },
-            function: (!c.custom).then_some(Function { name: &c.name, arguments: &c.arguments }),
-            custom: c.custom.then_some(Custom { name: &c.name, input: &c.arguments }),
-            extra_content: c.extra_content.as_ref(),
-        }))
-    }
-}
-
-impl Serialize for Part {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let mut m = s.serialize_map(None)?;
-        match &self.kind {
-            PartKind::Text(t) => {
-                m.serialize_entry("type", "text")?;
-                m.serialize_entry("text", t)?;
-            }
-            PartKind::Refusal(t) => {
-                m.serialize_entry("type", "refusal")?;
-                m.serialize_entry("refusal", t)?;
-            }
-            PartKind::Image { url, detail } => {
-                m.serialize_entry("type", "image_url")?;
-                let mut image = Map::new();
-                image.insert("url".into(), Value::String(url.clone()));
-                if let Some(d) = detail {
-                    image.insert("detail".into(), Value::String(d.clone()));
-                }
-                m.serialize_entry("image_url", &image)?;
-            }
-            PartKind::Other(_, whole) => {
-                for (k, v) in whole {
-                    m.serialize_entry(k, v)?;
-                }
-            }
-        }
-        for (k, v) in &self.extra {
-            m.serialize_entry(k, v)?;
-        }
-        m.end()
-    }
-}
-
-/// Any JSON object, refusing a key that stands twice: the provider might read the other one.
-pub(crate) struct UniqueMap(pub(crate) Map<String, Value>);
-
-impl<'de> Deserialize<'de> for UniqueMap {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct V;
-        impl<'de> Visitor<'de> for V {
-            type Value = UniqueMap;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut a: A) -> Result<UniqueMap, A::Error> {
-                let mut map = Map::new();
-                while let Some(key) = a.next_key::<String>()? {
-                    let value: UniqueValue = a.next_value()?;
-                    if map.contains_key(&key) {
-                        return Err(serde::de::Error::custom("duplicate key"));
-                    }
-                    map.insert(key, value.0);
-                }
-                Ok(UniqueMap(map))
-            }
-        }
-        d.deserialize_map(V)
-    }
-}
-
-/// Any JSON value whose objects hold no key twice.
-pub(crate) struct UniqueValue(pub(crate) Value);
-
-impl<'de> Deserialize<'de> for UniqueValue {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct V;
-        impl<'de> Visitor<'de> for V {
-            type Value = UniqueValue;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON value")
-            }
-            fn visit_bool<E>(self, v: bool) -> Result<UniqueValue, E> {
-                Ok(UniqueValue(Value::Bool(v)))
-            }
-            fn visit_i64<E>(self, v: i64) -> Result<UniqueValue, E> {
-                Ok(UniqueValue(v.into()))
-            }
-            fn visit_u64<E>(self, v: u64) -> Result<UniqueValue, E> {
-                Ok(UniqueValue(v.into()))
-            }
-            fn visit_f64<E>(self, v: f64) -> Result<UniqueValue, E> {
-                Ok(UniqueValue(v.into()))
-            }
-            fn visit_str<E>(self, v: &str) -> Result<UniqueValue, E> {
-                Ok(UniqueValue(Value::String(v.to_owned())))
-            }
-            fn visit_string<E>(self, v: String) -> Result<UniqueValue, E> {
-                Ok(UniqueValue(Value::String(v)))
-            }
-            fn visit_unit<E>(self) -> Result<UniqueValue, E> {
-                Ok(UniqueValue(Value::Null))
-            }
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut a: A) -> Result<UniqueValue, A::Error> {
-                let mut list = Vec::new();
-                while let Some(v) = a.next_element::<UniqueValue>()? {
-                    list.push(v.0);
-                }
-                Ok(UniqueValue(Value::Array(list)))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, a: A) -> Result<UniqueValue, A::Error> {
-                let map = UniqueMap::deserialize(serde::de::value::MapAccessDeserializer::new(a))?;
-                Ok(UniqueValue(Value::Object(map.0)))
-            }
-        }
-        d.deserialize_any(V)
     }
 }
