@@ -107,10 +107,40 @@ impl<'a> Input<'a> {
     }
 }
 
+/// What a check says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About {
+    /// Its name, one of [`crate::NAMES`].
+    pub name: &'static str,
+    /// What its findings mean for the answer.
+    pub severity: Severity,
+    /// Whether it judges form or meaning.
+    pub kind: Kind,
+}
+
+impl About {
+    /// Of a check of form.
+    #[must_use]
+    pub const fn structural(name: &'static str, severity: Severity) -> About {
+        About { name, severity, kind: Kind::Structural }
+    }
+
+    /// Of a check of meaning.
+    #[must_use]
+    pub const fn semantic(name: &'static str, severity: Severity) -> About {
+        About { name, severity, kind: Kind::Semantic }
+    }
+}
+
 /// A check of an answer: pure, and the same for the same input. A panic counts as `unverified`.
 pub trait Check: Send + Sync + Debug {
+    /// What it is.
+    fn about(&self) -> About;
+
     /// Its name, one of [`crate::NAMES`].
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &'static str {
+        self.about().name
+    }
 
     /// What its findings are told under: its name, unless its place in a list gives it another.
     fn label(&self) -> &str {
@@ -118,10 +148,14 @@ pub trait Check: Send + Sync + Debug {
     }
 
     /// What its findings mean for the answer.
-    fn severity(&self) -> Severity;
+    fn severity(&self) -> Severity {
+        self.about().severity
+    }
 
     /// Whether it judges form or meaning.
-    fn kind(&self) -> Kind;
+    fn kind(&self) -> Kind {
+        self.about().kind
+    }
 
     /// How much it counts in the score, at least 0.
     fn weight(&self) -> f64 {

@@ -6,7 +6,7 @@ use crate::params::{Params, Problem};
 use crate::sources::{Origin, Source};
 use crate::text::blocks::{Kind as Block, Outline, outline};
 use crate::text::{MAX_BYTES, claims, sentences};
-use crate::{Check, Entry, Input, Kind};
+use crate::{About, Check, Entry, Input, Kind};
 use regex::Regex;
 use serde_json::Value;
 use std::collections::HashSet;
@@ -111,16 +111,8 @@ enum Target {
 }
 
 impl Check for Citations {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Structural
+    fn about(&self) -> About {
+        About::structural(NAME, self.severity)
     }
 
     fn references(&self) -> &[Reference] {

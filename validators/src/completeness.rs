@@ -10,7 +10,7 @@ use crate::text::MAX_BYTES;
 use crate::text::blocks::{Kind as Block, outline};
 use crate::text::sentences;
 use crate::text::terms::keys;
-use crate::{Check, Entry, Input, Kind};
+use crate::{About, Check, Entry, Input, Kind};
 use regex::Regex;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -67,16 +67,8 @@ struct Point {
 }
 
 impl Check for Completeness {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Semantic
+    fn about(&self) -> About {
+        About::semantic(NAME, self.severity)
     }
 
     fn check(&self, input: &Input<'_>) -> Report {

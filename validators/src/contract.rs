@@ -2,7 +2,9 @@
 
 use crate::finding::nothing;
 use crate::params::{Params, Problem};
-use crate::{Check, Entry, Growing, Input, Kind, Promise, finish_reason, json, json_schema, tool_args};
+use crate::{
+    About, Check, Entry, Growing, Input, Kind, Promise, finish_reason, json, json_schema, tool_args,
+};
 use serde_json::Value;
 use std::sync::Arc;
 use types::chat::{ResponseFormat, ToolChoice};
@@ -57,16 +59,8 @@ impl Contract {
 }
 
 impl Check for Contract {
-    fn name(&self) -> &'static str {
-        "contract"
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Structural
+    fn about(&self) -> About {
+        About::structural("contract", self.severity)
     }
 
     fn applies(&self, request: &ChatRequest) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::finding::{Note, decided};
 use crate::params::{Params, Problem};
-use crate::{Check, Entry, Input, Kind};
+use crate::{About, Check, Entry, Input, Kind};
 use serde_json::Value;
 use std::sync::Arc;
 use types::Report;
@@ -54,16 +54,8 @@ pub(crate) fn not_truncated(severity: Severity) -> Arc<dyn Check> {
 }
 
 impl Check for Finish {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Structural
+    fn about(&self) -> About {
+        About::structural(self.name, self.severity)
     }
 
     fn check(&self, input: &Input<'_>) -> Report {

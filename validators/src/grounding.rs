@@ -14,7 +14,7 @@ use crate::sources::Origin;
 use crate::text::blocks::outline;
 use crate::text::terms::{Kind as TermKind, keys, terms};
 use crate::text::{MAX_BYTES, claims, marks, sentences};
-use crate::{Check, Entry, Input, Kind};
+use crate::{About, Check, Entry, Input, Kind};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -52,16 +52,8 @@ pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, 
 }
 
 impl Check for Grounding {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Semantic
+    fn about(&self) -> About {
+        About::semantic(NAME, self.severity)
     }
 
     fn references(&self) -> &[Reference] {

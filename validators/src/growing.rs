@@ -145,7 +145,7 @@ impl Watch {
 mod tests {
     use super::*;
     use crate::testing::*;
-    use crate::{Input, Kind, finding};
+    use crate::{About, Input, finding};
     use serde_json::json;
     use types::Report;
 
@@ -162,14 +162,8 @@ mod tests {
     }
 
     impl Check for Told {
-        fn name(&self) -> &'static str {
-            "told"
-        }
-        fn severity(&self) -> Severity {
-            self.0
-        }
-        fn kind(&self) -> Kind {
-            Kind::Structural
+        fn about(&self) -> About {
+            About::structural("told", self.0)
         }
         fn promise(&self, _: &ChatRequest) -> Promise {
             self.1

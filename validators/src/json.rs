@@ -3,7 +3,7 @@
 use crate::finding::{Note, decided, nothing, unverified};
 use crate::params::{Params, Problem};
 use crate::prefix::{Nodes, Prefix};
-use crate::{Check, Entry, Growing, Input, Kind, Promise};
+use crate::{About, Check, Entry, Growing, Input, Kind, Promise};
 use serde_json::Value;
 use std::sync::{Arc, LazyLock};
 use types::completion::Choice;
@@ -62,16 +62,8 @@ fn no_object(value: &Value, severity: Severity) -> Option<Note> {
 }
 
 impl Check for Json {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Structural
+    fn about(&self) -> About {
+        About::structural(NAME, self.severity)
     }
 
     fn promise(&self, _: &ChatRequest) -> Promise {

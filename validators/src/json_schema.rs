@@ -5,7 +5,7 @@ use crate::json::{each_text, parse};
 use crate::params::{Params, Problem};
 use crate::prefix::Prefix;
 use crate::schema::{Draft, compiled_as};
-use crate::{Check, Entry, Growing, Input, Kind, MAX_FINDINGS, Promise};
+use crate::{About, Check, Entry, Growing, Input, Kind, MAX_FINDINGS, Promise};
 use serde_json::Value;
 use std::sync::Arc;
 use types::chat::ResponseFormat;
@@ -94,16 +94,8 @@ pub(crate) fn asked(request: &ChatRequest) -> Option<&Arc<Value>> {
 }
 
 impl Check for JsonSchema {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Structural
+    fn about(&self) -> About {
+        About::structural(NAME, self.severity)
     }
 
     fn applies(&self, request: &ChatRequest) -> bool {

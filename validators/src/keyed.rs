@@ -1,7 +1,7 @@
 //! A check with the keys of its place in a list: how much it counts, whether it must be able to say something,
 //! what it is called there, and what is to be done where it fails.
 
-use crate::check::{Check, Input, Kind, Promise, Reference};
+use crate::check::{About, Check, Input, Promise, Reference};
 use crate::finding::Note;
 use crate::growing::{Growing, Step};
 use serde_json::Value;
@@ -107,20 +107,12 @@ fn relabel(finding: &mut Finding, name: &str, label: Option<&str>) {
 }
 
 impl Check for Keyed {
-    fn name(&self) -> &'static str {
-        self.check.name()
+    fn about(&self) -> About {
+        self.check.about()
     }
 
     fn label(&self) -> &str {
         self.keys.label.as_deref().unwrap_or_else(|| self.check.label())
-    }
-
-    fn severity(&self) -> Severity {
-        self.check.severity()
-    }
-
-    fn kind(&self) -> Kind {
-        self.check.kind()
     }
 
     fn structural(&self) -> bool {

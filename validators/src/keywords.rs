@@ -5,7 +5,7 @@ use crate::growing::Held;
 use crate::params::{Params, Problem};
 use crate::pattern::{Pattern, TooSlow};
 use crate::scan::{self, Hunt, Rule, TOO_SLOW};
-use crate::{Check, Entry, Growing, Input, Kind, Promise};
+use crate::{About, Check, Entry, Growing, Input, Kind, Promise};
 use serde_json::Value;
 use std::ops::Range;
 use std::sync::Arc;
@@ -160,16 +160,8 @@ impl Keywords {
 }
 
 impl Check for Keywords {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Structural
+    fn about(&self) -> About {
+        About::structural(NAME, self.severity)
     }
 
     fn promise(&self, _: &ChatRequest) -> Promise {

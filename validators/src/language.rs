@@ -3,7 +3,7 @@
 use crate::finding::{Note, decided, nothing, unverified};
 use crate::head::{Head, Heard, first};
 use crate::params::{Params, Problem};
-use crate::{Check, Entry, Growing, Input, Kind, Promise};
+use crate::{About, Check, Entry, Growing, Input, Kind, Promise};
 use regex::Regex;
 use serde_json::Value;
 use std::collections::HashSet;
@@ -218,16 +218,8 @@ fn judge(severity: Severity, expected: Lang, head: &str) -> Heard {
 }
 
 impl Check for Language {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Semantic
+    fn about(&self) -> About {
+        About::semantic(NAME, self.severity)
     }
 
     fn promise(&self, _: &ChatRequest) -> Promise {

@@ -4,7 +4,7 @@ use crate::finding::Note;
 use crate::json::each_text;
 use crate::params::{Params, Problem};
 use crate::text::sentences::{Dot, dot};
-use crate::{Check, Entry, Growing, Input, Kind, Promise, Step};
+use crate::{About, Check, Entry, Growing, Input, Kind, Promise, Step};
 use serde_json::Value;
 use std::sync::Arc;
 use types::run::Severity;
@@ -201,16 +201,8 @@ impl Growing for Growth {
 }
 
 impl Check for Length {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Structural
+    fn about(&self) -> About {
+        About::structural(NAME, self.severity)
     }
 
     fn promise(&self, _: &ChatRequest) -> Promise {

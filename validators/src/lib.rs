@@ -66,7 +66,7 @@ mod tool_args;
 mod urls;
 mod weight;
 
-pub use check::{Check, Input, Kind, Promise, Reference, Values};
+pub use check::{About, Check, Input, Kind, Promise, Reference, Values};
 pub use detect::{check_pattern, detector, detector_with, is_ready as detector_is_ready};
 pub use growing::{Growing, Step, Watch};
 pub use keyed::{Keys, NOT_CHECKED, OnFail, keyed};

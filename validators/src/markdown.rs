@@ -6,7 +6,7 @@ use crate::json::each_text;
 use crate::params::{Params, Problem};
 use crate::text::blocks::{Code, Kind as Block, Outline, options, outline};
 use crate::text::{MAX_BYTES, line_column};
-use crate::{Check, Entry, Input, Kind};
+use crate::{About, Check, Entry, Input, Kind};
 use pulldown_cmark::{Event, LinkType, Parser, Tag};
 use serde_json::Value;
 use std::ops::Range;
@@ -58,16 +58,8 @@ pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, 
 }
 
 impl Check for Markdown {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Structural
+    fn about(&self) -> About {
+        About::structural(NAME, self.severity)
     }
 
     fn mend(&self, text: &str) -> Option<String> {

@@ -4,7 +4,7 @@ use crate::finding::{Note, decided};
 use crate::head::{Head, Heard, first};
 use crate::params::{Params, Problem};
 use crate::pattern::Pattern;
-use crate::{Check, Entry, Growing, Input, Kind, Promise};
+use crate::{About, Check, Entry, Growing, Input, Kind, Promise};
 use serde_json::Value;
 use std::sync::{Arc, LazyLock};
 use types::completion::{Choice, FinishReason};
@@ -55,16 +55,8 @@ pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, 
 }
 
 impl Check for Refusal {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Semantic
+    fn about(&self) -> About {
+        About::semantic(NAME, self.severity)
     }
 
     fn promise(&self, _: &ChatRequest) -> Promise {

@@ -5,7 +5,7 @@ use crate::growing::Held;
 use crate::params::{Params, Problem};
 use crate::pattern::{Pattern, TooSlow};
 use crate::scan::{Hunt, MAX_HOLD, Rule, TOO_SLOW};
-use crate::{Check, Entry, Growing, Input, Kind, Promise};
+use crate::{About, Check, Entry, Growing, Input, Kind, Promise};
 use serde_json::Value;
 use std::sync::Arc;
 use types::run::Severity;
@@ -114,16 +114,8 @@ impl Patterns {
 }
 
 impl Check for Patterns {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Structural
+    fn about(&self) -> About {
+        About::structural(NAME, self.severity)
     }
 
     fn promise(&self, _: &ChatRequest) -> Promise {

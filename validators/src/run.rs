@@ -114,7 +114,7 @@ impl Combined {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Kind;
+    use crate::About;
     use crate::testing::*;
     use serde_json::json;
 
@@ -122,14 +122,8 @@ mod tests {
     struct Fixed(Severity, Option<Verdict>);
 
     impl Check for Fixed {
-        fn name(&self) -> &'static str {
-            "fixed"
-        }
-        fn severity(&self) -> Severity {
-            self.0
-        }
-        fn kind(&self) -> Kind {
-            Kind::Structural
+        fn about(&self) -> About {
+            About::structural("fixed", self.0)
         }
         fn check(&self, _: &Input<'_>) -> Report {
             let Some(verdict) = self.1 else { panic!("a broken check") };

@@ -3,7 +3,7 @@
 use crate::finding::Note;
 use crate::params::{Params, Problem};
 use crate::scan::{Hunt, Rule, before, behind};
-use crate::{Check, Entry, Growing, Input, Kind, Promise};
+use crate::{About, Check, Entry, Growing, Input, Kind, Promise};
 use serde_json::Value;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
@@ -168,16 +168,8 @@ pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, 
 }
 
 impl Check for Secrets {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Semantic
+    fn about(&self) -> About {
+        About::semantic(NAME, self.severity)
     }
 
     fn promise(&self, _: &ChatRequest) -> Promise {

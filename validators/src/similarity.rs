@@ -8,7 +8,7 @@ use crate::finding::{Note, decided, nothing, unverified};
 use crate::params::{Params, Problem};
 use crate::sources;
 use crate::text::MAX_BYTES;
-use crate::{Check, Entry, Input, Kind};
+use crate::{About, Check, Entry, Input, Kind};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -56,16 +56,8 @@ pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, 
 }
 
 impl Check for Similarity {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Semantic
+    fn about(&self) -> About {
+        About::semantic(NAME, self.severity)
     }
 
     fn references(&self) -> &[Reference] {

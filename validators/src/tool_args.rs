@@ -3,7 +3,7 @@
 use crate::finding::{Note, decided, nothing, unverified};
 use crate::params::{Params, Problem};
 use crate::schema::compiled;
-use crate::{Check, Entry, Input, Kind, MAX_FINDINGS, Promise};
+use crate::{About, Check, Entry, Input, Kind, MAX_FINDINGS, Promise};
 use serde_json::Value;
 use std::sync::Arc;
 use types::chat::{Tool, ToolCall, ToolChoice};
@@ -40,16 +40,8 @@ pub(crate) fn of_request(severity: Severity) -> Arc<dyn Check> {
 }
 
 impl Check for ToolArgs {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Structural
+    fn about(&self) -> About {
+        About::structural(NAME, self.severity)
     }
 
     fn applies(&self, request: &ChatRequest) -> bool {

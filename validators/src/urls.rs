@@ -4,7 +4,7 @@ use crate::finding::Note;
 use crate::params::{Params, Problem};
 use crate::pattern::Pattern;
 use crate::scan::{Hunt, Rule, before};
-use crate::{Check, Entry, Growing, Input, Kind, Promise};
+use crate::{About, Check, Entry, Growing, Input, Kind, Promise};
 use serde_json::Value;
 use std::ops::Range;
 use std::sync::Arc;
@@ -151,16 +151,8 @@ fn list(params: &Params<'_>, key: &str, valid: fn(&str) -> bool) -> Result<Optio
 const EXPECTED: &str = "names such as `example.org`, `*.example.org` or `https`, without slashes";
 
 impl Check for Urls {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Structural
+    fn about(&self) -> About {
+        About::structural(NAME, self.severity)
     }
 
     fn promise(&self, _: &ChatRequest) -> Promise {

@@ -14,7 +14,7 @@ use crate::finding::{Note, cut, decided, nothing, unverified};
 use crate::params::{Params, Problem};
 use crate::text::blocks::{Code, outline};
 use crate::text::{MAX_BYTES, line_column};
-use crate::{Check, Entry, Input, Kind};
+use crate::{About, Check, Entry, Input, Kind};
 use detect::Guess;
 use language::{Label, Language};
 use prepare::Snippet;
@@ -89,16 +89,8 @@ pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, 
 }
 
 impl Check for CodeParse {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Structural
+    fn about(&self) -> About {
+        About::structural(NAME, self.severity)
     }
 
     fn check(&self, input: &Input<'_>) -> Report {

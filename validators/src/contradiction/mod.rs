@@ -16,7 +16,7 @@ use crate::text::blocks::outline;
 use crate::text::sentences::Sentence;
 use crate::text::terms::terms;
 use crate::text::{MAX_BYTES, claims, line_column, marks, sentences};
-use crate::{Check, Entry, Input, Kind};
+use crate::{About, Check, Entry, Input, Kind};
 use clash::{Said, clash, overlap};
 use serde_json::Value;
 use std::sync::Arc;
@@ -58,16 +58,8 @@ pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, 
 }
 
 impl Check for Contradiction {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Semantic
+    fn about(&self) -> About {
+        About::semantic(NAME, self.severity)
     }
 
     fn references(&self) -> &[Reference] {

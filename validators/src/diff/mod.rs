@@ -9,7 +9,7 @@ use crate::finding::{Note, cut, decided, nothing, unverified};
 use crate::params::{Params, Problem};
 use crate::text::blocks::outline;
 use crate::text::{MAX_BYTES, line_column};
-use crate::{Check, Entry, Input, Kind};
+use crate::{About, Check, Entry, Input, Kind};
 use files::Files;
 use mend::fixed;
 use parse::{FilePatch, Hunk, Kind as Line};
@@ -53,16 +53,8 @@ pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, 
 }
 
 impl Check for Diff {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Structural
+    fn about(&self) -> About {
+        About::structural(NAME, self.severity)
     }
 
     fn references(&self) -> &[Reference] {

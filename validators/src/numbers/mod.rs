@@ -13,7 +13,7 @@ use crate::text::dates::{Date, dates};
 use crate::text::numbers::{Number, numbers};
 use crate::text::quantities::Unit;
 use crate::text::{MAX_BYTES, marks, sentences};
-use crate::{Check, Entry, Kind};
+use crate::{About, Check, Entry, Kind};
 use known::Known;
 use regex::Regex;
 use serde_json::Value;
@@ -64,16 +64,8 @@ pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, 
 }
 
 impl Check for Numbers {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Semantic
+    fn about(&self) -> About {
+        About::semantic(NAME, self.severity)
     }
 
     fn references(&self) -> &[Reference] {

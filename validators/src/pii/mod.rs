@@ -5,7 +5,7 @@
 use crate::finding::Note;
 use crate::params::{Params, Problem};
 use crate::scan::{Hunt, Rule};
-use crate::{Check, Entry, Growing, Input, Kind, Promise, fix};
+use crate::{About, Check, Entry, Growing, Input, Kind, Promise, fix};
 use serde_json::Value;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
@@ -92,16 +92,8 @@ fn entities(params: &Params<'_>) -> Result<Vec<Entity>, Problem> {
 }
 
 impl Check for Pii {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Semantic
+    fn about(&self) -> About {
+        About::semantic(NAME, self.severity)
     }
 
     fn promise(&self, _: &ChatRequest) -> Promise {

@@ -12,7 +12,7 @@ use crate::json::each_text;
 use crate::params::Problem;
 use crate::text::MAX_BYTES;
 use crate::text::blocks::{Outline, outline};
-use crate::{Check, Entry, Input, Kind};
+use crate::{About, Check, Entry, Input, Kind};
 use rules::{Bound, Rule};
 use serde_json::Value;
 use std::sync::Arc;
@@ -49,16 +49,8 @@ pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, 
 }
 
 impl Check for Shape {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Structural
+    fn about(&self) -> About {
+        About::structural(NAME, self.severity)
     }
 
     fn mend(&self, text: &str) -> Option<String> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use types::chat::Role;
 use types::run::Severity;
 use types::{ChatRequest, Finding, Report, Verdict};
-use validators::{Check, Input, Keys, Kind, MAX_EXCERPT, MAX_FINDINGS, snippets};
+use validators::{About, Check, Input, Keys, MAX_EXCERPT, MAX_FINDINGS, snippets};
 
 /// A check with everything that it is asked with.
 pub(super) struct Prepared {
@@ -133,16 +133,8 @@ impl Told {
 }
 
 impl Check for Told {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn severity(&self) -> Severity {
-        self.severity
-    }
-
-    fn kind(&self) -> Kind {
-        Kind::Semantic
+    fn about(&self) -> About {
+        About::semantic(self.name, self.severity)
     }
 
     fn check(&self, _: &Input<'_>) -> Report {

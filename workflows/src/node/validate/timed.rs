@@ -5,9 +5,8 @@ use crate::load::Timed;
 use crate::world::Own;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
-use types::run::Severity;
 use types::{ChatRequest, Completion, Report};
-use validators::{Check, Input, Kind, Values};
+use validators::{About, Check, Input, Values};
 
 /// What such a check is asked with, for the journal.
 pub(super) fn with(t: &Timed, values: &Values) -> Json {
@@ -41,16 +40,8 @@ struct Said {
 }
 
 impl Check for Said {
-    fn name(&self) -> &'static str {
-        self.check.name()
-    }
-
-    fn severity(&self) -> Severity {
-        self.check.severity()
-    }
-
-    fn kind(&self) -> Kind {
-        self.check.kind()
+    fn about(&self) -> About {
+        self.check.about()
     }
 
     fn structural(&self) -> bool {
