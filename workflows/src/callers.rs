@@ -74,7 +74,7 @@ fn of_graph<'a>(graph: &'a Graph, above: &str, times: u32, first: bool, into: &m
         if let Some(callee) = n.spec.callee() {
             of_graph(&callee.root, &path, times, false, into);
         } else if !n.spec.holds_graphs() && n.max_calls() > 0 {
-            let primary = first && n.spec.as_generate().is_some_and(Generate::is_primary);
+            let primary = first && n.spec.get::<Generate>().is_some_and(Generate::is_primary);
             let calls = times.saturating_mul(n.max_calls());
             let budget = n.common.budget.unwrap_or_default();
             let each = |b: Usd| Usd::from_nanos(b.nanos().saturating_mul(i64::from(times)));
@@ -110,7 +110,7 @@ fn surely(graph: &Graph, first: bool, into: &mut Vec<Sure>) {
         } else if n.spec.sure_rounds() > 0 {
             n.spec.bodies().into_iter().for_each(|body| surely(body, first, into));
         } else if let (Some(route), calls @ 1..) = (n.spec.routes().first(), n.spec.sure_calls()) {
-            let primary = first && n.spec.as_generate().is_some_and(Generate::is_primary);
+            let primary = first && n.spec.get::<Generate>().is_some_and(Generate::is_primary);
             into.push(Sure { primary, route: Route::clone(route), calls });
         }
     }

@@ -9,7 +9,10 @@ use crate::graph::chain::{self, Chain};
 use crate::load::{Cx, Expr, Given};
 use crate::longest;
 use crate::node::Node;
+use crate::node::call::Call;
+use crate::node::generate::Generate;
 use crate::node::stream::Mode;
+use crate::node::stream::Stream;
 use crate::route::Route;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -198,7 +201,7 @@ impl Parts {
 
 fn calls(r: &mut Reader<'_>, graph: &Graph) {
     for n in &graph.nodes {
-        if let Some(c) = n.spec.as_call() {
+        if let Some(c) = n.spec.get::<Call>() {
             c.check(r, n.span);
         }
         n.spec.bodies().into_iter().for_each(|g| calls(r, g));
@@ -207,7 +210,7 @@ fn calls(r: &mut Reader<'_>, graph: &Graph) {
 
 fn bind(graph: &mut Graph, find: &dyn Fn(&str) -> Option<Arc<Workflow>>) {
     for n in &mut graph.nodes {
-        if let Some(c) = n.spec.as_call_mut() {
+        if let Some(c) = n.spec.get_mut::<Call>() {
             c.bind(find);
         }
         n.spec.bodies_mut().into_iter().for_each(|g| bind(g, find));
@@ -355,7 +358,7 @@ impl Workflow {
     pub fn wire(&self) -> crate::Wire {
         let chain = self.chains.first().map(|c| c.stream);
         let order = chain.into_iter().chain(self.root.topo.iter().copied());
-        let mut sinks = order.filter_map(|i| self.root.nodes.get(i)?.spec.as_stream());
+        let mut sinks = order.filter_map(|i| self.root.nodes.get(i)?.spec.get::<Stream>());
         sinks.next().map(|s| s.wire).unwrap_or_default()
     }
 
@@ -406,7 +409,7 @@ fn most_of(root: &Graph, fallback: Option<&Workflow>, count: fn(&Graph) -> u32) 
 
 /// The route of the node that gets the router's candidate, if that is this one or one within it.
 fn primary(n: &Node) -> Option<&Route> {
-    let own = n.spec.as_generate().filter(|g| g.is_primary()).map(|g| &*g.route);
+    let own = n.spec.get::<Generate>().filter(|g| g.is_primary()).map(|g| &*g.route);
     own.or_else(|| n.spec.bodies().into_iter().find_map(|g| g.nodes.iter().find_map(primary)))
 }
 
@@ -486,7 +489,7 @@ pub(crate) fn check(r: &mut Reader<'_>, parts: &Parts) {
     }
     let chains = chain::all(&parts.root);
     for (i, n) in parts.root.nodes.iter().enumerate() {
-        let flows = n.spec.as_stream().map(|s| s.mode).filter(|m| m.flows());
+        let flows = n.spec.get::<Stream>().map(|s| s.mode).filter(|m| m.flows());
         if let Some(mode) = flows.filter(|_| chains.iter().all(|c| c.stream != i)) {
             let mode = mode.as_str();
             r.error("411", n.span, format!("`{}` cannot be `{mode}`", n.id)).hint = Some(format!(

@@ -1,6 +1,7 @@
 //! The live chains: the straight ways from one model call to the client along which text may flow.
 
 use super::{Graph, bit};
+use crate::node::generate::Generate;
 use crate::node::stream;
 use crate::node::validate::Validate;
 use crate::node::{Join, Node, NodeKind, NodeSpec};
@@ -26,7 +27,7 @@ impl Chain {
         let plain = serde_json::json!({"model": "auto", "messages": [{"role": "user", "content": "-"}]});
         let Ok(plain) = ChatRequest::from_value(&plain) else { return Vec::new() };
         let nodes = self.between.iter().filter_map(|i| graph.nodes.get(*i));
-        let validates = nodes.filter_map(|n| Some((n.spec.as_validate()?, &*n.id)));
+        let validates = nodes.filter_map(|n| Some((n.spec.get::<Validate>()?, &*n.id)));
         let of = |(v, at): (&'g Validate, &'g str)| {
             let own = v.checks.list.iter().filter(|c| c.severity() > Severity::Warn && c.applies(&plain));
             let own = own.map(|c| c.name()).filter(|name| !stream::watches(name));
@@ -118,7 +119,7 @@ pub(crate) fn from(graph: &Graph, head: usize, standing: &Standing<'_>) -> Optio
 /// What a `generate` whose text may flow resolves as. Its own outcome is known only when its text has left. What may have
 /// to be taken back, or answered, never flows at once.
 fn of_head(node: &Node) -> Option<OutcomeSet> {
-    let flows = node.enabled && node.spec.as_generate().is_some_and(|g| g.samples == 1 && g.flows());
+    let flows = node.enabled && node.spec.get::<Generate>().is_some_and(|g| g.samples == 1 && g.flows());
     flows.then(|| node.node_type().completed())
 }
 

@@ -4,6 +4,7 @@ use super::sure::{self, Sure};
 use super::{Graph, bit};
 use crate::edge::Edge;
 use crate::load::{Unguarded, lint};
+use crate::node::repair::Repair;
 use crate::node::{Node, NodeKind, OnError};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::value::Ty;
@@ -116,7 +117,7 @@ impl<'r> Flow<'r, '_> {
             for r in node.spec.reads() {
                 reads.extend(r.reference.own_node().map(|n| (n, r.reference.span, r.may_be_absent)));
             }
-            if let Some(k) = node.spec.as_repair() {
+            if let Some(k) = node.spec.get::<Repair>() {
                 reads.extend(k.from.filter(|_| k.checks.is_none()).map(|f| (f, node.span, false)));
             }
             for e in node.guard.iter().chain(node.spec.exprs()) {

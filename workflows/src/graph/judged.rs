@@ -1,6 +1,8 @@
 //! How many answers come to each judge at most: what the number of its calls hangs on.
 
 use super::Graph;
+use crate::node::generate::Generate;
+use crate::node::judge::Judge;
 use crate::reference::{Ref, Root};
 use crate::value::Ty;
 
@@ -23,7 +25,7 @@ type Step = (usize, usize);
 fn look(graphs: &mut Vec<&Graph>, at: &mut Vec<Step>, found: &mut Vec<(Vec<Step>, u32)>) {
     let Some(graph) = graphs.last().copied() else { return };
     for (i, node) in graph.nodes.iter().enumerate() {
-        if let Some(judge) = node.spec.as_judge() {
+        if let Some(judge) = node.spec.get::<Judge>() {
             let all = judge.input.iter().map(|r| answers(graphs, r)).fold(0, u32::saturating_add);
             found.push(([at.as_slice(), &[(i, 0)]].concat(), all));
         }
@@ -41,7 +43,7 @@ fn put(graph: &mut Graph, place: &[Step], answers: u32) {
     match place {
         [] => {}
         [(i, _)] => {
-            if let Some(judge) = graph.nodes.get_mut(*i).and_then(|n| n.spec.as_judge_mut()) {
+            if let Some(judge) = graph.nodes.get_mut(*i).and_then(|n| n.spec.get_mut::<Judge>()) {
                 judge.expect(answers);
             }
         }
@@ -62,7 +64,7 @@ fn answers(graphs: &[&Graph], r: &Ref) -> u32 {
     let (Root::Output { up, node, .. } | Root::Node { up, node }) = &r.root else { return MANY };
     let Some(around) = graphs.len().checked_sub(*up).and_then(|n| graphs.get(..n)) else { return MANY };
     let Some(node) = around.last().and_then(|g| g.nodes.get(*node)) else { return MANY };
-    if let Some(generate) = node.spec.as_generate() {
+    if let Some(generate) = node.spec.get::<Generate>() {
         return generate.samples;
     }
     // Whatever else puts out a list of completions puts out those that it reads.

@@ -3,6 +3,8 @@
 use super::Graph;
 use crate::load::{Checks, What, lint};
 use crate::node::Node;
+use crate::node::repair::Repair;
+use crate::node::validate::Validate;
 use types::doc::Reader;
 
 /// Warns of tests that nothing here can run: every answer they are to judge will be unverified.
@@ -22,6 +24,6 @@ pub(crate) fn without_runner(r: &mut Reader<'_>, graph: &Graph) {
 }
 
 fn own(node: &Node) -> Option<&Checks> {
-    let of_repair = || node.spec.as_repair().and_then(|r| r.checks.as_ref());
-    node.spec.as_validate().map(|v| &v.checks).or_else(of_repair)
+    let of_repair = || node.spec.get::<Repair>().and_then(|r| r.checks.as_ref());
+    node.spec.get::<Validate>().map(|v| &v.checks).or_else(of_repair)
 }

@@ -4,6 +4,7 @@ use super::cx::Level;
 use super::work::Work;
 use super::{Checks, Cx, Named, Names, Prompt, Top, body, expressions, lint, top};
 use crate::edge::Edge;
+use crate::node::call::Call;
 use crate::node::stream::Stream;
 use crate::node::{self, Node, NodeKind, NodeSpec, SILENCEABLE};
 use crate::plan::{Limits, Parts};
@@ -110,7 +111,7 @@ pub(crate) fn watch(root: &doc::Node, mark: usize, names: &Names<'_>) -> (Vec<As
 
 fn calls(graph: &mut crate::graph::Graph, into: &mut Vec<(String, Span)>) {
     for n in &mut graph.nodes {
-        if let Some(c) = n.spec.as_call() {
+        if let Some(c) = n.spec.get::<Call>() {
             into.extend(c.callee().map(|name| (name.to_owned(), n.span)));
         }
         n.spec.bodies_mut().into_iter().for_each(|g| calls(g, into));

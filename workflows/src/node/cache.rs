@@ -2,6 +2,8 @@
 
 use super::{NodeSpec, tool};
 use crate::load::Cx;
+use crate::node::generate::Generate;
+use crate::node::tool::Tool;
 use crate::reference::Ref;
 use serde_json::{Value as Json, json};
 use std::time::Duration;
@@ -75,14 +77,14 @@ impl Cache {
 
     /// Notes where nothing that the node puts out can be kept in this way.
     pub(super) fn fits(&self, cx: &mut Cx<'_>, (at, path): (Span, String), spec: &NodeSpec) {
-        let spoils = spec.as_tool().and_then(tool::Tool::spoils);
+        let spoils = spec.get::<Tool>().and_then(tool::Tool::spoils);
         if let Some(tool) = spoils.filter(|_| self.is_used()) {
             let message = format!("a call of `{tool}` changes something, and would not be made");
             let d = cx.r.error("104", at, message);
             d.expected = Some("`cache` at tools with `side_effect: none` alone".to_owned());
             d.field.clone_from(&path);
         }
-        let literal = match spec.as_generate() {
+        let literal = match spec.get::<Generate>() {
             Some(node) => node.is_literal(),
             None => Some(("match", "the node answers no question")),
         };

@@ -301,7 +301,7 @@ pub(crate) fn finish(answers: Vec<(u32, Answer)>, at: &At<'_>) -> Resolved {
         let rows = answers.into_iter().map(|(i, a)| table.add(a, Origin::of(&at.path, i, 1))).collect();
         samples::resolved(Gathered { rows, ..Gathered::default() }, &at.path, &table)
     };
-    match at.node.spec.as_generate() {
+    match at.node.spec.get::<Generate>() {
         Some(own) => own.noted(at, resolved),
         None => resolved,
     }
@@ -372,7 +372,7 @@ pub(crate) fn params(cx: &mut Cx<'_>, node: &doc::Node, path: &str, edits: &mut 
 /// Gives the router's candidate to one node: the one that says so, else the first in topological order
 /// that leaves the choice to utility.
 pub(crate) fn appoint(root: &mut Graph) {
-    let says = any(root, &|n| n.spec.as_generate().is_some_and(Generate::is_primary));
+    let says = any(root, &|n| n.spec.get::<Generate>().is_some_and(Generate::is_primary));
     let mut open = !says;
     give(root, &mut open);
 }
@@ -408,7 +408,7 @@ fn give(graph: &mut Graph, open: &mut bool) {
         let takes_over = takes_over(graph, i);
         let Some(n) = graph.nodes.get_mut(i) else { continue };
         let enabled = n.enabled;
-        if let Some(g) = n.spec.as_generate_mut() {
+        if let Some(g) = n.spec.get_mut::<Generate>() {
             let open_to_all = g.route.is_usual || g.route.strategy == Strategy::Utility;
             let free = enabled && g.primary.is_none() && open_to_all;
             g.primary = Some(g.is_primary() || free && std::mem::take(open));
@@ -436,7 +436,7 @@ mod tests {
     fn who_takes_over_is_told_from_who_runs_beside() {
         let (library, problems) = crate::testing::load_all(&crate::shipped());
         assert!(problems.iter().all(|d| d.severity != types::Severity::Error), "{problems:?}");
-        let escalates = |n: &&Node| n.spec.as_generate().is_some_and(|g| g.route.escalates);
+        let escalates = |n: &&Node| n.spec.get::<Generate>().is_some_and(|g| g.route.escalates);
         let of = |w: &Arc<crate::Workflow>| {
             w.root.nodes.iter().filter(escalates).map(|n| format!("{} {}", w.name, n.id)).collect::<Vec<_>>()
         };

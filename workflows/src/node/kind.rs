@@ -17,6 +17,7 @@ use super::tool::Tool;
 use super::validate::Validate;
 use super::{NodeType, Spec};
 use serde::Serialize;
+use std::any::Any;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
@@ -214,48 +215,14 @@ impl NodeSpec {
         }
     }
 
-    pub(crate) fn as_generate(&self) -> Option<&Generate> {
-        if let NodeSpec::Generate(spec) = self { Some(spec) } else { None }
+    /// What it holds, if it is a node of that type: `spec.get::<Generate>()`.
+    pub(crate) fn get<T: Spec>(&self) -> Option<&T> {
+        (&**self as &dyn Any).downcast_ref()
     }
 
-    pub(crate) fn as_generate_mut(&mut self) -> Option<&mut Generate> {
-        if let NodeSpec::Generate(spec) = self { Some(spec) } else { None }
-    }
-
-    pub(crate) fn as_validate(&self) -> Option<&Validate> {
-        if let NodeSpec::Validate(spec) = self { Some(spec) } else { None }
-    }
-
-    pub(crate) fn as_repair(&self) -> Option<&Repair> {
-        if let NodeSpec::Repair(spec) = self { Some(spec) } else { None }
-    }
-
-    pub(crate) fn as_select(&self) -> Option<&Select> {
-        if let NodeSpec::Select(spec) = self { Some(spec) } else { None }
-    }
-
-    pub(crate) fn as_judge(&self) -> Option<&Judge> {
-        if let NodeSpec::Judge(spec) = self { Some(spec) } else { None }
-    }
-
-    pub(crate) fn as_judge_mut(&mut self) -> Option<&mut Judge> {
-        if let NodeSpec::Judge(spec) = self { Some(spec) } else { None }
-    }
-
-    pub(crate) fn as_tool(&self) -> Option<&Tool> {
-        if let NodeSpec::Tool(spec) = self { Some(spec) } else { None }
-    }
-
-    pub(crate) fn as_stream(&self) -> Option<&Stream> {
-        if let NodeSpec::Stream(spec) = self { Some(spec) } else { None }
-    }
-
-    pub(crate) fn as_call(&self) -> Option<&Call> {
-        if let NodeSpec::Call(spec) = self { Some(spec) } else { None }
-    }
-
-    pub(crate) fn as_call_mut(&mut self) -> Option<&mut Call> {
-        if let NodeSpec::Call(spec) = self { Some(spec) } else { None }
+    /// The same to be changed.
+    pub(crate) fn get_mut<T: Spec>(&mut self) -> Option<&mut T> {
+        (&mut **self as &mut dyn Any).downcast_mut()
     }
 }
 

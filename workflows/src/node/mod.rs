@@ -3,6 +3,7 @@
 use crate::edge::{self, Edge};
 use crate::graph::Graph;
 use crate::load::{self, Cx, Expr};
+use crate::node::tool::Tool;
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::plan::Workflow;
 use serde::Serialize;
@@ -133,7 +134,7 @@ impl Node {
     pub(crate) fn is_unsafe(&self) -> bool {
         let within = || self.spec.bodies().into_iter().any(Graph::is_unsafe);
         let called = || self.spec.callee().is_some_and(Workflow::is_unsafe);
-        self.spec.as_tool().is_some_and(tool::Tool::is_unsafe) || within() || called()
+        self.spec.get::<Tool>().is_some_and(tool::Tool::is_unsafe) || within() || called()
     }
 
     /// Most runs of nodes in one run of it, itself included.

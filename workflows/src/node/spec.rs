@@ -12,6 +12,7 @@ use crate::value::Value;
 use crate::world::Failure;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value as Json};
+use std::any::Any;
 use std::fmt::Debug;
 use std::time::Duration;
 use types::Finding;
@@ -25,7 +26,7 @@ pub(crate) struct Read<'a> {
 }
 
 /// What a node of some type is and does.
-pub(crate) trait Spec: Debug + Send + Sync {
+pub(crate) trait Spec: Any + Debug + Send + Sync {
     /// For the hash of the plan: everything that changes what happens.
     fn canonical(&self) -> Json;
 

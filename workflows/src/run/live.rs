@@ -8,6 +8,7 @@ use super::{Answer, At, Frame, Host};
 use crate::budget::Budget;
 use crate::ending::{Class, Ending, RunFailure};
 use crate::graph::chain::{self, Chain, Standing};
+use crate::node::generate::Generate;
 use crate::node::generate::{self, OnLoss, Race};
 use crate::node::stream::{Late, Mode, Stream, Window};
 use crate::node::validate::Validate;
@@ -62,7 +63,7 @@ impl Found {
         let judges = |c: &&Arc<dyn Check>| c.severity() > Severity::Warn && c.applies(request);
         let warns = |c: &&Arc<dyn Check>| c.severity() == Severity::Warn && c.applies(request);
         let nodes = chain.between.iter().filter_map(|i| workflow.root.nodes.get(*i));
-        let validates: Vec<&Validate> = nodes.filter_map(|n| n.spec.as_validate()).collect();
+        let validates: Vec<&Validate> = nodes.filter_map(|n| n.spec.get::<Validate>()).collect();
         let own = validates.iter().flat_map(|v| &v.checks.list).chain(&stream.checks.list);
         let outside = validates.iter().flat_map(|v| &v.checks.outside);
         Found {
@@ -92,7 +93,7 @@ pub(crate) fn may(host: &Host) -> (bool, &'static str) {
 pub(crate) fn now(host: &Host, head: usize, standing: &Standing<'_>) -> (Option<Flow>, String) {
     let buffered = |why: &str| (None, format!("buffered: {why}"));
     let graph = &host.workflow.root;
-    let source = graph.nodes.get(head).and_then(|n| n.spec.as_generate());
+    let source = graph.nodes.get(head).and_then(|n| n.spec.get::<Generate>());
     if source.is_some_and(|g| g.how_many(host, false) > 1) {
         return buffered("a policy asks for several samples");
     }
@@ -125,7 +126,7 @@ fn along(
     extras: &[Arc<dyn Check>],
 ) -> (Option<Flow>, String) {
     let buffered = |why: &str| (None, format!("buffered: {why}"));
-    let Some(stream) = workflow.root.nodes.get(chain.stream).and_then(|n| n.spec.as_stream()) else {
+    let Some(stream) = workflow.root.nodes.get(chain.stream).and_then(|n| n.spec.get::<Stream>()) else {
         return buffered("there is no stream node");
     };
     if stream.mode == Mode::Buffered {
@@ -208,7 +209,9 @@ pub(crate) enum Live {
 pub(crate) async fn run<'a>(host: &'a Host, frame: &'a Frame<'a>, flow: &Flow) -> Live {
     let nothing = || Live::Instead(Err(Fault::Call(Failure::nobody("no source"))));
     let Some(at) = At::new(host, frame, flow.chain.generate) else { return nothing() };
-    let (Some(spec), Some(sink)) = (at.node.spec.as_generate(), &host.input.sink) else { return nothing() };
+    let (Some(spec), Some(sink)) = (at.node.spec.get::<Generate>(), &host.input.sink) else {
+        return nothing();
+    };
     let started = at.begin();
     let opening = match spec.opening(&at) {
         Ok(opening) => opening,

@@ -4,6 +4,7 @@ use super::validate::Suite;
 use super::{Begun, NodeKind, NodeSpec, NodeType, Out, Read, Resolved, Spec, count, no_labels};
 use crate::canonical::unusual;
 use crate::load::{Checks, Cx, Expr, Prompt, outside};
+use crate::node::validate::Validate;
 use crate::outcome::Outcome;
 use crate::reference::Ref;
 use crate::route::Route;
@@ -181,7 +182,7 @@ impl Repair {
         if let Some(own) = &self.checks {
             return (Suite::of(at, own, false), false);
         }
-        let from = self.from.and_then(|f| at.frame.graph.nodes.get(f)).and_then(|n| n.spec.as_validate());
+        let from = self.from.and_then(|f| at.frame.graph.nodes.get(f)).and_then(|n| n.spec.get::<Validate>());
         let Some(v) = from else {
             return (Suite::of(at, &Checks::default(), false), false);
         };

@@ -2,6 +2,7 @@
 
 use super::Validate;
 use crate::graph::Graph;
+use crate::node::repair::Repair;
 use crate::node::select::Select;
 use crate::node::{Node, NodeKind};
 use crate::outcome::Outcome;
@@ -15,7 +16,7 @@ fn reader<'a>(at: &At<'a>) -> Option<(usize, &'a Validate)> {
         if node.spec.reads().iter().all(|r| r.reference.own_node() != Some(at.position)) {
             continue;
         }
-        match node.spec.as_validate() {
+        match node.spec.get::<Validate>() {
             Some(v) if found.is_none() => found = Some((i, v)),
             // These leave out what was stopped, or go by what checks say.
             None if node.kind().goes_by_checks() => {}
@@ -32,19 +33,20 @@ pub(crate) fn mends(at: &At<'_>) -> bool {
 }
 
 fn repaired(at: &At<'_>, validate: usize) -> bool {
-    let fixes = |n: &Node| n.spec.as_repair().is_some_and(|r| r.from == Some(validate) && r.fix);
+    let fixes = |n: &Node| n.spec.get::<Repair>().is_some_and(|r| r.from == Some(validate) && r.fix);
     at.frame.graph.nodes.iter().any(fixes)
 }
 
 /// Whether the best of what fails is delivered where nothing passes: then some answer must be there as a whole.
 fn owes_the_best(at: &At<'_>) -> bool {
-    let takes_failed = |n: &Node| n.spec.as_select().is_some_and(Select::takes_failed);
+    let takes_failed = |n: &Node| n.spec.get::<Select>().is_some_and(Select::takes_failed);
     at.host.workflow.best_so_far || at.frame.graph.nodes.iter().any(takes_failed)
 }
 
 /// Whether a repair behind a `validate` node brings its best answer, which is a whole one.
 fn keeps_whole(at: &At<'_>, validate: usize) -> bool {
-    let keeps = |n: &Node| n.spec.as_repair().is_some_and(|r| r.from == Some(validate) && !r.stops_early());
+    let keeps =
+        |n: &Node| n.spec.get::<Repair>().is_some_and(|r| r.from == Some(validate) && !r.stops_early());
     at.frame.graph.nodes.iter().any(keeps)
 }
 

@@ -2,6 +2,7 @@
 
 use super::prose;
 use crate::Ending;
+use crate::node::stream::Stream;
 use crate::testing::*;
 use crate::world::{Ask, Served};
 use serde_json::{Value, json};
@@ -250,7 +251,7 @@ fn a_stream_may_go_without_signs_of_life() {
             "nodes:\n  - {{ id: ask, type: generate }}\n  - {{ id: answer, type: stream, from: nodes.ask.completion, needs: ask, {keys} }}\n"
         );
         let w = workflow(&body);
-        let stream = w.root.nodes.iter().find_map(|n| n.spec.as_stream()).unwrap();
+        let stream = w.root.nodes.iter().find_map(|n| n.spec.get::<Stream>()).unwrap();
         stream.wire.keepalive
     };
     assert_eq!(kept("keepalive: none"), Some(Duration::ZERO));

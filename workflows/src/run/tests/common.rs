@@ -2,6 +2,7 @@
 
 use super::{json_wanted, prose};
 use crate::budget::Amounts;
+use crate::node::generate::Generate;
 use crate::testing::*;
 use crate::{Budget, Ending, Failure};
 use serde_json::json;
@@ -354,11 +355,11 @@ edges:
     let w = library.get("w").unwrap();
     assert_eq!(w.durability, Durability::Sync);
     let node = |id: &str| w.root.nodes.iter().find(|n| &*n.id == id).unwrap();
-    let a = node("a").spec.as_generate().unwrap();
+    let a = node("a").spec.get::<Generate>().unwrap();
     let within = a.route.within.as_ref().unwrap();
     assert_eq!((within.only.as_deref(), a.samples), (Some([Arc::from("p/a")].as_slice()), 2));
     assert_eq!((node("a").timeout, node("all").timeout), (Duration::from_secs(9), Duration::from_secs(7)));
-    let b = node("b").spec.as_generate().unwrap();
+    let b = node("b").spec.get::<Generate>().unwrap();
     assert_eq!((b.samples, b.route.min_tier), (1, Some(2)));
     assert!(node("b").common.retry.is_some() && node("answer").common.retry.is_none());
     for (from, to, code) in [

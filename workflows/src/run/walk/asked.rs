@@ -1,6 +1,7 @@
 //! What stands for everything that a node's outputs depend on, and for the question among it.
 
 use crate::node::Cache;
+use crate::node::generate::Generate;
 use crate::reference::Ref;
 use crate::run::At;
 use crate::world::{CacheAsk, EffectId, EffectKind, Similar, digest};
@@ -37,7 +38,7 @@ fn key(at: &At<'_>, cache: &Cache) -> String {
 
 /// The question, and what stands for everything else; `None` = the node or the request wants more than prose.
 fn similar(at: &At<'_>, least: f64) -> Option<Similar> {
-    let question = at.node.spec.as_generate()?.question(at)?.to_owned();
+    let question = at.node.spec.get::<Generate>()?.question(at)?.to_owned();
     let request = &at.host.input.request;
     let (last, before) = request.messages.split_last()?;
     let silent = Message { content: Content::None, ..last.clone() };

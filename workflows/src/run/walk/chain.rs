@@ -5,6 +5,7 @@ use super::lines::Line;
 use crate::ending::{Class, RunFailure};
 use crate::graph::bit;
 use crate::graph::chain::{Chain, Standing};
+use crate::node::stream::Stream;
 use crate::node::stream::{self, Late};
 use crate::node::{Begun, Fault, Resolved, generate};
 use crate::outcome::Outcome;
@@ -50,7 +51,7 @@ pub(in crate::run) async fn record_chain(
     }
     let Some(id) = id else { return (None, broken) };
     if let Some((at, sink)) =
-        At::new(host, frame, chain.stream).and_then(|at| Some((at.clone(), at.node.spec.as_stream()?)))
+        At::new(host, frame, chain.stream).and_then(|at| Some((at.clone(), at.node.spec.get::<Stream>()?)))
     {
         // What they find against it is told below, with what others do.
         sink.own(&at, id);

@@ -16,7 +16,7 @@ impl Drop for Walk<'_> {
             // Its own nodes come first, as they do where it ends by itself.
             drop(work);
             let Some(node) = self.node(i) else { continue };
-            let goes_on = node.spec.as_tool().is_some_and(Tool::is_unsafe);
+            let goes_on = node.spec.get::<Tool>().is_some_and(Tool::is_unsafe);
             let note = match goes_on {
                 true => "under way when nobody waited for it any more; the call goes on to its end",
                 false => "under way when nobody waited for it any more",
