@@ -25,6 +25,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     sink: false,
     cacheable: true,
     retries: true,
+    tells_of_checks: false,
+    goes_by_checks: false,
     outputs: |n| {
         vec![
             Out::data("label", Type::OneOf(own(n).into()).optional()),

@@ -16,6 +16,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     sink: true,
     cacheable: false,
     retries: false,
+    tells_of_checks: false,
+    goes_by_checks: false,
     outputs: |_| Vec::new(),
     labels: no_labels,
     lower: |cx, f| NodeSpec::Fail(Box::new(Fail::lower(cx, f))),

@@ -43,6 +43,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     sink: false,
     cacheable: true,
     retries: true,
+    tells_of_checks: false,
+    goes_by_checks: false,
     outputs: |_| {
         vec![
             Out::new("completions", Ty::Completions),

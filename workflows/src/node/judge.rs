@@ -34,6 +34,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     sink: false,
     cacheable: false,
     retries: true,
+    tells_of_checks: false,
+    goes_by_checks: true,
     outputs: |_| {
         vec![
             Out::new("best", Ty::Completion),

@@ -107,23 +107,8 @@ impl NodeKind {
 
     /// Whether the outcome of its nodes is what checks of answers say.
     #[must_use]
-    pub const fn tells_of_checks(self) -> bool {
-        match self {
-            NodeKind::Validate | NodeKind::Repair => true,
-            NodeKind::Classify
-            | NodeKind::Generate
-            | NodeKind::Select
-            | NodeKind::Judge
-            | NodeKind::Tool
-            | NodeKind::Merge
-            | NodeKind::Stream
-            | NodeKind::Loop
-            | NodeKind::Map
-            | NodeKind::Call
-            | NodeKind::Gate
-            | NodeKind::Set
-            | NodeKind::Fail => false,
-        }
+    pub fn tells_of_checks(self) -> bool {
+        self.node_type().tells_of_checks
     }
 
     /// What can be known of its nodes from the file alone.
@@ -144,26 +129,6 @@ impl NodeKind {
             NodeKind::Gate => &super::gate::TYPE,
             NodeKind::Set => &super::set::TYPE,
             NodeKind::Fail => &super::fail::TYPE,
-        }
-    }
-
-    /// Whether its nodes take what a `validate` node puts out by what the checks say of it, so that an answer that failed
-    /// goes no further through them unnoticed.
-    pub(crate) const fn goes_by_checks(self) -> bool {
-        match self {
-            NodeKind::Repair | NodeKind::Select | NodeKind::Judge => true,
-            NodeKind::Classify
-            | NodeKind::Generate
-            | NodeKind::Validate
-            | NodeKind::Tool
-            | NodeKind::Merge
-            | NodeKind::Stream
-            | NodeKind::Loop
-            | NodeKind::Map
-            | NodeKind::Call
-            | NodeKind::Gate
-            | NodeKind::Set
-            | NodeKind::Fail => false,
         }
     }
 }

@@ -21,6 +21,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     sink: false,
     cacheable: false,
     retries: false,
+    tells_of_checks: false,
+    goes_by_checks: false,
     outputs: |n| {
         vec![
             Out::new("last", Ty::Nodes(body_nodes(n))),

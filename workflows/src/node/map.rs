@@ -23,6 +23,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     sink: false,
     cacheable: false,
     retries: false,
+    tells_of_checks: false,
+    goes_by_checks: false,
     outputs: |_| {
         vec![
             Out::data("results", Type::Any.list()),

@@ -26,6 +26,11 @@ pub(crate) struct NodeType {
     pub(crate) cacheable: bool,
     /// It calls something that may fail and be called again.
     pub(crate) retries: bool,
+    /// The outcome of its nodes is what checks of answers say.
+    pub(crate) tells_of_checks: bool,
+    /// It takes what a `validate` node puts out by what the checks say of it, so that an answer that failed goes no further
+    /// through it unnoticed.
+    pub(crate) goes_by_checks: bool,
     /// What it puts out; of some types the node's own text tells.
     pub(crate) outputs: fn(&doc::Node) -> Vec<Out>,
     /// Outcomes in words of the node's own (`classify`); for all other types none.

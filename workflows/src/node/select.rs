@@ -26,6 +26,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     sink: false,
     cacheable: false,
     retries: false,
+    tells_of_checks: false,
+    goes_by_checks: true,
     outputs: |_| {
         vec![
             Out::new("completion", Ty::Completion),

@@ -18,6 +18,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     sink: false,
     cacheable: false,
     retries: false,
+    tells_of_checks: false,
+    goes_by_checks: false,
     outputs: |n| {
         let Some(doc::Value::Map(members)) = n.get("values").map(|n| &n.value) else { return Vec::new() };
         let named = members.iter().filter(|(k, _)| !k.is_note());

@@ -29,6 +29,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     sink: true,
     cacheable: false,
     retries: false,
+    tells_of_checks: false,
+    goes_by_checks: false,
     outputs: |_| {
         vec![
             Out::data("bytes", Type::Int),

@@ -31,6 +31,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     sink: false,
     cacheable: false,
     retries: false,
+    tells_of_checks: true,
+    goes_by_checks: false,
     outputs: |_| {
         vec![
             Out::new("completions", Ty::Completions),

@@ -1,4 +1,4 @@
-//! `repair`: the validate-and-fix loop in one node (`workflow-format.md` §9).
+//! `repair`: the validate-and-fix loop in one node.
 
 use super::validate::Suite;
 use super::{Begun, NodeKind, NodeSpec, NodeType, Out, Read, Resolved, Spec, count, no_labels};
@@ -35,6 +35,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     sink: false,
     cacheable: false,
     retries: true,
+    tells_of_checks: true,
+    goes_by_checks: true,
     outputs: |_| {
         vec![
             Out::new("completion", Ty::Completion),

@@ -19,7 +19,7 @@ fn reader<'a>(at: &At<'a>) -> Option<(usize, &'a Validate)> {
         match node.spec.get::<Validate>() {
             Some(v) if found.is_none() => found = Some((i, v)),
             // These leave out what was stopped, or go by what checks say.
-            None if node.kind().goes_by_checks() => {}
+            None if node.kind().node_type().goes_by_checks => {}
             // Somebody else may have a use for an answer that fails here.
             _ => return None,
         }
@@ -56,7 +56,7 @@ pub(crate) fn lets_failed_on(graph: &Graph, validate: usize) -> bool {
     let reads = |n: &Node| n.spec.reads().iter().any(|r| r.reference.own_node() == Some(validate));
     graph.nodes.iter().enumerate().any(|(to, n)| {
         // `fail` puts what failed into its message alone.
-        if n.kind().goes_by_checks() || n.kind() == NodeKind::Fail || n.is_later() || !reads(n) {
+        if n.kind().node_type().goes_by_checks || n.kind() == NodeKind::Fail || n.is_later() || !reads(n) {
             return false;
         }
         let mut edges = graph.edges_from(validate).filter(|(_, e)| e.to == to).peekable();
