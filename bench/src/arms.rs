@@ -13,7 +13,7 @@ use types::outcome::Outcome;
 use types::store::Observer as _;
 use types::{ChatRequest, Decision};
 
-/// The aim at 200 arms, microseconds (`routing.md` §8).
+/// The aim at 200 arms, microseconds.
 const AIM: f64 = 20.0;
 /// Arms of one workflow, so that models and arms are the same number.
 const RULES: &str = "version: 1\npools: { default: { models: [\"*\"] }, extraction: { models: [\"*\"] }, judge: { models: [\"*\"] } }\n";

@@ -4,7 +4,6 @@
 use crate::{Failure, say};
 use gateway::config::{Environment, Simulated, Source, load};
 use policies::{Around, Inputs, Key, Phase, PolicySet, ProviderState, Status, Tenant, TenantTier, scope};
-use profiler;
 use std::sync::Arc;
 use std::time::Duration;
 use types::ChatRequest;

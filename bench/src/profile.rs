@@ -1,7 +1,6 @@
 //! How long profiling takes, by the size of the request.
 
 use crate::{Failure, say};
-use profiler;
 use std::time::Duration;
 use types::ChatRequest;
 

@@ -26,7 +26,7 @@ impl serde::Serialize for Circuit {
 }
 
 impl Circuit {
-    /// The factor on the utility: 1, 0.5, 0 (`routing.md` §5).
+    /// The factor on the utility: 1, 0.5, 0.
     #[must_use]
     pub const fn factor(self) -> f64 {
         match self {

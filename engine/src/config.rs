@@ -6,7 +6,7 @@ use types::options::Mode;
 /// Settings of the engine.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Requests in flight at once; more wait. Default 1 024 (`reliability.md` §2).
+    /// Requests in flight at once; more wait. Default 1 024.
     pub max_inflight: usize,
     /// Requests that may wait for a place; more are refused. Default 1 024.
     pub queue: usize,
@@ -35,7 +35,7 @@ pub struct Config {
     pub shadow_usd: f64,
 }
 
-/// Retries of one call (`reliability.md` §4).
+/// Retries of one call.
 #[derive(Clone, Copy, Debug)]
 pub struct Retry {
     /// Calls of the same model for one answer, the first included. Default 2.
@@ -60,7 +60,7 @@ pub struct Retry {
     pub hedges: f64,
 }
 
-/// When a model is kept out (`reliability.md` §4).
+/// When a model is kept out.
 #[derive(Clone, Copy, Debug)]
 pub struct Breaker {
     /// Window in which failures are counted. Default 10 s.

@@ -290,7 +290,7 @@ impl Error {
         }
     }
 
-    /// Machine-readable code (`workflow-format.md` §15).
+    /// Machine-readable code.
     #[must_use]
     pub fn code(&self) -> &str {
         match &self.kind {

@@ -33,7 +33,7 @@ pub enum Error {
         /// Whose request it was.
         tenant: String,
     },
-    /// Words are taken for seven days (`reliability.md` §12).
+    /// Words are taken for seven days.
     #[error("the request is more than 7 days old")]
     TooLate,
     /// One principal's words on a request come from few sources.

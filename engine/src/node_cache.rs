@@ -1,4 +1,4 @@
-//! What nodes of workflows have put out, kept for the next who asks the same (`workflow-format.md` §16): in memory,
+//! What nodes of workflows have put out, kept for the next who asks the same: in memory,
 //! bounded, and per tenant unless the workflow says otherwise.
 
 use crate::calls::Calls;

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use types::store::RequestRecord;
 
-/// The fields of `workflow-format.md` §14. Findings by code and path only: their texts quote the answer.
+/// Its fields. Findings by code and path only: their texts quote the answer.
 pub(crate) fn trailer(record: &RequestRecord) -> Value {
     let RequestRecord { decision, run, outcome } = record;
     let findings = run.steps.iter().flat_map(|s| &s.findings);

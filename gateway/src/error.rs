@@ -253,7 +253,7 @@ impl From<engine::Error> for Failure {
     }
 }
 
-/// The status of a failure of the engine (`workflow-format.md` §15). A provider's word on the request
+/// The status of a failure of the engine. A provider's word on the request
 /// itself (400, 413, 422) goes through: it is the most useful status there is for the client.
 fn status(kind: &engine::Kind) -> StatusCode {
     use engine::Kind;

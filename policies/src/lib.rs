@@ -133,8 +133,8 @@ pub struct Names<'a> {
     pub require_owner: bool,
 }
 
-/// The language of conditions and small computations, with the static checks of the workflow format
-/// (§10). Every call gives the same one; scopes of [`scope`] fit it.
+/// The language of conditions and small computations, with the static checks of the workflow format.
+/// Every call gives the same one; scopes of [`scope`] fit it.
 #[must_use]
 pub fn language() -> Arc<dyn types::expr::Language> {
     Arc::new(expression::Rhai::plain())

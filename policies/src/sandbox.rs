@@ -31,7 +31,7 @@ pub(crate) const MAX_STRING: usize = 4 * 1024;
 /// Most elements of a list or map that a script makes.
 pub(crate) const MAX_ELEMENTS: usize = 256;
 
-/// Time an expression or a call of a policy may take (`reliability.md` §10).
+/// Time an expression or a call of a policy may take.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(2);
 /// Time that all evaluations of a phase may take together, where each keeps to its own limit.
 pub(crate) const PHASE: Duration = Duration::from_millis(10);

@@ -81,7 +81,7 @@ const IMPURE: &[&str] = &[
 const EXCUSED: &[(&str, &str, &str)] = &[(
     "policies/src/sandbox.rs",
     "Instant::now",
-    "the time limit of a script (reliability.md §10) cuts it; no result of a policy depends on it",
+    "the time limit of a script cuts it; no result of a policy depends on it",
 )];
 
 /// The files that read the wall clock of the machine, and what for; everybody else is given one (`types::clock`).
@@ -259,6 +259,23 @@ fn only_named_files_read_the_wall_clock() {
     let own = "tests/tests/house.rs".to_owned();
     let named = WALL_CLOCKS.iter().map(|(path, _)| (*path).to_owned()).chain([own]);
     assert_eq!(found, named.collect());
+}
+
+/// A comment that names a page names one that the reader has.
+#[test]
+fn pages_that_sources_name_exist() {
+    let mut lost = Vec::new();
+    for path in tracked(".rs") {
+        for line in read(&path).lines().filter(|l| l.trim_start().starts_with("//")) {
+            let words = line.split(|c: char| c.is_whitespace() || "`()[]<>,;:\"".contains(c));
+            for page in words.map(|w| w.trim_end_matches('.')).filter(|w| w.ends_with(".md")) {
+                if !["", "docs"].iter().any(|folder| root().join(folder).join(page).exists()) {
+                    lost.push(format!("{path}: {page}"));
+                }
+            }
+        }
+    }
+    assert!(lost.is_empty(), "{lost:#?}");
 }
 
 /// A test that is passed over tells nothing: what measures is a bench.

@@ -1,7 +1,7 @@
 //! Rates and budgets: what may be used, over which time, by whom; and the seam to those who count.
 //!
 //! A reservation is taken on every limit that applies, or on none, before the first call; what was really used
-//! is put in its place after the last (`reliability.md` §5).
+//! is put in its place after the last.
 
 mod shortage;
 

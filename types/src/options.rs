@@ -197,7 +197,7 @@ fn row(name: &str) -> Result<&'static Row, Problem> {
     })
 }
 
-/// `[A-Za-z0-9._:/@+-]{1,256}`: what may name a thing on the wire (`reliability.md` §3).
+/// `[A-Za-z0-9._:/@+-]{1,256}`: what may name a thing on the wire.
 #[must_use]
 pub fn is_identifier(s: &str) -> bool {
     (1..=256).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/@+-".contains(&b))

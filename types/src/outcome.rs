@@ -38,7 +38,7 @@ impl Status {
     }
 }
 
-/// Parts of the reward, each 0..=1; `None` = not observed, left out of the mean (`routing.md` §6).
+/// Parts of the reward, each 0..=1; `None` = not observed, left out of the mean.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RewardParts {
     /// Structural validators: the contract holds.

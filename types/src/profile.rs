@@ -300,7 +300,7 @@ impl Shots {
     }
 }
 
-/// The finest class that outcomes are pooled in: family × sub-type (`routing.md` §3).
+/// The finest class that outcomes are pooled in: family × sub-type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, serde::Deserialize)]
 pub struct Cell {
     /// Task family.

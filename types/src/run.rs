@@ -68,7 +68,7 @@ impl Severity {
         })
     }
 
-    /// Weight in scores: block 3, repair 1, warn 0.2 (`workflow-format.md` §8).
+    /// Weight in scores: block 3, repair 1, warn 0.2.
     #[must_use]
     pub const fn weight(self) -> f64 {
         match self {

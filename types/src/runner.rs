@@ -1,7 +1,7 @@
 //! The seam to the code runner: runs tests against generated code, apart from everything else.
 //!
 //! A runner is off unless an operator switches it on. It never runs code without isolation: where it cannot
-//! isolate, it says so ([`Verdict::Unverified`]) and runs nothing (`workflow-format.md` §8).
+//! isolate, it says so ([`Verdict::Unverified`]) and runs nothing.
 
 use crate::run::Verdict;
 use futures_util::future::BoxFuture;

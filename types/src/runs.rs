@@ -1,8 +1,7 @@
 //! The seam to durable runs: what is kept of a run, who may advance it, and where it is found again.
 //!
 //! A run is owned through a [`Lease`] whose epoch grows with every owner; whatever an earlier owner still
-//! writes is refused ([`Error::Stale`]). Everything here is of the class `ledger` (`reliability.md` §6): what
-//! a call acknowledged survives power loss. The time of leases, waits and expiry is the store's own.
+//! writes is refused ([`Error::Stale`]). What a call acknowledged survives power loss. The time of leases, waits and expiry is the store's own.
 
 use crate::decision::Decision;
 use crate::store;

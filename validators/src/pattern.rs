@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
-/// Largest compiled pattern, in bytes (`reliability.md` §10).
+/// Largest compiled pattern, in bytes.
 const MAX_COMPILED: usize = 1024 * 1024;
 /// Steps (states of the pattern times bytes of text) that the slow search may take.
 const MAX_STEPS: usize = 1 << 28;

@@ -12,7 +12,7 @@ use types::run::Severity;
 use types::{ChatRequest, Finding, Report};
 
 const NAME: &str = "regex";
-/// Longest pattern, in bytes (`reliability.md` §10).
+/// Longest pattern, in bytes.
 const MAX_PATTERN: usize = 1024;
 /// Longest text that is searched, in bytes.
 const MAX_TEXT: usize = 1024 * 1024;

@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use types::run::Severity;
 
-/// Deepest nesting of a schema (`reliability.md` §5).
+/// Deepest nesting of a schema.
 pub(crate) const MAX_DEPTH: usize = 32;
 /// Most objects and booleans in a schema that may be subschemas.
 pub(crate) const MAX_SUBSCHEMAS: usize = 1000;

@@ -268,7 +268,7 @@ impl fmt::Display for Class {
     }
 }
 
-/// Why a run gave no answer (`workflow-format.md` §15).
+/// Why a run gave no answer.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{class}.{code}: {message}")]
 pub struct RunFailure {

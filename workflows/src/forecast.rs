@@ -19,7 +19,7 @@
 //! ```
 //!
 //! So a verified cascade succeeds if the first does, or the second does, and costs the first plus the
-//! escalated share of the second (`routing.md` §2). Ways that exclude each other add; ways that run beside
+//! escalated share of the second. Ways that exclude each other add; ways that run beside
 //! each other succeed if either does. Assumptions: models err independently, and a condition (`when`) holds
 //! half of the time. The constants are guesses on which outcomes soon outweigh the prior.
 

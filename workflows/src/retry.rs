@@ -1,4 +1,4 @@
-//! How often and after which pauses something that failed is tried again (`workflow-format.md` §15).
+//! How often and after which pauses something that failed is tried again.
 
 use crate::canonical::unusual;
 use crate::load::Cx;

@@ -1,5 +1,5 @@
 //! Brownout: after some seconds of much to do, what only improves is left out until there is little to do for a
-//! while (`reliability.md` §4). One switch for all of it, with a gap between on and off, so that it does not flutter.
+//! while. One switch for all of it, with a gap between on and off, so that it does not flutter.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Who waits for a place: tenants in turn, each of them first come, first served (`reliability.md` §4).
+//! Who waits for a place: tenants in turn, each of them first come, first served.
 
 use super::Permit;
 use crate::error::{Error, Kind};

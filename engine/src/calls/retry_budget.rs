@@ -1,5 +1,5 @@
 //! How many calls may be made beyond the first of each question, over all requests: so that trouble at a provider
-//! never multiplies what it is asked (`reliability.md` §4).
+//! never multiplies what it is asked.
 //!
 //! Three bounds, each over the last ten seconds; the last is asked last:
 //!

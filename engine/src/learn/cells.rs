@@ -1,7 +1,7 @@
 //! What arms did in the cells of the trees, and what that makes one believe of them.
 //!
 //! Every node of a tree keeps discounted trials n and successes s per arm. Down the way from the root to a
-//! cell, each level is shrunk to the one above (hierarchical Beta shrinkage, `routing.md` §3; Hong et al. 2022):
+//! cell, each level is shrunk to the one above (hierarchical Beta shrinkage; Hong et al. 2022):
 //!
 //! ```text
 //! θ_root = (K0·c + s) / (K0 + n)        c: the prior with what the arm did against it elsewhere

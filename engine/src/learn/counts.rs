@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use types::axis::{AxisValue, OutputContract};
 
 /// Discounted trials and successes: with each new outcome all earlier ones weigh γ as much, so `n` tends
-/// to 1/(1−γ), 100 at the default of 0.99 (`routing.md` §7).
+/// to 1/(1−γ), 100 at the default of 0.99.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Count {
     /// Trials.

@@ -13,7 +13,7 @@ use super::Count;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// How much of an arm's effective sample one of them may hold (`reliability.md` §12).
+/// How much of an arm's effective sample one of them may hold.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bound {
     share: f64,

@@ -1,6 +1,6 @@
 //! The linear part: how an arm does against its prior as a linear function of the request, with its doubt.
 //!
-//! Bayesian ridge regression on the residual e = y − prior (`routing.md` §4; Li et al. 2010, Abbasi-Yadkori et
+//! Bayesian ridge regression on the residual e = y − prior (Li et al. 2010, Abbasi-Yadkori et
 //! al. 2011), kept as sufficient statistics, so that discounting is a product and merging a sum:
 //!
 //! ```text

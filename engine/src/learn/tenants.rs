@@ -4,7 +4,7 @@
 //! P_tenant = P + Σγ^age (reward − P) / (k3 + n)        k3 = 50, n: the tenant's discounted outcomes of the arm
 //! ```
 //!
-//! It is the level θ_mgt of `routing.md` §3, kept as a difference so that it rests on whatever the levels above it say of
+//! It is the level of the tenant, kept as a difference so that it rests on whatever the levels above it say of
 //! the request. Where there is one tenant, those levels are its own and nothing is added.
 
 use super::counts::Surprise;

@@ -1,5 +1,5 @@
-//! Tests of workflows: a file says what models and tools answer and what must come of it (`workflow-format.md`
-//! §20). Nothing is called, nothing waits: time is simulated.
+//! Tests of workflows: a file says what models and tools answer and what must come of it. Nothing
+//! is called, nothing waits: time is simulated.
 
 mod again;
 mod case;

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use types::store::RequestRecord;
 
-/// How many times its hourly mean a key has to spend (`reliability.md` §5).
+/// How many times its hourly mean a key has to spend.
 const TIMES: f64 = 10.0;
 /// Hours in which it must have spent something before its mean says anything, and the most that the mean reaches back.
 const KNOWN: u32 = 3;

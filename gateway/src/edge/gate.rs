@@ -11,7 +11,7 @@ const KEYS_IN_URL: &[&str] = &["key", "api_key", "api-key", "apikey", "access_to
 /// The one path whose tail may hold an encoded slash: SDKs encode a model's id as one segment.
 const MODELS: &str = "/v1/models/";
 
-/// Checks a head (`reliability.md` §3).
+/// Checks a head.
 pub(crate) fn check(parts: &Parts, uri_bytes: usize) -> Result<(), Failure> {
     method(parts)?;
     host(parts)?;

@@ -1,4 +1,4 @@
-//! The acceptance tests of the policy language (§18) that concern this room alone, one each.
+//! The acceptance tests of the policy language that concern this room alone, one each.
 
 use crate::phase::Phase;
 use crate::testing::{load_tenants, load_text, matrix, profile, sound, usual};

@@ -1,4 +1,4 @@
-//! States of the observer from earlier hours, to go back to (`reliability.md` §12).
+//! States of the observer from earlier hours, to go back to.
 
 use super::sql;
 use crate::telling::Telling;

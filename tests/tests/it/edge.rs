@@ -1,4 +1,4 @@
-//! The edge on raw sockets (`reliability.md` §2 and §3): slow clients are cut, framing has one reading, sizes
+//! The edge on raw sockets: slow clients are cut, framing has one reading, sizes
 //! have bounds, and the process serves the next client afterwards.
 
 use serde_json::json;

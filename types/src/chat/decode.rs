@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-/// How much a body may hold (`reliability.md` §2).
+/// How much a body may hold.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Messages.

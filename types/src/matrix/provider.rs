@@ -154,7 +154,7 @@ pub struct Timeouts {
     /// Until the connection stands. Default 2 s.
     pub connect: Duration,
     /// Until the first event of a stream. An answer that comes whole has none: [`Timeouts::total`] bounds it. Default
-    /// 60 s (`reliability.md` §2).
+    /// 60 s.
     pub first_token: Duration,
     /// Between two events. Default 30 s.
     pub inter_token: Duration,

@@ -31,7 +31,7 @@ pub enum PlanChoice {
     Latest,
 }
 
-/// One record (`workflow-format.md` §17).
+/// One record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Record {

@@ -1,4 +1,4 @@
-//! `cache`: which results of earlier runs a node may use, and whether its own are kept (`workflow-format.md` §16).
+//! `cache`: which results of earlier runs a node may use, and whether its own are kept.
 
 use super::{NodeSpec, tool};
 use crate::load::Cx;

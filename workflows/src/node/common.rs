@@ -1,4 +1,4 @@
-//! Keys that every node may have, whatever its type (`workflow-format.md` §6).
+//! Keys that every node may have, whatever its type.
 
 use super::{Cache, NodeKind, Out, Outcome, Spec};
 use crate::budget::Amounts;

@@ -1,4 +1,4 @@
-//! Every key of the settings, its place, and what may stand there: the ranges and caps of `reliability.md` §2.
+//! Every key of the settings, its place, and the range that it may have.
 
 use super::{KIB, MIB, Net, Origin, PublicKey, Server, secs};
 use crate::control::tripwire::TripwireAction;

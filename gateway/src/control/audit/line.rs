@@ -1,4 +1,4 @@
-//! Lines and seals of the audit trail, and what makes them a chain (`reliability.md` §14).
+//! Lines and seals of the audit trail, and what makes them a chain.
 
 use crate::signing::{canonical, unhex};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};

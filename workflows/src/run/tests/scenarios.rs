@@ -1,4 +1,4 @@
-//! The conformance scenarios of the workflow format (§22) that are about running graphs.
+//! The conformance scenarios of the workflow format that are about running graphs.
 
 use super::prose;
 use crate::budget::{Amounts, Budget};
