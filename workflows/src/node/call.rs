@@ -1,6 +1,6 @@
 //! `call`: runs another workflow in the place of a node.
 
-use super::{Begun, Fault, NodeResult, NodeSpec, NodeType, Out, Resolved, Spec, no_labels};
+use super::{Begun, Fault, NodeResult, NodeSpec, NodeType, Out, Resolved, Spec};
 use crate::budget::{Amounts, Budget};
 use crate::ending::{Class, RunFailure};
 use crate::load::{Cx, Data, Expr, Gives, bind, misgiven, unfit, workflow};
@@ -20,11 +20,6 @@ pub(crate) static TYPE: NodeType = NodeType {
     words: &["ok", "error", "timeout", "cancelled", "skipped"],
     // The nodes of the other workflow have times of their own, and the run has one.
     timeout: Duration::from_secs(3600),
-    sink: false,
-    cacheable: false,
-    retries: false,
-    tells_of_checks: false,
-    goes_by_checks: false,
     outputs: |_| {
         vec![
             Out::new("completion", Ty::Completion),
@@ -32,8 +27,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("verdict", Type::Enum(VERDICTS).optional()),
         ]
     },
-    labels: no_labels,
-    lower: |cx, f| NodeSpec::Call(Box::new(Call::lower(cx, f))),
+    ..NodeType::of(|cx, f| NodeSpec::Call(Box::new(Call::lower(cx, f))))
 };
 
 /// A value for an input.

@@ -22,11 +22,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     outcomes: &[],
     words: &[],
     timeout: Duration::from_secs(30),
-    sink: false,
     cacheable: true,
     retries: true,
-    tells_of_checks: false,
-    goes_by_checks: false,
     outputs: |n| {
         vec![
             Out::data("label", Type::OneOf(own(n).into()).optional()),
@@ -36,7 +33,7 @@ pub(crate) static TYPE: NodeType = NodeType {
         ]
     },
     labels: own,
-    lower: |cx, f| NodeSpec::Classify(Box::new(Classify::lower(cx, f))),
+    ..NodeType::of(|cx, f| NodeSpec::Classify(Box::new(Classify::lower(cx, f))))
 };
 
 /// The labels of a node as its text has them.

@@ -1,6 +1,6 @@
 //! `fail`: ends the run with the author's own error.
 
-use super::{Begun, NodeSpec, NodeType, Resolved, Spec, no_labels};
+use super::{Begun, NodeSpec, NodeType, Resolved, Spec};
 use crate::ending::{Class, RunFailure};
 use crate::load::{Cx, Expr, Template};
 use crate::outcome::Outcome;
@@ -14,13 +14,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     words: &["failed", "error", "timeout", "cancelled", "skipped"],
     timeout: Duration::from_secs(5),
     sink: true,
-    cacheable: false,
-    retries: false,
-    tells_of_checks: false,
-    goes_by_checks: false,
     outputs: |_| Vec::new(),
-    labels: no_labels,
-    lower: |cx, f| NodeSpec::Fail(Box::new(Fail::lower(cx, f))),
+    ..NodeType::of(|cx, f| NodeSpec::Fail(Box::new(Fail::lower(cx, f))))
 };
 
 /// What a file says of it.

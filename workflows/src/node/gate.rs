@@ -1,6 +1,6 @@
 //! `gate`: a person decides whether the run goes on.
 
-use super::{Begun, Fault, NodeResult, NodeSpec, NodeType, Out, Resolved, Spec, no_labels};
+use super::{Begun, Fault, NodeResult, NodeSpec, NodeType, Out, Resolved, Spec};
 use crate::ending::{Suspension, Waiting};
 use crate::load::{Cx, Expr, Template};
 use crate::outcome::{Outcome, OutcomeSet};
@@ -20,16 +20,10 @@ pub(crate) static TYPE: NodeType = NodeType {
     outcomes: &[Outcome::Approved, Outcome::Rejected, Outcome::Expired],
     words: &["approved", "rejected", "expired", "error", "timeout", "cancelled", "skipped"],
     timeout: DAY,
-    sink: false,
-    cacheable: false,
-    retries: false,
-    tells_of_checks: false,
-    goes_by_checks: false,
     outputs: |_| {
         vec![Out::data("decision", Type::Enum(DECISIONS)), Out::data("comment", Type::Str.optional())]
     },
-    labels: no_labels,
-    lower: |cx, f| NodeSpec::Gate(Box::new(Gate::lower(cx, f))),
+    ..NodeType::of(|cx, f| NodeSpec::Gate(Box::new(Gate::lower(cx, f))))
 };
 
 /// What a file says of it.

@@ -1,6 +1,6 @@
 //! `generate`: asks a model, once or several times at once.
 
-use super::{Begun, Node, NodeSpec, NodeType, Out, Read, Resolved, Spec, count, no_labels};
+use super::{Begun, Node, NodeSpec, NodeType, Out, Read, Resolved, Spec, count};
 use crate::canonical;
 use crate::ending::RunFailure;
 use crate::graph::Graph;
@@ -40,11 +40,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     outcomes: &[Outcome::Ok, Outcome::ToolCalls, Outcome::Refused, Outcome::Truncated],
     words: &["ok", "tool_calls", "refused", "truncated", "error", "timeout", "cancelled", "skipped"],
     timeout: Duration::from_secs(60),
-    sink: false,
     cacheable: true,
     retries: true,
-    tells_of_checks: false,
-    goes_by_checks: false,
     outputs: |_| {
         vec![
             Out::new("completions", Ty::Completions),
@@ -55,8 +52,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("served_by", Type::Str.list()),
         ]
     },
-    labels: no_labels,
-    lower: |cx, f| NodeSpec::Generate(Box::new(Generate::lower(cx, f))),
+    ..NodeType::of(|cx, f| NodeSpec::Generate(Box::new(Generate::lower(cx, f))))
 };
 
 /// What becomes of an answer whose stream is lost on the way.

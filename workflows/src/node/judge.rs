@@ -1,6 +1,6 @@
 //! `judge`: a model scores completions against a rubric or a reference, or compares them two by two.
 
-use super::{Begun, Fault, NodeResult, NodeSpec, NodeType, Out, Read, Resolved, Spec, count, no_labels};
+use super::{Begun, Fault, NodeResult, NodeSpec, NodeType, Out, Read, Resolved, Spec, count};
 use crate::ending::{Class, RunFailure};
 use crate::load::{Cx, Expr, Source, Template};
 use crate::outcome::{Outcome, OutcomeSet};
@@ -31,10 +31,7 @@ pub(crate) static TYPE: NodeType = NodeType {
     outcomes: &[Outcome::Scored, Outcome::Passed, Outcome::Failed, Outcome::Abstained],
     words: &["scored", "passed", "failed", "abstained", "error", "timeout", "cancelled", "skipped"],
     timeout: Duration::from_secs(30),
-    sink: false,
-    cacheable: false,
     retries: true,
-    tells_of_checks: false,
     goes_by_checks: true,
     outputs: |_| {
         vec![
@@ -47,8 +44,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("tie_rate", Type::Float.optional()),
         ]
     },
-    labels: no_labels,
-    lower: |cx, f| NodeSpec::Judge(Box::new(Judge::lower(cx, f))),
+    ..NodeType::of(|cx, f| NodeSpec::Judge(Box::new(Judge::lower(cx, f))))
 };
 
 /// How answers are judged.

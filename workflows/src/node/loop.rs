@@ -1,6 +1,6 @@
 //! `loop`: runs a graph again and again, a bounded number of times.
 
-use super::{Begun, Fault, NodeKind, NodeResult, NodeSpec, NodeType, Out, Resolved, Spec, count, no_labels};
+use super::{Begun, Fault, NodeKind, NodeResult, NodeSpec, NodeType, Out, Resolved, Spec, count};
 use crate::ending::{Class, RunFailure};
 use crate::graph::Graph;
 use crate::load::{Cx, Expr, body};
@@ -18,11 +18,6 @@ pub(crate) static TYPE: NodeType = NodeType {
     words: &["done", "exhausted", "error", "timeout", "cancelled", "skipped"],
     // Its nodes have times of their own, and the run has one.
     timeout: Duration::from_secs(3600),
-    sink: false,
-    cacheable: false,
-    retries: false,
-    tells_of_checks: false,
-    goes_by_checks: false,
     outputs: |n| {
         vec![
             Out::new("last", Ty::Nodes(body_nodes(n))),
@@ -30,8 +25,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("iterations", Type::Int),
         ]
     },
-    labels: no_labels,
-    lower: |cx, f| NodeSpec::Loop(Box::new(Loop::lower(cx, f))),
+    ..NodeType::of(|cx, f| NodeSpec::Loop(Box::new(Loop::lower(cx, f))))
 };
 
 /// A value that goes from one iteration to the next.

@@ -1,6 +1,6 @@
 //! `map`: runs a graph once for each item of a list, several at a time.
 
-use super::{Begun, Fault, NodeResult, NodeSpec, NodeType, Out, Resolved, Spec, count, no_labels};
+use super::{Begun, Fault, NodeResult, NodeSpec, NodeType, Out, Resolved, Spec, count};
 use crate::ending::{Class, RunFailure, Suspension};
 use crate::graph::Graph;
 use crate::load::{Cx, Expr, body};
@@ -20,11 +20,6 @@ pub(crate) static TYPE: NodeType = NodeType {
     words: &["ok", "partial", "error", "timeout", "cancelled", "skipped"],
     // Its nodes have times of their own, and the run has one.
     timeout: Duration::from_secs(3600),
-    sink: false,
-    cacheable: false,
-    retries: false,
-    tells_of_checks: false,
-    goes_by_checks: false,
     outputs: |_| {
         vec![
             Out::data("results", Type::Any.list()),
@@ -32,8 +27,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("failed", failed()),
         ]
     },
-    labels: no_labels,
-    lower: |cx, f| NodeSpec::Map(Box::new(Map::lower(cx, f))),
+    ..NodeType::of(|cx, f| NodeSpec::Map(Box::new(Map::lower(cx, f))))
 };
 
 /// The errors of the items that have failed, each with the place of its item.

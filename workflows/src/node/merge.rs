@@ -1,6 +1,6 @@
 //! `merge`: makes one value of several: text, JSON, a conversation, or one answer of a model.
 
-use super::{Begun, Fault, NodeResult, NodeSpec, NodeType, Out, Read, Resolved, Spec, no_labels, of_method};
+use super::{Begun, Fault, NodeResult, NodeSpec, NodeType, Out, Read, Resolved, Spec, of_method};
 use crate::canonical;
 use crate::ending::{Class, RunFailure};
 use crate::load::{Cx, Expr, Prompt, Template};
@@ -25,11 +25,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     words: &["merged", "error", "timeout", "cancelled", "skipped"],
     // As long as a generation: `synthesize` is one.
     timeout: Duration::from_secs(60),
-    sink: false,
     cacheable: true,
     retries: true,
-    tells_of_checks: false,
-    goes_by_checks: false,
     outputs: |_| {
         vec![
             Out::new("completion", Ty::Completion),
@@ -37,8 +34,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("value", Type::Any),
         ]
     },
-    labels: no_labels,
-    lower: |cx, f| NodeSpec::Merge(Box::new(Merge::lower(cx, f))),
+    ..NodeType::of(|cx, f| NodeSpec::Merge(Box::new(Merge::lower(cx, f))))
 };
 
 /// How sources become one.

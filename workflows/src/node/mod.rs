@@ -39,7 +39,7 @@ pub(crate) use cache::Cache;
 pub(crate) use common::{Common, OnError};
 pub use kind::NodeKind;
 pub(crate) use kind::NodeSpec;
-pub(crate) use node_type::{NodeType, Out, no_labels, outcomes};
+pub(crate) use node_type::{NodeType, Out, outcomes};
 pub(crate) use spec::{Begun, Fault, NodeResult, Read, Resolved, Spec};
 
 /// Codes that `lint` of a node may silence.

@@ -40,6 +40,23 @@ pub(crate) struct NodeType {
 }
 
 impl NodeType {
+    /// One that reads its own keys so. It puts nothing out, cannot be kept or called again, and checks are nothing to it.
+    pub(crate) const fn of(lower: fn(&mut Cx<'_>, &mut Fields<'_>) -> NodeSpec) -> Self {
+        NodeType {
+            outcomes: &[],
+            words: &[],
+            timeout: Duration::from_secs(5),
+            sink: false,
+            cacheable: false,
+            retries: false,
+            tells_of_checks: false,
+            goes_by_checks: false,
+            outputs: |_| Vec::new(),
+            labels: |_| Vec::new(),
+            lower,
+        }
+    }
+
     /// All completed outcomes.
     pub(crate) fn completed(&self) -> OutcomeSet {
         OutcomeSet::of(self.outcomes)
@@ -76,11 +93,6 @@ impl NodeType {
 pub(crate) fn outcomes(kind: NodeKind, labels: &[Arc<str>]) -> OutcomeSet {
     let labels = (0..labels.len()).filter_map(|i| u8::try_from(i).ok()).map(Outcome::Label);
     labels.fold(kind.node_type().completed(), OutcomeSet::with)
-}
-
-/// No words of its own.
-pub(crate) fn no_labels(_: &doc::Node) -> Vec<Arc<str>> {
-    Vec::new()
 }
 
 /// A named output of a node, with its type.

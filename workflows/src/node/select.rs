@@ -1,6 +1,6 @@
 //! `select`: picks one completion. Deterministic given its inputs.
 
-use super::{Begun, Fault, NodeResult, NodeSpec, NodeType, Out, Read, Resolved, Spec, no_labels, of_method};
+use super::{Begun, Fault, NodeResult, NodeSpec, NodeType, Out, Read, Resolved, Spec, of_method};
 use crate::ending::{Class, RunFailure};
 use crate::load::{Cx, Expr};
 use crate::outcome::{Outcome, OutcomeSet};
@@ -23,10 +23,6 @@ pub(crate) static TYPE: NodeType = NodeType {
     outcomes: &[Outcome::Selected, Outcome::NoConsensus, Outcome::None],
     words: &["selected", "no_consensus", "none", "error", "timeout", "cancelled", "skipped"],
     timeout: Duration::from_secs(5),
-    sink: false,
-    cacheable: false,
-    retries: false,
-    tells_of_checks: false,
     goes_by_checks: true,
     outputs: |_| {
         vec![
@@ -38,8 +34,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("verdict", Type::Enum(VERDICTS).optional()),
         ]
     },
-    labels: no_labels,
-    lower: |cx, f| NodeSpec::Select(Box::new(Select::lower(cx, f))),
+    ..NodeType::of(|cx, f| NodeSpec::Select(Box::new(Select::lower(cx, f))))
 };
 
 /// How to pick.

@@ -1,6 +1,6 @@
 //! `set`: values computed from others.
 
-use super::{Begun, NodeSpec, NodeType, Out, Resolved, Spec, no_labels};
+use super::{Begun, NodeSpec, NodeType, Out, Resolved, Spec};
 use crate::load::{Cx, Expr};
 use crate::outcome::Outcome;
 use crate::run::At;
@@ -15,18 +15,12 @@ pub(crate) static TYPE: NodeType = NodeType {
     outcomes: &[Outcome::Ok],
     words: &["ok", "error", "timeout", "cancelled", "skipped"],
     timeout: Duration::from_secs(5),
-    sink: false,
-    cacheable: false,
-    retries: false,
-    tells_of_checks: false,
-    goes_by_checks: false,
     outputs: |n| {
         let Some(doc::Value::Map(members)) = n.get("values").map(|n| &n.value) else { return Vec::new() };
         let named = members.iter().filter(|(k, _)| !k.is_note());
         named.map(|(k, _)| Out { name: k.name.clone().into(), ty: Ty::Data(Type::Any) }).collect()
     },
-    labels: no_labels,
-    lower: |cx, f| NodeSpec::Set(Box::new(Set::lower(cx, f))),
+    ..NodeType::of(|cx, f| NodeSpec::Set(Box::new(Set::lower(cx, f))))
 };
 
 /// What a file says of it: names and expressions, in the order of its outputs.

@@ -1,7 +1,7 @@
 //! `stream`: the one way to the client.
 
 use super::validate::Suite;
-use super::{Begun, NodeResult, NodeSpec, NodeType, Out, Read, Resolved, Spec, no_labels, repair};
+use super::{Begun, NodeResult, NodeSpec, NodeType, Out, Read, Resolved, Spec, repair};
 use crate::canonical::unusual;
 use crate::ending::{Class, RunFailure};
 use crate::load::{Checks, Cx};
@@ -27,10 +27,6 @@ pub(crate) static TYPE: NodeType = NodeType {
     words: &["delivered", "rejected", "error", "timeout", "cancelled", "skipped"],
     timeout: Duration::from_secs(5),
     sink: true,
-    cacheable: false,
-    retries: false,
-    tells_of_checks: false,
-    goes_by_checks: false,
     outputs: |_| {
         vec![
             Out::data("bytes", Type::Int),
@@ -38,8 +34,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("first_byte_ms", Type::Float.optional()),
         ]
     },
-    labels: no_labels,
-    lower: |cx, f| NodeSpec::Stream(Box::new(Stream::lower(cx, f))),
+    ..NodeType::of(|cx, f| NodeSpec::Stream(Box::new(Stream::lower(cx, f))))
 };
 
 /// When the client sees the first byte.

@@ -1,6 +1,6 @@
 //! `tool`: calls a tool, with arguments of the file's own or with those of a model's call.
 
-use super::{Begun, Fault, NodeResult, NodeSpec, NodeType, Out, Read, Resolved, Spec, no_labels};
+use super::{Begun, Fault, NodeResult, NodeSpec, NodeType, Out, Read, Resolved, Spec};
 use crate::ending::{Class, RunFailure};
 use crate::load::{Cx, Data, Expr, Template};
 use crate::outcome::Outcome;
@@ -25,11 +25,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     outcomes: &[Outcome::Ok, Outcome::ToolError, Outcome::Denied],
     words: &["ok", "tool_error", "denied", "error", "timeout", "cancelled", "skipped"],
     timeout: Duration::from_secs(30),
-    sink: false,
     cacheable: true,
     retries: true,
-    tells_of_checks: false,
-    goes_by_checks: false,
     outputs: |_| {
         vec![
             Out::data("result", Type::Any),
@@ -40,8 +37,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("call_id", Type::Str.optional()),
         ]
     },
-    labels: no_labels,
-    lower: |cx, f| NodeSpec::Tool(Box::new(Tool::lower(cx, f))),
+    ..NodeType::of(|cx, f| NodeSpec::Tool(Box::new(Tool::lower(cx, f))))
 };
 
 /// Longest result that is passed on, unless the file says otherwise, in bytes.

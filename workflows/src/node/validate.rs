@@ -1,6 +1,6 @@
 //! `validate`: runs checks over completions and sorts them by what the checks say.
 
-use super::{Begun, Fault, NodeResult, NodeSpec, NodeType, Out, Read, Resolved, Spec, no_labels};
+use super::{Begun, Fault, NodeResult, NodeSpec, NodeType, Out, Read, Resolved, Spec};
 use crate::load::{Checks, Cx, Expr};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
@@ -28,11 +28,7 @@ pub(crate) static TYPE: NodeType = NodeType {
     outcomes: &[Outcome::Passed, Outcome::Unverified, Outcome::Failed],
     words: &["passed", "unverified", "failed", "error", "timeout", "cancelled", "skipped"],
     timeout: Duration::from_secs(10),
-    sink: false,
-    cacheable: false,
-    retries: false,
     tells_of_checks: true,
-    goes_by_checks: false,
     outputs: |_| {
         vec![
             Out::new("completions", Ty::Completions),
@@ -47,8 +43,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("findings", finding().list()),
         ]
     },
-    labels: no_labels,
-    lower: |cx, f| NodeSpec::Validate(Box::new(Validate::lower(cx, f))),
+    ..NodeType::of(|cx, f| NodeSpec::Validate(Box::new(Validate::lower(cx, f))))
 };
 
 /// What a file says of it.

@@ -1,7 +1,7 @@
 //! `repair`: the validate-and-fix loop in one node.
 
 use super::validate::Suite;
-use super::{Begun, NodeKind, NodeSpec, NodeType, Out, Read, Resolved, Spec, count, no_labels};
+use super::{Begun, NodeKind, NodeSpec, NodeType, Out, Read, Resolved, Spec, count};
 use crate::canonical::unusual;
 use crate::load::{Checks, Cx, Expr, Prompt, outside};
 use crate::node::validate::Validate;
@@ -32,8 +32,6 @@ pub(crate) static TYPE: NodeType = NodeType {
     words: &["repaired", "exhausted", "error", "timeout", "cancelled", "skipped"],
     // It makes up to four calls, each of which ends by itself.
     timeout: Duration::from_secs(120),
-    sink: false,
-    cacheable: false,
     retries: true,
     tells_of_checks: true,
     goes_by_checks: true,
@@ -46,8 +44,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("history", tried().list()),
         ]
     },
-    labels: no_labels,
-    lower: |cx, f| NodeSpec::Repair(Box::new(Repair::lower(cx, f))),
+    ..NodeType::of(|cx, f| NodeSpec::Repair(Box::new(Repair::lower(cx, f))))
 };
 
 /// What is tried where nobody says what.
