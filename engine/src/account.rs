@@ -123,18 +123,7 @@ mod tests {
             ..CallRecord::lost(model.into(), Purpose::Judge, Some(Usd::from_nanos(usd)), "as it may be")
         };
         let calls = vec![call("p/a", 5, None), call("p/b", 3, None), call("p/a", 2, Some((40, 30)))];
-        let step = Step {
-            node: "rate".into(),
-            kind: "judge".into(),
-            labels: BTreeMap::new(),
-            outcome: "ok".to_owned(),
-            started_ms: 0.0,
-            duration_ms: 0.0,
-            calls,
-            findings: Vec::new(),
-            note: None,
-            cached: None,
-        };
+        let step = Step { calls, ..Step::new("rate", "judge", "ok") };
         let run = Run { steps: vec![step], ..Run::default() };
         let told = |all: Vec<Billed>| -> Vec<(i64, i64)> {
             all.iter().map(|b| (b.cost_usd.nanos(), b.counted().usd.nanos())).collect()

@@ -267,16 +267,9 @@ mod tests {
             hint: None,
         };
         let step = Step {
-            node: "check".into(),
-            kind: "validate".into(),
-            outcome: "failed".into(),
-            started_ms: 0.0,
-            duration_ms: 0.0,
-            calls: Vec::new(),
             findings: vec![finding],
             note: Some("see ada@analytical.co.uk".into()),
-            cached: None,
-            labels: BTreeMap::new(),
+            ..Step::new("check", "validate", "failed")
         };
         Run { steps: vec![step], ..Run::default() }
     }

@@ -402,18 +402,7 @@ pub(crate) mod tests {
         let told = |calls: Vec<CallRecord>| {
             let mut out = String::new();
             calls.iter().for_each(|c| call(&mut out, c));
-            let step = Step {
-                node: "ask".into(),
-                kind: "generate".into(),
-                labels: BTreeMap::new(),
-                outcome: "ok".to_owned(),
-                started_ms: 0.0,
-                duration_ms: 0.0,
-                calls,
-                findings: Vec::new(),
-                note: None,
-                cached: None,
-            };
+            let step = Step { calls, ..Step::new("ask", "generate", "ok") };
             counted(&mut out, &Run { steps: vec![step], ..Run::default() });
             out
         };

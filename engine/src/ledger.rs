@@ -500,16 +500,10 @@ impl Ledger {
             match run.steps.iter_mut().rev().find(|s| s.node == node) {
                 Some(step) => step.calls.push(call),
                 None => run.steps.push(types::run::Step {
-                    node,
-                    kind: "generate".into(),
-                    outcome: "cancelled".to_owned(),
                     started_ms: call.started_ms,
                     duration_ms: call.total_ms,
                     calls: vec![call],
-                    findings: Vec::new(),
-                    note: None,
-                    cached: None,
-                    labels: std::collections::BTreeMap::new(),
+                    ..types::run::Step::new(node, "generate", "cancelled")
                 }),
             }
         }

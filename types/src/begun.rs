@@ -123,16 +123,9 @@ fn run(of: &Beginning, calls: &[Begun]) -> Run {
         ..CallRecord::lost(begun.call.clone(), Purpose::Unsettled, begun.reserved, "the process ended")
     };
     let step = Step {
-        node: UNSETTLED.into(),
-        kind: "generate".into(),
-        outcome: "cancelled".to_owned(),
-        started_ms: 0.0,
-        duration_ms: 0.0,
         calls: calls.iter().zip(1..).map(call).collect(),
-        findings: Vec::new(),
         note: Some(WHY.to_owned()),
-        cached: None,
-        labels: BTreeMap::new(),
+        ..Step::new(UNSETTLED, "generate", "cancelled")
     };
     Run { workflow: of.workflow.to_string(), steps: vec![step], ..Run::default() }
 }

@@ -275,6 +275,25 @@ pub struct Step {
     pub labels: BTreeMap<String, String>,
 }
 
+impl Step {
+    /// A node of that type that resolved so. It took no time, made no call, and nothing was found.
+    #[must_use]
+    pub fn new(node: impl Into<Arc<str>>, kind: impl Into<Arc<str>>, outcome: impl Into<String>) -> Self {
+        Step {
+            node: node.into(),
+            kind: kind.into(),
+            outcome: outcome.into(),
+            started_ms: 0.0,
+            duration_ms: 0.0,
+            calls: Vec::new(),
+            findings: Vec::new(),
+            note: None,
+            cached: None,
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
 /// Where a node's outputs come from that an earlier run had put out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Recall {

@@ -218,23 +218,12 @@ impl Drop for Sse {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::head;
     use super::*;
-    use engine::{Head, Tail};
+    use engine::Tail;
     use futures_util::stream;
     use std::sync::{Arc, Mutex};
     use types::{Chunk, Usage, Usd, Verdict, completion::Delta};
-
-    fn head() -> Head {
-        Head {
-            request_id: "req_1".into(),
-            workflow: "default".into(),
-            model: "p/m".into(),
-            simulated: false,
-            bundle: "b".into(),
-            overhead_ms: 0.0,
-            headers: Vec::new(),
-        }
-    }
 
     fn chunk() -> Event {
         let delta = Delta { text: Some("x".into()), ..Delta::default() };

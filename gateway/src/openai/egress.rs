@@ -61,8 +61,9 @@ impl Stamp {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::head;
     use super::*;
-    use engine::{Head, Tail};
+    use engine::Tail;
     use serde_json::json;
     use types::chat::ToolCall;
     use types::completion::{Choice, FinishReason};
@@ -70,15 +71,7 @@ mod tests {
 
     fn whole(raw: Option<&str>, calls: u32, explain: Option<Value>) -> Whole {
         Whole {
-            head: Head {
-                request_id: "req_1".into(),
-                workflow: "default".into(),
-                model: "p/m".into(),
-                simulated: false,
-                bundle: "b".into(),
-                overhead_ms: 0.0,
-                headers: Vec::new(),
-            },
+            head: head(),
             tail: Tail {
                 usage: Usage { input: 10, output: 5, ..Usage::default() },
                 cost: Usd::ZERO,

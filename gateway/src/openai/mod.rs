@@ -8,4 +8,6 @@ pub(crate) mod headers;
 pub(crate) mod ingress;
 mod object;
 pub(crate) mod sse;
+#[cfg(test)]
+mod testing;
 mod wire;

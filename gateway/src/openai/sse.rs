@@ -196,22 +196,11 @@ fn event(json: &[u8]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::head;
     use super::*;
     use serde_json::json;
     use types::completion::{Delta, FinishReason, ToolCallDelta};
     use types::{Usd, Verdict};
-
-    fn head() -> Head {
-        Head {
-            request_id: "req_1".into(),
-            workflow: "default".into(),
-            model: "p/m".into(),
-            simulated: false,
-            bundle: "b".into(),
-            overhead_ms: 0.5,
-            headers: Vec::new(),
-        }
-    }
 
     fn tail(explain: Option<Value>) -> Tail {
         Tail {

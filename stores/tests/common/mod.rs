@@ -103,18 +103,7 @@ fn run(usage: Usage) -> Run {
         adjusted: Vec::new(),
         reported_model: "small-1".to_owned(),
     };
-    let step = Step {
-        node: "answer".into(),
-        kind: "generate".into(),
-        outcome: "ok".to_owned(),
-        started_ms: 0.0,
-        duration_ms: 31.0,
-        calls: vec![call],
-        findings: Vec::new(),
-        note: None,
-        cached: None,
-        labels: BTreeMap::new(),
-    };
+    let step = Step { duration_ms: 31.0, calls: vec![call], ..Step::new("answer", "generate", "ok") };
     Run {
         workflow: "default".to_owned(),
         steps: vec![step],

@@ -405,15 +405,9 @@ fn left(at: &At<'_>) -> Ending {
 
 fn record_stop(at: &At<'_>, outcome: &str, note: String) {
     at.host.input.trace.push(Step {
-        node: at.path.clone(),
-        kind: at.node.kind_name.clone(),
-        outcome: outcome.to_owned(),
-        started_ms: 0.0,
         duration_ms: at.ms("end"),
-        calls: Vec::new(),
-        findings: Vec::new(),
         note: Some(note),
-        cached: None,
         labels: at.node.common.told(),
+        ..Step::new(at.path.clone(), at.node.kind_name.clone(), outcome)
     });
 }

@@ -23,17 +23,11 @@ impl Drop for Walk<'_> {
             };
             let started_ms = self.frame.with(i, |c| c.started_ms).unwrap_or_default();
             self.host.input.trace.push(Step {
-                node: self.frame.path(node),
-                kind: node.kind_name.clone(),
-                outcome: node.word(Outcome::Cancelled).to_owned(),
+                // It took no time: the clock of a run that is repeated is not asked where the first one was dropped.
                 started_ms,
-                // The clock of a run that is repeated is not asked where the first one was dropped.
-                duration_ms: 0.0,
-                calls: Vec::new(),
-                findings: Vec::new(),
                 note: Some(note.to_owned()),
-                cached: None,
                 labels: node.common.told(),
+                ..Step::new(self.frame.path(node), node.kind_name.clone(), node.word(Outcome::Cancelled))
             });
         }
     }
@@ -65,16 +59,13 @@ impl Walk<'_> {
             note: resolved.note.clone(),
         });
         self.host.input.trace.push(Step {
-            node: frame,
-            kind: node.kind_name.clone(),
-            outcome: outcome.to_owned(),
             started_ms,
             duration_ms,
-            calls: Vec::new(),
             findings: resolved.findings.clone(),
             note: resolved.note.clone(),
             cached: resolved.cached.clone(),
             labels: node.common.told(),
+            ..Step::new(frame, node.kind_name.clone(), outcome)
         });
     }
 }
