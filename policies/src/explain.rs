@@ -372,6 +372,8 @@ fn further(f: &Further, matrix: &Matrix, put: &mut dyn FnMut(&str, Value)) {
         let (workflow, models) = (&s.value.workflow, s.value.models.as_ref().map(models));
         json!({"workflow": workflow, "models": models, "rate": s.value.rate})
     });
+    let experiment = |ids: &Vec<String>| if ids.is_empty() { json!("none") } else { json!({"only": ids}) };
+    put("experiment", of(f.experiment.as_ref(), experiment));
     put("shadow", shadow.collect());
     put("cache", plain(f.cache.as_ref()));
     put(

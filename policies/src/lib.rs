@@ -120,6 +120,8 @@ pub struct Names<'a> {
     pub matrix: &'a Matrix,
     /// Workflows, by name.
     pub workflows: &'a [String],
+    /// Experiments, by id.
+    pub experiments: &'a [String],
     /// Validators, by name.
     pub validators: &'a [&'static str],
     /// What is wrong with the parameters (`with`, where it is given) of the validator of that name.

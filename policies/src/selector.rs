@@ -24,6 +24,8 @@ pub(crate) struct Resolver {
     /// Those of the pools whose models go by how they are.
     pub(crate) moving: BTreeMap<String, Selection>,
     pub(crate) workflows: Vec<String>,
+    /// Ids of what `experiment: { only: … }` may name.
+    pub(crate) experiments: Vec<String>,
     pub(crate) validators: Vec<&'static str>,
     pub(crate) misfit: fn(&str, Option<&Node>) -> Option<Misfit>,
     /// Members of the groups that `require_approval` names.
@@ -48,6 +50,7 @@ impl Resolver {
             pools: Pools::new(),
             moving: BTreeMap::new(),
             workflows: names.workflows.to_vec(),
+            experiments: names.experiments.to_vec(),
             validators: names.validators.to_vec(),
             misfit: names.misfit,
             approvers: BTreeMap::new(),
@@ -67,6 +70,7 @@ impl Resolver {
             pools: Pools::new(),
             moving: BTreeMap::new(),
             workflows: self.workflows.clone(),
+            experiments: self.experiments.clone(),
             validators: self.validators.clone(),
             misfit: self.misfit,
             approvers: self.approvers.clone(),

@@ -156,6 +156,7 @@ pub(crate) fn load_tenants(
     let names = Names {
         matrix: &matrix,
         workflows: &workflows,
+        experiments: &["repairs".to_owned(), "judges".to_owned()],
         validators: &["json", "length"],
         misfit,
         pattern: |source| match source {

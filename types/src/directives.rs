@@ -575,6 +575,8 @@ pub struct Further {
     pub log: Option<Set<LogContent>>,
     /// How many milliseconds after its end the record is erased, at least 1.
     pub retention: Option<Set<u64>>,
+    /// The experiments that the request may be part of, by their ids, in order; empty = none.
+    pub experiment: Option<Set<Vec<String>>>,
     /// Runs beside the live one, each for its share of the requests.
     pub shadow: Vec<Set<ShadowRule>>,
     /// Bounds of what is kept of nodes' results.

@@ -137,6 +137,7 @@ fn policies_of(
     let names = policies::Names {
         matrix,
         workflows,
+        experiments: &sections.experiments,
         validators: workflows::VALIDATORS,
         misfit,
         pattern: workflows::check_pattern,

@@ -26,13 +26,22 @@ impl Join for Hidden {
     }
 }
 
-/// Regions in the order of their names; of several lists what stands in all.
+/// Names in their order, each once; of several lists what stands in all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Regions(pub(crate) Vec<String>);
+pub(crate) struct Shared(Vec<String>);
 
-impl Join for Regions {
+impl Shared {
+    /// Of names in any order.
+    pub(crate) fn of(mut names: Vec<String>) -> Self {
+        names.sort();
+        names.dedup();
+        Shared(names)
+    }
+}
+
+impl Join for Shared {
     fn join(self, other: Self) -> Self {
-        Regions(self.0.into_iter().filter(|r| other.0.contains(r)).collect())
+        Shared(self.0.into_iter().filter(|name| other.0.contains(name)).collect())
     }
 }
 
@@ -75,7 +84,7 @@ impl Joined {
 /// Values that actions hold until better ones come.
 #[derive(Debug, Default)]
 pub(crate) struct FurtherSlots {
-    pub(crate) residency: Joint<Regions>,
+    pub(crate) residency: Joint<Shared>,
     pub(crate) data: Joint<DataDemand>,
     pub(crate) min_quality: Slot<f64>,
     pub(crate) explore: Slot<f64>,
@@ -104,6 +113,7 @@ pub(crate) struct FurtherSlots {
     pub(crate) deny_tools: Vec<(String, At)>,
     pub(crate) log: Slot<LogContent>,
     pub(crate) retention: Slot<u64>,
+    pub(crate) experiment: Joint<Shared>,
     pub(crate) shadow: Vec<(ShadowRule, At)>,
     pub(crate) cache: Joint<CacheRule>,
     pub(crate) audit: Joint<()>,
@@ -123,8 +133,14 @@ impl FurtherSlots {
         maps.chain(holders(&self.approvals)).chain(log).chain(retention).collect()
     }
 
-    /// What one verb leaves of another: samples within their ceiling, and further calls only where calls are left.
+    /// What one verb leaves of another: samples within their ceiling, further calls only where calls are left, and no run
+    /// beside a request that is kept out of what is tried.
     fn cross(&mut self, merge: &mut Merge) {
+        if !self.experiment.is_empty() {
+            for (_, at) in self.shadow.drain(..) {
+                merge.no_effect(at, "`experiment` keeps the request out of it");
+            }
+        }
         if let (Some((samples, at)), Some((cap, by))) = (&mut self.fanout.held, &self.cap_fanout.held)
             && *samples > *cap
         {
@@ -156,6 +172,8 @@ impl FurtherSlots {
             Some(Set { value: Redact { entity, place, action, restore }, rule })
         });
         let redact = redact.collect();
+        let experiment = joined.sum(merge, self.experiment);
+        let experiment = experiment.map(|s| Set { value: s.value.0, rule: s.rule });
         let cache = joined.sum(merge, self.cache);
         let audit = joined.sum(merge, self.audit).map(|s| s.rule);
         joined.tell(merge);
@@ -191,6 +209,7 @@ impl FurtherSlots {
             deny_tools: each(merge, self.deny_tools),
             log: merge.set(self.log),
             retention: merge.set(self.retention),
+            experiment,
             shadow: each(merge, self.shadow),
             cache,
             audit,

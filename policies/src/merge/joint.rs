@@ -36,6 +36,13 @@ pub(crate) struct Sum<T> {
     pub(crate) moot: Vec<(At, Option<At>)>,
 }
 
+impl<T> Joint<T> {
+    /// Whether nobody says anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+}
+
 impl<T: Join> Joint<T> {
     /// Adds what an action says.
     pub(crate) fn add(&mut self, value: T, at: At) {

@@ -3,7 +3,7 @@
 mod further;
 mod joint;
 
-pub(crate) use further::{FurtherSlots, Hidden, Key, Regions};
+pub(crate) use further::{FurtherSlots, Hidden, Key, Shared};
 pub(crate) use joint::{Join, Joint};
 
 use crate::selection::{Selection, Standing};

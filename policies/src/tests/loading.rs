@@ -25,7 +25,8 @@ fn rule(members: &str, want: &[(&str, usize, &str)]) {
 #[test]
 fn misspelt_things_never_load() {
     rule("actions: { prefr: [acme/small] }", &[("PL101", 23, "did you mean `prefer`?")]);
-    rule("actions: { experiment: none }", &[("PL109", 23, "`experiment` is not supported yet")]);
+    rule("actions: { experiment: { only: [repair] } }", &[("PL212", 43, "did you mean `repairs`?")]);
+    rule("actions: { experimnt: none }", &[("PL101", 23, "did you mean `experiment`?")]);
     rule("actions: { notify: { sink: lgo, message: x } }", &[("PL104", 39, "did you mean `log`?")]);
     rule("actions: { notify: { sink: log } }", &[("PL102", 33, "`message`")]);
     rule("actions: { priority: bulk }", &[("PL104", 33, "batch")]);

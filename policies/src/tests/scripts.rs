@@ -112,10 +112,8 @@ fn what_is_misspelt_in_helpers_and_switches_never_loads() {
 #[test]
 fn what_is_misspelt_never_loads() {
     check_body("act.cap_csot(1);", &[("PL101", 3, 5, "did you mean `cap_cost`?")]);
-    check_body(
-        "if ctx.request.stream { act.experiment(\"none\"); }",
-        &[("PL109", 3, 29, "not supported yet")],
-    );
+    check_body("act.experiment(\"non\");", &[("PL103", 3, 16, "`none`, or {only: [ids]}")]);
+    check_body("act.experiment(#{ only: [\"repair\"] });", &[("PL212", 3, 25, "did you mean `repairs`?")]);
     check_body(
         "if ctx.workload.task_famly == \"x\" { act.deny(\"x\"); }",
         &[("PL301", 3, 17, "task_family")],

@@ -143,6 +143,12 @@ pub(super) fn cases() -> Vec<Case> {
             json!({"content": "metadata", "retention_ms": 86_400_000}),
         ),
         Case(
+            "experiment",
+            ["{ only: [repairs, judges] }", "{ only: [judges] }"],
+            SECOND,
+            json!({"only": ["judges"]}),
+        ),
+        Case(
             "shadow",
             ["{ models: [acme/large], rate: 0.5 }", "{ workflow: careful, rate: 1 }"],
             BOTH,

@@ -15,6 +15,7 @@ mod deny;
 mod enforce_format;
 mod escalate;
 mod exclude;
+mod experiment;
 mod explore;
 mod fanout;
 mod header;
@@ -126,6 +127,7 @@ pub(crate) const VERBS: &[Verb] = &[
     enforce_format::VERB,
     stream::VERB,
     set_var::VERB,
+    experiment::VERB,
     shadow::VERB,
     priority::VERB,
     // Parameters and limits.
@@ -158,10 +160,7 @@ pub(crate) const VERBS: &[Verb] = &[
     notify::VERB,
 ];
 
-/// Verbs of the policy language for which the house has nothing yet that they could act on, and what that would be.
-const NOT_YET: &[(&str, &str)] = &[("experiment", "there are no experiments in this version")];
-
-/// The verb of that name; notes an unknown one (`101`), or one that is planned (`109`).
+/// The verb of that name; notes an unknown one (`101`).
 pub(crate) fn find(r: &mut Reader<'_>, name: &str, span: Span, field: &str) -> Option<&'static Verb> {
     if let Some(verb) = VERBS.iter().find(|v| v.name == name) {
         return Some(verb);
@@ -169,17 +168,9 @@ pub(crate) fn find(r: &mut Reader<'_>, name: &str, span: Span, field: &str) -> O
     let known = VERBS.iter().map(|v| v.name);
     let list = known.clone().collect::<Vec<_>>().join(", ");
     let near = nearest(name, known);
-    let planned = NOT_YET.iter().find(|(n, _)| *n == name);
-    let d = if let Some((_, why)) = planned {
-        let d = r.error("109", span, format!("the verb `{name}` is not supported yet: {why}"));
-        d.expected = Some(format!("one of {list}"));
-        d
-    } else {
-        let d = r.error("101", span, format!("unknown verb `{name}`"));
-        d.expected = Some(format!("one of {list}"));
-        d.hint = near.first().map(|n| format!("did you mean `{n}`?"));
-        d
-    };
+    let d = r.error("101", span, format!("unknown verb `{name}`"));
+    d.expected = Some(format!("one of {list}"));
+    d.hint = near.first().map(|n| format!("did you mean `{n}`?"));
     field.clone_into(&mut d.field);
     None
 }
@@ -439,10 +430,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_unique_and_planned_ones_are_not_there_yet() {
+    fn names_are_unique() {
         for (i, v) in VERBS.iter().enumerate() {
             assert!(VERBS.iter().skip(i + 1).all(|w| w.name != v.name), "{}", v.name);
-            assert!(NOT_YET.iter().all(|(n, _)| *n != v.name), "{}", v.name);
         }
     }
 

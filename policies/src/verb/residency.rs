@@ -1,7 +1,7 @@
 //! `residency: [regions]` — a provider's region must be one of them; lists intersect.
 
 use super::{Kind, REQUEST, Single, Verb, put};
-use crate::merge::Regions;
+use crate::merge::Shared;
 use types::diagnostic::suggestion;
 use types::matrix::ModelSet;
 
@@ -33,10 +33,7 @@ pub(super) const VERB: Verb = Verb {
             region.is_none_or(|own| !regions.contains(own))
         };
         let gone: ModelSet = matrix.indices().filter(elsewhere).collect();
-        let mut regions = regions;
-        regions.sort();
-        regions.dedup();
-        put((Regions(regions), gone), |m, (regions, gone), at| {
+        put((Shared::of(regions), gone), |m, (regions, gone), at| {
             m.remove(at, |ix| gone.contains(ix));
             m.join(|m| &mut m.further().residency, regions, at);
         })

@@ -117,6 +117,34 @@ async fn rules_hold_for_what_runs_beside_as_well() {
     assert_eq!(beside, 1, "only for whom it is not excluded");
 }
 
+/// Who is kept out of experiments is asked about of no other model, whether a rule says so or the request itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_kept_out_of_experiments_has_nothing_beside() {
+    let rules = RULES.replace("require: [lab/one]", "prefer: { models: [lab/one], strength: 1.0 }");
+    let kept_out =
+        "  - { id: kept_out, when: 'request.user == \"strict\"', actions: { experiment: none } }\n";
+    let (vendor, house) = house(&format!("{rules}{kept_out}"), "").await;
+    for (member, value, by) in [
+        ("user", json!("strict"), "kept_out"),
+        ("routing", json!({"experiment": "none"}), "routing.experiment"),
+    ] {
+        let mut body = ask(false);
+        body[member] = value;
+        let answer = house.client().chat(&body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let told = house.decision(&answer.request_id()).await;
+        let actions = told["decision"]["actions"].as_array().unwrap();
+        let effect = |rule: &str| actions.iter().find(|a| a["rule"] == rule).map(|a| a["effect"].clone());
+        assert_eq!(effect(by), Some(json!("applied")), "{actions:?}");
+        let why = json!("no effect: `experiment` keeps the request out of it");
+        assert_eq!(effect("tried"), Some(why), "{actions:?}");
+    }
+    // Another request has its run beside, so that those before it have had the time for theirs.
+    assert_eq!(house.client().chat(&ask(false)).await.status, 200);
+    until_counted(&house, "done", 1).await;
+    assert_eq!(vendor.count(), 4);
+}
+
 /// Waits until so many runs beside have come to that.
 async fn until_counted(house: &House, result: &str, count: usize) {
     let line = format!("turnout_beside_total{{result=\"{result}\"}} {count}");

@@ -75,6 +75,8 @@ async fn wrong_options_are_the_clients_fault_and_name_the_right_ones() {
         ),
         (json!({"routing": {"avoid": ["lab/tow"]}}), "routing.avoid", "did you mean `lab/two`?"),
         (json!({"routing": {"capcost": 1}}), "routing.capcost", "did you mean `cap_cost`?"),
+        (json!({"routing": {"experiment": "all"}}), "routing.experiment", "expected none"),
+        (json!({"routing": {"experiment": {"only": ["repairs"]}}}), "routing.experiment", "expected none"),
         (json!({"routing": {"stream": "bufferd"}}), "routing.stream", "did you mean `buffered`?"),
         (json!({"metadata": {"tags": [1]}}), "metadata.tags", "short strings"),
     ] {
@@ -99,9 +101,12 @@ async fn soft_options_tip_the_scales_and_ceilings_hold() {
     let refused = send(&house, json!({"routing": {"cap_cost": 0.000000001}})).await;
     assert!(refused.text().contains("max_cost"), "{}", refused.text());
     assert_eq!(vendor.count(), before);
-    let answer =
-        send(&house, json!({"routing": {"weight": "price", "explore": "none", "sticky": "user"}})).await;
-    for option in ["routing.weight", "routing.explore", "routing.sticky"] {
+    let answer = send(
+        &house,
+        json!({"routing": {"weight": "price", "explore": "none", "experiment": "none", "sticky": "user"}}),
+    )
+    .await;
+    for option in ["routing.weight", "routing.explore", "routing.experiment", "routing.sticky"] {
         assert_eq!(effect(&house, &answer, option).await, "applied");
     }
     // A preference in the form of OpenRouter is the same weight.

@@ -50,6 +50,8 @@ pub enum Verb {
     Stream,
     /// `set_var`.
     SetVar,
+    /// `experiment`.
+    Experiment,
     /// `shadow`.
     Shadow,
     /// `priority`.
@@ -134,6 +136,7 @@ impl Verb {
         Verb::EnforceFormat,
         Verb::Stream,
         Verb::SetVar,
+        Verb::Experiment,
         Verb::Shadow,
         Verb::Priority,
         Verb::CapCost,
@@ -189,6 +192,7 @@ impl Verb {
             Verb::EnforceFormat => "enforce_format",
             Verb::Stream => "stream",
             Verb::SetVar => "set_var",
+            Verb::Experiment => "experiment",
             Verb::Shadow => "shadow",
             Verb::Priority => "priority",
             Verb::CapCost => "cap_cost",

@@ -139,6 +139,7 @@ pub(super) const ROWS: &[Row] = &[
     row("validators", Form::List, |o, v| o.ask("validators", v)),
     row("stream", Form::Text, |o, v| o.ask("stream", v)),
     row("explore", Form::Text, |o, v| o.ask("explore", v)),
+    row("experiment", Form::Text, |o, v| o.ask("experiment", v)),
     row("sticky", Form::Text, |o, v| o.ask("sticky", v)),
     row("tag", Form::Pairs, tags),
     row("strict", Form::Literal, |o, v| {

@@ -31,6 +31,10 @@ fn options_are_checked_one_by_one() {
     check("weight", json!({"cost": 2}), Some("price, latency, quality, safety"));
     check("stream", json!("bufferd"), Some("did you mean `buffered`?"));
     check("explore", json!("all"), Some("expected none"));
+    check("experiment", json!("none"), None);
+    check("experiment", json!("all"), Some("expected none"));
+    check("experiment", json!({"only": ["a"]}), Some("expected none"));
+    check("experiment", json!(false), Some("expected none"));
     check("sticky", json!("usr"), Some("did you mean `user`?"));
     check("validators", json!(["json", {"use": "length"}]), None);
     check("validators", json!("json"), Some("a list of up to 16"));
@@ -138,7 +142,7 @@ fn every_name_is_settable_by_header() {
             "cap_tokens" => "100",
             "weight" => "latency",
             "stream" => "buffered",
-            "explore" => "none",
+            "explore" | "experiment" => "none",
             "sticky" => "user",
             "strict" => "true",
             _ => "x",

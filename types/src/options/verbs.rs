@@ -51,6 +51,7 @@ const VERBS: &[Row] = &[
     row(Verb::Validators, ("routing.validators", "x-turnout-validators"), false, validators),
     row(Verb::Stream, ("routing.stream", "x-turnout-stream"), false, |v| named(v, STREAM_MODES)),
     row(Verb::Explore, ("routing.explore", "x-turnout-explore"), false, |v| named(v, &["none"])),
+    row(Verb::Experiment, ("routing.experiment", "x-turnout-experiment"), false, |v| named(v, &["none"])),
     row(Verb::Sticky, ("routing.sticky", "x-turnout-sticky"), true, |v| named(v, STICKY)),
 ];
 
