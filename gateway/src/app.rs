@@ -94,7 +94,7 @@ impl App {
             self.metrics.limit_refused(limit.on(), limit.metric.as_str());
         }
         if refused.decision.is_none() && BY_LIMITS.contains(&refused.code.as_str()) {
-            self.plane.note_refused(endpoint, &refused.code, who);
+            self.plane.note_refused(endpoint, refused, who);
         }
     }
 

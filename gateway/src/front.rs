@@ -241,7 +241,7 @@ pub(crate) fn may_use(app: &App, who: &Who, endpoint: &'static str) -> Result<()
         }
     };
     let failure = Failure::new(StatusCode::FORBIDDEN, "not_allowed", text);
-    app.plane.note_refused(endpoint, &failure.code, who);
+    app.plane.note_refused(endpoint, &failure, who);
     Err(failure)
 }
 

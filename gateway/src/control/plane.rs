@@ -290,16 +290,18 @@ impl Plane {
     pub(crate) fn refused(&self, endpoint: &'static str, refused: &Refused, from: Option<IpAddr>) {
         let refusal = Refusal::of(endpoint, &refused.failure.code, refused.key.as_deref());
         self.note_bounded(refusal, |event| {
+            event.detail.extend(why(&refused.failure));
             event.detail.extend(from.map(|from| ("from".to_owned(), from.to_string().into())));
         });
     }
 
     /// Puts a request on the trail that was refused before it had a record, by the key that it came with.
-    pub(crate) fn note_refused(&self, endpoint: &'static str, code: &str, who: &Who) {
-        let principal = &who.principal;
+    pub(crate) fn note_refused(&self, endpoint: &'static str, failure: &Failure, who: &Who) {
+        let (principal, code) = (&who.principal, failure.code.as_str());
         let refusal = Refusal::of_tenant(endpoint, code, principal.key.as_deref(), &principal.tenant.id);
-        let refusal = if BY_LIMITS.contains(&code) { refusal.by_limit() } else { refusal };
-        self.note_bounded(refusal, |_| {});
+        let by_limit = BY_LIMITS.contains(&code);
+        let refusal = if by_limit { refusal.by_limit(failure.short.as_deref()) } else { refusal };
+        self.note_bounded(refusal, |event| event.detail.extend(why(failure)));
     }
 
     /// Puts on the trail what somebody may not have done by the control API: `path` as they asked for it.
@@ -350,11 +352,11 @@ impl Plane {
         let directory = self.directory.load();
         let key = outcome.account.as_ref().and_then(|a| directory.key(&a.key));
         let refusal = Refusal::of_tenant("requests", code, key, &decision.tenant).by_rules(rules.join(", "));
-        let refusal = if BY_LIMITS.contains(&code) { refusal.by_limit() } else { refusal };
+        let short = outcome.account.as_ref().and_then(|a| a.refused.as_deref());
+        let refusal = if BY_LIMITS.contains(&code) { refusal.by_limit(short) } else { refusal };
         self.note_bounded(refusal, |event| {
             decision.request_id.clone_into(&mut event.target);
             decision.request_id.clone_into(&mut event.request);
-            let short = outcome.account.as_ref().and_then(|a| a.refused.as_ref());
             event.detail.extend(short.map(|short| ("limit".to_owned(), short.to_string().into())));
         });
     }
@@ -496,6 +498,19 @@ pub(super) fn away(e: Error) -> Failure {
 fn broken(why: String) -> Failure {
     tracing::error!("what the control plane stores cannot be read: {why}");
     Failure::internal()
+}
+
+/// What is told of a refusal beside its code: of a limit which, whose, over which time and how it stood, of all else what the
+/// client is told, as far as it is not too long for a line. No text that names a key holds more than its public part.
+fn why(failure: &Failure) -> Option<(String, Value)> {
+    /// Characters of a reason.
+    const MOST: usize = 300;
+    let (name, text) = match &failure.short {
+        // Lines name nobody by a word of a request.
+        Some(short) => ("limit", short.unnamed().to_string()),
+        None => ("reason", failure.message.chars().take(MOST).collect()),
+    };
+    (!text.is_empty()).then(|| (name.to_owned(), text.into()))
 }
 
 fn write_token(path: &Path, token: &str) -> io::Result<()> {

@@ -7,6 +7,7 @@ use super::audit::Event;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use types::control::Key;
+use types::limits::Shortage;
 
 /// Lines of their own in a minute for one asker and one code.
 const LINES: u32 = 30;
@@ -34,6 +35,8 @@ pub(crate) struct Refusal {
     rules: String,
     /// A limit had no room for it.
     limited: bool,
+    /// Which, whose and over which time, where that is known; without the word of a request that names its holder.
+    limit: String,
 }
 
 impl Refusal {
@@ -82,8 +85,9 @@ impl Refusal {
     }
 
     #[must_use]
-    pub(super) fn by_limit(self) -> Refusal {
-        Refusal { limited: true, ..self }
+    pub(super) fn by_limit(self, short: Option<&Shortage>) -> Refusal {
+        let limit = short.map(|short| format!("the limit of {}", short.unnamed().limit)).unwrap_or_default();
+        Refusal { limited: true, limit, ..self }
     }
 
     #[must_use]
@@ -101,7 +105,9 @@ impl Refusal {
             tenant: self.tenant,
             ..Event::default()
         };
-        for (name, text) in [("code", self.code), ("key_name", self.name), ("rules", self.rules)] {
+        let told =
+            [("code", self.code), ("key_name", self.name), ("rules", self.rules), ("limit", self.limit)];
+        for (name, text) in told {
             if !text.is_empty() {
                 event.detail.insert(name.to_owned(), text.into());
             }
@@ -201,6 +207,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use types::limits::{Limit, Metric, Window};
 
     fn bad() -> Refusal {
         Refusal::of("chat", "invalid_api_key", None)
@@ -245,17 +252,39 @@ mod tests {
         assert!(refusals.rest().is_empty());
     }
 
+    /// What is counted together tells of one limit, without figures, which differ from one refusal to the next.
+    #[test]
+    fn what_is_counted_is_counted_for_each_limit() {
+        let refusals = Refusals::default();
+        let short = |holder: &str, used: u64| {
+            let limit = Limit::rate(holder, Metric::Requests, 2.0, Window::Day).unwrap();
+            Shortage { limit, used: Some(used), needs: None, about: false }
+        };
+        let full = |holder: &str, used| of_key(0, "rate_limit_exceeded").by_limit(Some(&short(holder, used)));
+        for used in 0..u64::from(LINES) + 4 {
+            refusals.one(full("key:k0", used), |_| {}, 5);
+            refusals.one(full("rule:slow:user=ada", used), |_| {}, 5);
+        }
+        let told: Vec<_> =
+            refusals.rest().iter().map(|e| (e.detail["limit"].clone(), e.detail["times"].clone())).collect();
+        let of = |holder: &str, times: u64| {
+            (format!("the limit of 2 requests per day for {holder}").into(), times.into())
+        };
+        let half = u64::from(LINES) / 2 + 4;
+        assert_eq!(told, [of("key:k0", half), of("rule:slow:user", half)]);
+    }
+
     #[test]
     fn full_limits_hide_nothing_that_was_forbidden() {
         let refusals = Refusals::default();
         for i in 0..10_000 {
-            refusals.one(of_key(i, "rate_limit_exceeded").by_limit(), |_| {}, 5);
+            refusals.one(of_key(i, "rate_limit_exceeded").by_limit(None), |_| {}, 5);
         }
         let alone = |refusal: Refusal| {
             let lines = refusals.one(refusal, |_| {}, 5);
             lines.len() == 1 && !lines[0].detail.contains_key("times")
         };
-        assert!(!alone(of_key(0, "tokens").by_limit()), "that sort has no room left");
+        assert!(!alone(of_key(0, "tokens").by_limit(None)), "that sort has no room left");
         assert!(alone(of_key(0, "closed")), "a rule");
         assert!(alone(of_key(0, "approval_required").named("request.gated")));
         assert!(alone(of_key(0, "forbidden").named("admin.denied")));

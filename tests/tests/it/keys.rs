@@ -62,17 +62,25 @@ async fn the_trail_names_the_key_that_was_refused_and_never_shows_it() {
     assert_eq!(admin.call("DELETE", &path(&revoked.0), &Value::Null).await.status, 200);
     let held = admin.call("PATCH", &path(&suspended.0), &json!({"suspended": true})).await;
     assert_eq!(held.status, 200, "{}", held.text());
-    for ((id, text), name, asked, code) in [
-        (&expired, "ends", "hi", "expired_api_key"),
-        (&revoked, "gone", "hi", "invalid_api_key"),
-        (&suspended, "held", "hi", "key_suspended"),
-        (&of_rule, "asks", "denied", "never"),
+    for ((id, text), name, asked, code, reason) in [
+        (&expired, "ends", "hi", "expired_api_key", json!("the key has expired")),
+        (&revoked, "gone", "hi", "invalid_api_key", json!("the key was revoked")),
+        (
+            &suspended,
+            "held",
+            "hi",
+            "key_suspended",
+            json!("the key is suspended: whoever runs this server can take that back"),
+        ),
+        // Its record tells.
+        (&of_rule, "asks", "denied", "never", Value::Null),
     ] {
         let said = send(house.client(), text, CHAT, &ask(asked)).await;
         assert!([401, 403].contains(&said.status), "{name}: {}", said.text());
         let line = refused(&admin, code).await;
         assert_eq!((&line["actor"]["kind"], &line["actor"]["id"]), (&json!("key"), &json!(id)), "{line}");
         assert_eq!((&line["detail"]["key_name"], &line["tenant"]), (&json!(name), &json!("acme")), "{line}");
+        assert_eq!(line["detail"]["reason"], reason, "{line}");
     }
     // Who only knows the public part of a key is not its holder.
     let (_, good) = &of_rule;
@@ -81,6 +89,20 @@ async fn the_trail_names_the_key_that_was_refused_and_never_shows_it() {
     bad.push(last);
     texts.push(bad.clone());
     assert_eq!(send(house.client(), &bad, CHAT, &ask("hi")).await.status, 401);
+    let nobody = async || {
+        let lines = admin.call("GET", "/audit?limit=1000", &Value::Null).await.json();
+        let unknown = json!("the key is not known here, or not whole");
+        lines["data"].as_array().unwrap().iter().any(|l| l["detail"]["reason"] == unknown)
+    };
+    let mut is_told = false;
+    for _ in 0..1_200 {
+        is_told = nobody().await;
+        if is_told {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    assert!(is_told, "why it was refused stands on the trail, whoever held it");
     let all = admin.call("GET", "/audit?limit=1000", &Value::Null).await.text();
     for text in texts {
         let (_, secret) = text.split_once('_').unwrap();
@@ -128,6 +150,14 @@ async fn what_limits_refuse_is_on_the_trail_and_does_not_fill_it() {
     assert!(told.len() <= 64, "{told:#?}");
     let times: u64 = told.iter().map(|l| l["detail"]["times"].as_u64().unwrap_or(1)).sum();
     assert_eq!(times, 103, "{told:#?}");
+    // Every one of them says which limit it was, whose and over which time, and one by itself how it stood.
+    for line in told.iter().filter(|l| l["target"] == "chat" || l["target"] == "runs") {
+        let limit = format!("the limit of 4 requests per day for key:{id}");
+        let alone = format!("{limit} (4 requests used)");
+        let want = if line["detail"]["times"].is_null() { alone } else { limit };
+        assert_eq!(line["detail"]["limit"], want, "{line}");
+    }
+    assert!(told.iter().any(|l| l["target"] == "chat" && l["detail"]["times"].is_u64()), "{told:#?}");
     assert!(
         told.iter().any(|l| l["target"] == "runs") && told.iter().any(|l| l["target"] == "chat"),
         "{told:#?}"

@@ -79,6 +79,11 @@ async fn a_key_opens_the_paths_of_its_endpoint_and_no_other() {
             tokio::time::sleep(std::time::Duration::from_millis(25)).await;
         }
         assert_eq!(on_trail, denied, "{own}");
+        let lines = admin.call("GET", "/audit?limit=1000", &Value::Null).await.json();
+        for line in lines["data"].as_array().unwrap().iter().filter(|l| l["actor"]["id"] == *id) {
+            let target = line["target"].as_str().unwrap();
+            assert_eq!(line["detail"]["reason"], format!("the key may not use `{target}`"), "{line}");
+        }
     }
     assert_eq!(vendor.count(), 0, "nothing that was asked makes a call");
 }

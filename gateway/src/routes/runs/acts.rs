@@ -163,7 +163,7 @@ pub(crate) async fn gate(
     let asked = app.runs.gate_before(who, &id, &frame, &content_hash).await.map_err(refusal);
     let asked = asked.inspect_err(|refused| {
         if refused.status == StatusCode::FORBIDDEN {
-            app.plane.note_refused("runs", &refused.code, who);
+            app.plane.note_refused("runs", refused, who);
         }
     })?;
     let names = who.principal.key.as_ref().map_or_else(Vec::new, |key| key.voices());
