@@ -19,7 +19,7 @@ pub(crate) use patience::{Patience, Waits};
 
 pub(crate) use claims::of_money;
 
-use claims::{Spend, at_door, by, claims, counts, general, labelled, limit_of, standing};
+use claims::{Spend, at_door, by, claims, counts, foresee, general, labelled, limit_of};
 use told::{SOON, refusal};
 
 use crate::error::{Error, Kind};

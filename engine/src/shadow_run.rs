@@ -331,5 +331,13 @@ mod tests {
         ) -> futures_util::future::BoxFuture<'_, Vec<types::limits::Standing>> {
             Box::pin(std::future::ready(Vec::new()))
         }
+        fn foresee(
+            &self,
+            _: &Arc<str>,
+            _: &[types::limits::Inquiry],
+            _: i64,
+        ) -> futures_util::future::BoxFuture<'_, Vec<types::limits::Foreseen>> {
+            Box::pin(std::future::ready(Vec::new()))
+        }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 use stores::limits::Counters;
-use types::limits::{Amount, Claim, Limit, LimitStore, Metric, Reached, Refused, Window};
+use types::limits::{Amount, Claim, Inquiry, Limit, LimitStore, Metric, Reached, Refused, Window};
 
 /// 2026-07-01 12:00 UTC.
 const NOON: i64 = 1_782_907_200_000;
@@ -43,6 +43,39 @@ async fn two_hundred_at_once_spend_what_twenty_may() {
         more += 1;
     }
     assert_eq!(more, 10);
+}
+
+/// What is only asked about takes nothing, and is told the same as who reserves it.
+#[tokio::test(start_paused = true)]
+async fn what_is_foreseen_is_what_a_reservation_is_told() {
+    let store = Counters::default();
+    let tenant: Arc<str> = "acme".into();
+    let all = limits(&[("key:k", Metric::Usd, 20e-9, Window::Day), ("key:k", Metric::Tokens, 30.0, MINUTE)]);
+    let amount = |n: u64| Amount { usd: n, tokens: n, ..Amount::default() };
+    let taken = store.reserve(&tenant, &all, amount(15), NOON).await.unwrap();
+    let amounts = [0, 5, 6, 15, 16, 30, 31];
+    let asked: Vec<Inquiry> =
+        all.iter().map(|limit| Inquiry { limit: limit.clone(), amounts: amounts.to_vec() }).collect();
+    let before = store.standing(&tenant, &all, NOON).await;
+    let foreseen = store.foresee(&tenant, &asked, NOON).await;
+    assert_eq!(foreseen.iter().map(|f| f.standing.clone()).collect::<Vec<_>>(), before);
+    for (limit, foreseen) in all.iter().zip(foreseen) {
+        for (n, reached) in amounts.iter().zip(foreseen.reached) {
+            let alone: Arc<[Limit]> = Arc::from([limit.clone()]);
+            match store.reserve(&tenant, &alone, amount(*n), NOON).await {
+                Ok(taken) => {
+                    assert_eq!(reached, None, "{n} of {limit}");
+                    store.settle(taken, Amount::default());
+                }
+                Err(refused) => assert_eq!(reached.as_ref(), refused.last(), "{n} of {limit}"),
+            }
+        }
+    }
+    assert_eq!(
+        store.standing(&tenant, &all, NOON).await.iter().map(|s| s.used).collect::<Vec<_>>(),
+        [15, 15]
+    );
+    store.settle(taken, Amount::default());
 }
 
 #[tokio::test(start_paused = true)]

@@ -333,6 +333,24 @@ pub struct Standing {
     pub pace_per_h: Option<f64>,
 }
 
+/// A limit, and amounts that are asked of it, each by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inquiry {
+    /// Which.
+    pub limit: Limit,
+    /// Of what it counts, in its units.
+    pub amounts: Vec<u64>,
+}
+
+/// What a limit would say to amounts that are only asked about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Foreseen {
+    /// How it stands.
+    pub standing: Standing,
+    /// For each amount, in their order, why the limit does not give it; `None` = it does.
+    pub reached: Vec<Option<Reached>>,
+}
+
 /// How near a limit is to its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -464,6 +482,10 @@ pub trait LimitStore: Send + Sync {
 
     /// How limits stand, in the order in which they are asked for; nothing where they cannot be read.
     fn standing(&self, tenant: &Arc<str>, limits: &[Limit], unix_ms: i64) -> BoxFuture<'_, Vec<Standing>>;
+
+    /// How limits stand and which amounts they would not give now, in the order in which they are asked for and in one step:
+    /// nothing is taken, however much is asked. Nothing where they cannot be read.
+    fn foresee(&self, tenant: &Arc<str>, asked: &[Inquiry], unix_ms: i64) -> BoxFuture<'_, Vec<Foreseen>>;
 }
 
 #[cfg(test)]

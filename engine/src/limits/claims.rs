@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::control::Quota;
 use types::directives::{LimitRule, Set};
-use types::limits::{ALL, Amount, Claim, Limit, Metric, Reached, Standing};
+use types::limits::{ALL, Amount, Claim, Foreseen, Inquiry, Limit, Metric, Reached};
 
 /// The limits of a key and its tenant on money and tokens, and those of labels that the request has. Who is not `premium` is
 /// counted against what is not held back.
@@ -50,15 +50,23 @@ pub(super) fn claims(
     [own, shared].into_iter().filter_map(claim).collect()
 }
 
-/// How limits stand for a request of a tenant, in their order; nothing where they cannot be read.
-pub(super) async fn standing(store: &Counters, tenant: &Arc<str>, limits: &[Limit]) -> Vec<Standing> {
-    let (shared, own): (Vec<Limit>, Vec<Limit>) = limits.iter().cloned().partition(Limit::is_over_all);
-    let mut own = store.standing(tenant, &own).await.into_iter();
-    let mut shared = match shared.as_slice() {
+/// What limits would say to amounts that a request of a tenant asks about, in their order; nothing where they cannot be
+/// read. One question for the limits of the tenant, and one for those that all tenants share.
+pub(super) async fn foresee(
+    store: &Counters,
+    tenant: &Arc<str>,
+    asked: Vec<Inquiry>,
+) -> Vec<Foreseen> {
+    let is_shared: Vec<bool> = asked.iter().map(|asked| asked.limit.is_over_all()).collect();
+    let (shared, own): (Vec<Inquiry>, Vec<Inquiry>) =
+        asked.into_iter().partition(|asked| asked.limit.is_over_all());
+    let ask = async |whose: &Arc<str>, asked: Vec<Inquiry>| match asked.as_slice() {
         [] => Vec::new().into_iter(),
-        shared => store.standing(&Arc::from(ALL), shared).await.into_iter(),
+        asked => store.foresee(whose, asked).await.into_iter(),
     };
-    let each = limits.iter().map(|limit| if limit.is_over_all() { shared.next() } else { own.next() });
+    let mut own = ask(tenant, own).await;
+    let mut shared = ask(&Arc::from(ALL), shared).await;
+    let each = is_shared.iter().map(|is_shared| if *is_shared { shared.next() } else { own.next() });
     each.collect::<Option<_>>().unwrap_or_default()
 }
 

@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use std::fmt;
 use std::sync::Arc;
 use types::clock::Clock;
-use types::limits::{Amount, Claim, Limit, LimitStore, Refused, Reservation, Standing};
+use types::limits::{Amount, Claim, Foreseen, Inquiry, Limit, LimitStore, Refused, Reservation, Standing};
 
 /// The counters of all rates and budgets: a cheap handle.
 #[derive(Clone)]
@@ -48,6 +48,11 @@ impl Counters {
     /// How limits of one holder stand now, in their order; nothing where they cannot be read.
     pub(crate) fn standing(&self, tenant: &Arc<str>, limits: &[Limit]) -> BoxFuture<'_, Vec<Standing>> {
         self.store.standing(tenant, limits, self.clock.unix_ms())
+    }
+
+    /// What limits of one holder would say to amounts now, in their order; nothing where they cannot be read.
+    pub(crate) fn foresee(&self, tenant: &Arc<str>, asked: &[Inquiry]) -> BoxFuture<'_, Vec<Foreseen>> {
+        self.store.foresee(tenant, asked, self.clock.unix_ms())
     }
 
     /// Puts what was used in the place of what was reserved.

@@ -10,13 +10,27 @@ use types::limits::{Amount, Limit, Metric, Reached, Refused, Shortage, Standing,
 
 /// What a client is told of a limit that has no room for the least that is needed.
 pub(super) async fn refusal(store: &Counters, who: &Who, (refused, least): (Refused, Amount)) -> Error {
-    let reached = refused.last().cloned();
+    let standing = match refused.last() {
+        Some(Reached { tenant, limit, .. }) => {
+            store.standing(tenant, std::slice::from_ref(limit)).await.pop()
+        }
+        None => None,
+    };
+    refusal_of(who, (refused, least), standing)
+}
+
+/// The same of a limit of which it is known how it stands.
+pub(super) fn refusal_of(
+    who: &Who,
+    (refused, least): (Refused, Amount),
+    standing: Option<Standing>,
+) -> Error {
+    let limit = refused.last().map(|reached| reached.limit.clone());
     let error = told(who, refused, least);
-    let Some(Reached { tenant, limit, .. }) = reached else { return error };
+    let Some(limit) = limit else { return error };
     // Of requests and places it is always one.
     let counts = matches!(limit.metric, Metric::Tokens | Metric::Usd);
     let needs = Some(least.of(limit.metric)).filter(|needs| counts && *needs > 0);
-    let standing = store.standing(&tenant, std::slice::from_ref(&limit)).await.pop();
     let standing = match limit.is_over_all() {
         // How much the others have used is not told.
         true => {

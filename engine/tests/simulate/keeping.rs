@@ -12,7 +12,7 @@ use stores::limits::Counters;
 use stores::{Config, Memory, Store};
 use tokio::time::Instant;
 use types::Clock;
-use types::limits::{Amount, Claim, Limit, LimitStore, Refused, Reservation, Standing};
+use types::limits::{Amount, Claim, Foreseen, Inquiry, Limit, LimitStore, Refused, Reservation, Standing};
 use types::outcome::{Feedback, Outcome};
 use types::store::{self, Observer, OutcomeStore, Record, Seq, Stored};
 
@@ -286,6 +286,10 @@ impl LimitStore for Counted {
 
     fn standing(&self, tenant: &Arc<str>, limits: &[Limit], unix_ms: i64) -> BoxFuture<'_, Vec<Standing>> {
         self.counters.standing(tenant, limits, unix_ms)
+    }
+
+    fn foresee(&self, tenant: &Arc<str>, asked: &[Inquiry], unix_ms: i64) -> BoxFuture<'_, Vec<Foreseen>> {
+        self.counters.foresee(tenant, asked, unix_ms)
     }
 }
 

@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use types::limits::{
-    Amount, Claim, Limit, LimitStore, Metric, Reached, Refused, Reservation, Standing, Window,
+    Amount, Claim, Foreseen, Inquiry, Limit, LimitStore, Metric, Reached, Refused, Reservation, Standing,
+    Window,
 };
 
 /// Requests in work are mostly over within seconds: who waits for what they give back asks again then.
@@ -226,6 +227,20 @@ impl Shard {
         Some(Reached { tenant: tenant.clone(), limit: limit.clone(), left, free, retry_after })
     }
 
+    /// How a limit stands.
+    fn standing(&mut self, tenant: &Arc<str>, limit: &Limit, now: Moment) -> Standing {
+        let Counted { counter, pace, .. } = self.counted(tenant, limit, now);
+        let used = counter.used(limit.window, now);
+        let pace_per_h = pace.as_mut().map(|p| p.per_hour(now.ms()));
+        let wait = match limit.window {
+            // Nothing has to come back.
+            Window::Sliding(_) if used == 0 => 0,
+            _ => counter.wait(limit.ceiling, limit.ceiling, limit.window, now),
+        };
+        let (in_work, resets_in) = (counter.open(), Duration::from_millis(wait));
+        Standing { limit: limit.clone(), used, in_work, resets_in, pace_per_h }
+    }
+
     /// Sets an amount aside on limits that give it; whether more is used then than the disk says.
     fn reserve(&mut self, (tenant, limits): (&Arc<str>, &[Limit]), amount: Amount, now: Moment) -> bool {
         let mut lags = false;
@@ -401,19 +416,24 @@ impl LimitStore for Counters {
 
     fn standing(&self, tenant: &Arc<str>, limits: &[Limit], unix_ms: i64) -> BoxFuture<'_, Vec<Standing>> {
         let Some((mut shard, now)) = self.locked(tenant, unix_ms) else { return ready(Vec::new()).boxed() };
-        let standing = |limit: &Limit| {
-            let Counted { counter, pace, .. } = shard.counted(tenant, limit, now);
-            let used = counter.used(limit.window, now);
-            let pace_per_h = pace.as_mut().map(|p| p.per_hour(now.ms()));
-            let wait = match limit.window {
-                // Nothing has to come back.
-                Window::Sliding(_) if used == 0 => 0,
-                _ => counter.wait(limit.ceiling, limit.ceiling, limit.window, now),
+        let all: Vec<Standing> = limits.iter().map(|limit| shard.standing(tenant, limit, now)).collect();
+        drop(shard);
+        ready(all).boxed()
+    }
+
+    fn foresee(&self, tenant: &Arc<str>, asked: &[Inquiry], unix_ms: i64) -> BoxFuture<'_, Vec<Foreseen>> {
+        let Some((mut shard, now)) = self.locked(tenant, unix_ms) else { return ready(Vec::new()).boxed() };
+        let foresee = |Inquiry { limit, amounts }: &Inquiry| {
+            let standing = shard.standing(tenant, limit, now);
+            let left = standing.left();
+            // What is left is asked for most of the time, and needs no further look.
+            let reached = |want: &u64| match *want <= left {
+                true => None,
+                false => shard.reached((tenant, limit), *want, now),
             };
-            let (in_work, resets_in) = (counter.open(), Duration::from_millis(wait));
-            Standing { limit: limit.clone(), used, in_work, resets_in, pace_per_h }
+            Foreseen { reached: amounts.iter().map(reached).collect(), standing }
         };
-        let all: Vec<Standing> = limits.iter().map(standing).collect();
+        let all: Vec<Foreseen> = asked.iter().map(foresee).collect();
         drop(shard);
         ready(all).boxed()
     }
