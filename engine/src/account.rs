@@ -8,7 +8,7 @@ use types::decision::Decision;
 use types::matrix::{Matrix, Price};
 use types::options::CLIENT_REQUEST_ID;
 use types::outcome::{Account, Billed, ReferenceCost, Status};
-use types::run::{AtMost, CallRecord, Run};
+use types::run::Run;
 use types::{Usage, Usd};
 
 /// What the account of a request needs to know before its first call.
@@ -60,17 +60,8 @@ pub(crate) fn account(about: &About, who: &Who, decision: &Decision, run: &Run, 
     }
 }
 
-/// What each model was paid for.
-fn billed(run: &Run) -> Vec<Billed> {
-    summed(run, |_| None)
-}
-
-/// The same of calls after the response, whose records nobody keeps: with the most that they may have cost.
-pub(crate) fn billed_late(run: &Run) -> Vec<Billed> {
-    summed(run, |call| call.at_most.map(|_| call.counted()))
-}
-
-fn summed(run: &Run, at_most: impl Fn(&CallRecord) -> Option<AtMost>) -> Vec<Billed> {
+/// What each model was paid for, with the most that its vendor may bill.
+pub(crate) fn billed(run: &Run) -> Vec<Billed> {
     let mut all: Vec<Billed> = Vec::new();
     for c in run.calls() {
         let one = Billed {
@@ -81,7 +72,7 @@ fn summed(run: &Run, at_most: impl Fn(&CallRecord) -> Option<AtMost>) -> Vec<Bil
             cost_usd: c.cost_usd.unwrap_or_default(),
             estimated: u32::from(c.usage.estimated),
             estimated_usd: c.cost_usd.filter(|_| c.usage.estimated).unwrap_or_default(),
-            at_most: at_most(c),
+            at_most: c.at_most.map(|_| c.counted()),
         };
         match all.iter_mut().find(|b| b.model == one.model) {
             Some(b) => {
@@ -114,10 +105,10 @@ fn answered(run: &Run, status: Status) -> Option<Usage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::run::{Purpose, Step};
+    use types::run::{AtMost, CallRecord, Purpose, Step};
 
     #[test]
-    fn what_is_paid_after_an_answer_counts_the_most_that_calls_which_were_cut_off_may_have_cost() {
+    fn what_is_paid_counts_the_most_that_calls_which_were_cut_off_may_have_cost() {
         let call = |model: &str, usd: i64, at_most: Option<(u64, i64)>| CallRecord {
             at_most: at_most.map(|(tokens, usd)| AtMost { tokens, usd: Usd::from_nanos(usd) }),
             ..CallRecord::lost(model.into(), Purpose::Judge, Some(Usd::from_nanos(usd)), "as it may be")
@@ -128,7 +119,6 @@ mod tests {
         let told = |all: Vec<Billed>| -> Vec<(i64, i64)> {
             all.iter().map(|b| (b.cost_usd.nanos(), b.counted().usd.nanos())).collect()
         };
-        assert_eq!(told(billed_late(&run)), [(7, 35), (3, 3)]);
-        assert_eq!(told(billed(&run)), [(7, 7), (3, 3)], "the record of the request has its calls");
+        assert_eq!(told(billed(&run)), [(7, 35), (3, 3)]);
     }
 }

@@ -75,7 +75,7 @@ impl Count {
             Count::Place => (0, 1),
             Count::Nothing => (0, 0),
         };
-        Amount { requests, concurrency, tokens: 0, usd: 0 }
+        Amount { requests, tokens: 0, usd: 0, concurrency, tokens_at_most: 0, usd_at_most: 0 }
     }
 }
 
@@ -464,6 +464,12 @@ pub(crate) fn counted<'c>(calls: impl Iterator<Item = &'c CallRecord>) -> Amount
         let counted = call.counted();
         used.tokens = used.tokens.saturating_add(counted.tokens);
         used.usd = used.usd.saturating_add(nanos(counted.usd));
+        let beyond = (
+            counted.tokens.saturating_sub(call.usage.total()),
+            nanos(counted.usd.minus(call.cost_usd.unwrap_or_default())),
+        );
+        used.tokens_at_most = used.tokens_at_most.saturating_add(beyond.0);
+        used.usd_at_most = used.usd_at_most.saturating_add(beyond.1);
     }
     used
 }

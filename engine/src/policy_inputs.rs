@@ -274,6 +274,7 @@ mod tests {
             limit: Limit::rate(holder, Metric::Usd, 10.0, Window::Day).unwrap(),
             used: (used * 1e9) as u64,
             in_work: 0,
+            at_most: 0,
             resets_in: Duration::from_secs(36_000),
             pace_per_h: pace.map(|p| p * 1e9),
         };

@@ -2,7 +2,7 @@
 //! left out first when there is much to do.
 
 use crate::Inner;
-use crate::account::billed_late;
+use crate::account::billed;
 use crate::admit::Gate;
 use crate::answer::Admission;
 use crate::calls::Calls;
@@ -166,7 +166,7 @@ impl Afterwards {
         let late = Late {
             request_id: self.request_id.clone(),
             ts_ms: self.clock.unix_ms(),
-            calls: billed_late(&run),
+            calls: billed(&run),
             beside: Vec::new(),
         };
         if !late.calls.is_empty() {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use stores::{Clock, Config, Memory, Store};
 use types::outcome::{Account, Billed, Feedback, Late, ReferenceCost};
+use types::run::AtMost;
 use types::store::{Error, OutcomeStore, Record, RequestRecord, Stored};
 use types::usage::{GroupBy, Query, Report, Sums as Used};
 use types::{Usage, Usd};
@@ -123,6 +124,7 @@ fn paid_request(id: &str, day: i64, key: &str, team: &str) -> RequestRecord {
         cost_usd: Usd::from_nanos(cost),
         estimated: calls / 2,
         estimated_usd: Usd::from_nanos(if calls > 1 { cost / 2 } else { 0 }),
+        at_most: (calls > 1).then(|| AtMost { tokens: 400, usd: Usd::from_nanos(cost + 25) }),
         ..Billed::default()
     };
     r.outcome.served_by = Some("p/strong".into());
@@ -174,6 +176,7 @@ fn usage_by(s: &Subject) {
         image_input_tokens: 40,
         estimated_calls: 4,
         estimated_nanos: 200,
+        beyond_nanos: 100,
         ..Used::default()
     };
     assert_eq!(all.total, want);

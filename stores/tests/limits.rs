@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::time::Duration;
-use stores::limits::Counters;
+use stores::limits::{Counters, Kept};
 use types::limits::{Amount, Claim, Inquiry, Limit, LimitStore, Metric, Reached, Refused, Window};
 
 /// 2026-07-01 12:00 UTC.
@@ -14,7 +14,7 @@ fn limits(all: &[(&str, Metric, f64, Window)]) -> Arc<[Limit]> {
 }
 
 fn usd(dollars: f64) -> Amount {
-    Amount { requests: 1, tokens: 10, usd: (dollars * 1e9) as u64, concurrency: 1 }
+    Amount { requests: 1, tokens: 10, usd: (dollars * 1e9) as u64, concurrency: 1, ..Amount::default() }
 }
 
 const MINUTE: Window = Window::Sliding(60_000);
@@ -43,6 +43,46 @@ async fn two_hundred_at_once_spend_what_twenty_may() {
         more += 1;
     }
     assert_eq!(more, 10);
+}
+
+/// What calls that were cut off may have used is counted and told apart from what was used, by each counter that it touched, and
+/// over a restart as well.
+#[tokio::test(start_paused = true)]
+async fn an_upper_bound_is_told_apart_from_what_was_used() {
+    let store = Counters::default();
+    let tenant: Arc<str> = "acme".into();
+    let all = limits(&[
+        ("key:k", Metric::Usd, 100e-9, Window::Day),
+        ("key:k", Metric::Tokens, 100.0, MINUTE),
+        ("key:k", Metric::Requests, 9.0, Window::Day),
+    ]);
+    let told = async |store: &Counters, at| {
+        let standing = store.standing(&tenant, &all, at).await;
+        standing.iter().map(|s| (s.used, s.at_most)).collect::<Vec<_>>()
+    };
+    let amount = |n: u64| Amount { requests: 1, usd: n, tokens: n, ..Amount::default() };
+    let (first, second) = (
+        store.reserve(&tenant, &all, amount(30), NOON).await.unwrap(),
+        store.reserve(&tenant, &all, amount(30), NOON).await.unwrap(),
+    );
+    assert_eq!(told(&store, NOON).await, [(60, 0), (60, 0), (2, 0)]);
+    store.settle(first, amount(10));
+    store.settle(second, Amount { usd_at_most: 15, tokens_at_most: 5, ..amount(20) });
+    assert_eq!(told(&store, NOON).await, [(30, 15), (30, 5), (2, 0)]);
+    let again = Counters::default();
+    for kept in store.kept(NOON) {
+        let text = serde_json::to_string(&kept).unwrap();
+        let kept: Kept = serde_json::from_str(&text).unwrap();
+        again.resume(&kept, kept.used, NOON, NOON);
+    }
+    assert_eq!(told(&again, NOON).await, [(30, 15), (0, 0), (2, 0)]);
+    // It leaves with what it is a part of.
+    tokio::time::advance(Duration::from_secs(86_400)).await;
+    let tomorrow = NOON + 86_400_000;
+    assert_eq!(told(&store, tomorrow).await, [(0, 0), (0, 0), (0, 0)]);
+    // What an earlier version wrote says nothing of it.
+    let old = r#"{"tenant":"acme","holder":"key:k","metric":"usd","window":"day","used":7,"settled":7,"period":20635}"#;
+    assert_eq!(serde_json::from_str::<Kept>(old).unwrap().at_most, 0);
 }
 
 /// What is only asked about takes nothing, and is told the same as who reserves it.
@@ -600,7 +640,7 @@ async fn money_of_a_long_sliding_window_outlives_the_process() {
         ("key:k", Metric::Requests, 9.0, hour),
     ]);
     let store = Counters::default();
-    let used = Amount { usd: 600_000_000, tokens: 60, requests: 1, concurrency: 0 };
+    let used = Amount { usd: 600_000_000, tokens: 60, requests: 1, ..Amount::default() };
     let half = Amount { usd: used.usd / 2, tokens: used.tokens / 2, ..used };
     for (tokens, hours) in [(half.tokens, 9), (used.tokens, 0)] {
         let done = store.reserve(&tenant, &all, half, NOON - hours * 3_600_000).await.unwrap();

@@ -254,6 +254,12 @@ pub struct Amount {
     pub usd: u64,
     /// Places among those in work.
     pub concurrency: u64,
+    /// Of the tokens that were used, those that nobody said or estimated: what calls that were cut off may have used beyond.
+    #[serde(default)]
+    pub tokens_at_most: u64,
+    /// The same of the nano-dollars.
+    #[serde(default)]
+    pub usd_at_most: u64,
 }
 
 impl Amount {
@@ -265,6 +271,16 @@ impl Amount {
             Metric::Tokens => self.tokens,
             Metric::Usd => self.usd,
             Metric::Concurrency => self.concurrency,
+        }
+    }
+
+    /// What of that is an upper bound alone.
+    #[must_use]
+    pub const fn at_most_of(&self, metric: Metric) -> u64 {
+        match metric {
+            Metric::Tokens => self.tokens_at_most,
+            Metric::Usd => self.usd_at_most,
+            Metric::Requests | Metric::Concurrency => 0,
         }
     }
 }
@@ -326,6 +342,9 @@ pub struct Standing {
     pub used: u64,
     /// What of that is set aside for requests in work, which give back what they do not use.
     pub in_work: u64,
+    /// What of it is an upper bound: what calls that were cut off may have used beyond what they are estimated to have used,
+    /// since nobody said it.
+    pub at_most: u64,
     /// Until all of it is free again.
     pub resets_in: Duration,
     /// At which pace it is used, in its units an hour: an exponentially weighted mean. `None` for windows that
@@ -387,7 +406,14 @@ impl Standing {
     /// That of a limit of which nothing is used.
     #[must_use]
     pub fn untouched(limit: &Limit) -> Self {
-        Standing { limit: limit.clone(), used: 0, resets_in: Duration::ZERO, pace_per_h: None, in_work: 0 }
+        Standing {
+            limit: limit.clone(),
+            used: 0,
+            resets_in: Duration::ZERO,
+            pace_per_h: None,
+            in_work: 0,
+            at_most: 0,
+        }
     }
 
     /// What is left.
@@ -537,6 +563,7 @@ mod tests {
                 limit: limit.clone(),
                 used: (used * 1e9) as u64,
                 in_work: 0,
+                at_most: 0,
                 resets_in: Duration::from_secs_f64(hours * 3_600.0),
                 pace_per_h: pace.map(|p| p * 1e9),
             };
@@ -555,7 +582,7 @@ mod tests {
             let used = used * 1_000_000_000;
             let resets_in = Duration::from_secs(36_000);
             let pace_per_h = Some(pace * 1e9);
-            let s = Standing { limit: limit.clone(), used, in_work: 0, resets_in, pace_per_h };
+            let s = Standing { limit: limit.clone(), used, in_work: 0, at_most: 0, resets_in, pace_per_h };
             (s.left(), s.ordinary_left(), s.runs_out_in().map(|d| d.as_secs() / 3_600), s.pressure())
         };
         assert_eq!(of(4, 0.5), (6_000_000_000, 2_000_000_000, Some(4), Pressure::Amber));

@@ -375,8 +375,8 @@ pub struct Billed {
     /// What these cost.
     #[serde(default, skip_serializing_if = "costs_nothing")]
     pub estimated_usd: Usd,
-    /// Of calls after the response: the most that the vendor may count for them, where one was cut off and nobody said what
-    /// it used. `None` = what stands in `usage` and `cost_usd`.
+    /// The most that the vendor may count for them, where one was cut off and nobody said what it used. `None` = what stands in
+    /// `usage` and `cost_usd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<AtMost>,
 }

@@ -51,12 +51,15 @@ pub struct Sums {
     pub estimated_calls: i64,
     /// What these cost, nano-dollars: a part of `cost_nanos`.
     pub estimated_nanos: i64,
+    /// What vendors may bill beyond `cost_nanos`, nano-dollars: for calls that were cut off and of which nobody said what they
+    /// used. Limits and budgets count it.
+    pub beyond_nanos: i64,
 }
 
 impl Sums {
     /// The members in the order of [`Sums::COLUMNS`].
     #[must_use]
-    pub const fn values(&self) -> [i64; 17] {
+    pub const fn values(&self) -> [i64; 18] {
         [
             self.requests,
             self.successes,
@@ -75,11 +78,12 @@ impl Sums {
             self.image_input_tokens,
             self.estimated_calls,
             self.estimated_nanos,
+            self.beyond_nanos,
         ]
     }
 
     /// Names of the members, as stores write them.
-    pub const COLUMNS: [&'static str; 17] = [
+    pub const COLUMNS: [&'static str; 18] = [
         "requests",
         "successes",
         "failed",
@@ -97,11 +101,12 @@ impl Sums {
         "image_input_tokens",
         "estimated_calls",
         "estimated_nanos",
+        "beyond_nanos",
     ];
 
     /// From the members in the order of [`Sums::COLUMNS`].
     #[must_use]
-    pub const fn of(v: [i64; 17]) -> Sums {
+    pub const fn of(v: [i64; 18]) -> Sums {
         let [
             requests,
             successes,
@@ -120,6 +125,7 @@ impl Sums {
             image,
             estimated_calls,
             estimated_nanos,
+            beyond_nanos,
         ] = v;
         Sums {
             requests,
@@ -139,6 +145,7 @@ impl Sums {
             image_input_tokens: image,
             estimated_calls,
             estimated_nanos,
+            beyond_nanos,
         }
     }
 
@@ -149,6 +156,12 @@ impl Sums {
             *mine = mine.saturating_add(other.saturating_mul(sign));
         }
         *self = Sums::of(all);
+    }
+
+    /// The most that vendors may bill for all of it, nano-dollars: what limits and budgets count.
+    #[must_use]
+    pub const fn at_most(&self) -> i64 {
+        self.cost_nanos.saturating_add(self.beyond_nanos)
     }
 
     /// What was saved against always asking the most capable candidate: its estimated price less what the same
@@ -214,6 +227,7 @@ fn of_account(all: &mut Vec<(Arc<str>, Sums)>, o: &Outcome, account: &Account) {
             cost_nanos: c.cost_usd.nanos(),
             estimated_calls: i64::from(c.estimated),
             estimated_nanos: c.estimated_usd.nanos(),
+            beyond_nanos: c.counted().usd.minus(c.cost_usd).nanos(),
             ..Sums::default()
         };
         tokens(&mut sums, &c.usage);
@@ -331,7 +345,7 @@ mod tests {
 
     #[test]
     fn sums_add_and_take_away_alike() {
-        let a = Sums::of([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17]);
+        let a = Sums::of([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18]);
         let mut b = a;
         b.add(&a, 1);
         assert_eq!(b.reference_nanos, 28);

@@ -103,7 +103,7 @@ impl Open {
             log.push(record.clone());
         }
         if let Some(share) = self.share.take() {
-            share.settle(record.counted());
+            share.settle(&record);
         }
         self.ledger.settle(&self.node, self.reserved, record);
         self.ledger.leave(&self.model.id, self.place);

@@ -3,7 +3,7 @@
 
 use super::partial::Partial;
 use super::patience::{Waiting, Waits};
-use super::{Counters, nanos, refusal};
+use super::{Counters, counted, nanos, refusal};
 use crate::error::Error;
 use crate::who::Who;
 use std::fmt;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use types::Usd;
 use types::limits::{Amount, Claim, Limit, Metric, Reached, Refused, Reservation};
 use types::matrix::ModelIx;
-use types::run::AtMost;
+use types::run::CallRecord;
 
 /// How often less is asked for when less is left, before nothing is taken.
 const TRIES: usize = 8;
@@ -308,8 +308,8 @@ impl Share {
     }
 
     /// Puts what the call used in the place of what it held.
-    pub(crate) fn settle(mut self, used: AtMost) {
-        let used = Amount { usd: nanos(used.usd), tokens: used.tokens, ..Amount::default() };
+    pub(crate) fn settle(mut self, call: &CallRecord) {
+        let used = counted(std::iter::once(call));
         for reservation in self.held.drain(..) {
             self.store.settle(reservation, used);
         }

@@ -8,7 +8,6 @@ use crate::route::matches_any;
 use crate::who::Who;
 use crate::{Inner, View};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 use types::chat::ChatRequest;
 use types::directives::{LimitRule, Per, Pools, RuleId, Set};
@@ -241,6 +240,7 @@ mod tests {
     use super::*;
     use types::Clock;
     use futures_util::future::BoxFuture;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     use stores::limits::Counters;
     use types::limits::{LimitStore, Claim, Reservation, Standing, Window};
@@ -288,9 +288,15 @@ mod tests {
     #[tokio::test]
     async fn one_question_is_asked_for_all_models() {
         let (store, who) = (Arc::new(Asked::default()), Who::open());
-        let counters = Counters::new(store.clone(), Clock::new(|| 0));
+        let counters = super::Counters::new(store.clone(), Clock::new(|| 0));
         let ids: Vec<String> = (0..MODELS).map(|i| format!("p/m{i}")).collect();
-        let least = |i: u16| Amount { usd: 100 + u64::from(i), tokens: 10, requests: 1, concurrency: 1 };
+        let least = |i: u16| Amount {
+            usd: 100 + u64::from(i),
+            tokens: 10,
+            requests: 1,
+            concurrency: 1,
+            ..Amount::default()
+        };
         let needs = |(i, id): (u16, &'static str)| Needs { ix: ModelIx(i), id, least: least(i) };
         let ids: &'static [String] = ids.leak();
         let models: Vec<Needs<'_>> = (0..MODELS).zip(ids).map(|(i, id)| needs((i, id))).collect();
@@ -331,11 +337,11 @@ mod tests {
     #[tokio::test]
     async fn what_comes_back_leaves_no_model_out() {
         let (store, who) = (Arc::new(Asked::default()), Who::open());
-        let counters = Counters::new(store.clone(), Clock::new(|| 0));
+        let counters = super::Counters::new(store.clone(), Clock::new(|| 0));
         let needs = |i: u16, usd| Needs {
             ix: ModelIx(i),
             id: "p/m",
-            least: Amount { usd, tokens: 0, requests: 1, concurrency: 1 },
+            least: Amount { usd, requests: 1, concurrency: 1, ..Amount::default() },
         };
         let models = [needs(0, 50), needs(1, 90)];
         let money = Limit::rate("key:k", Metric::Usd, 100e-9, Window::Day).unwrap();

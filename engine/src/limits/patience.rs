@@ -107,7 +107,7 @@ mod tests {
 
     fn refusal(metric: Metric, wait: Duration) -> Error {
         let limit = Limit::rate("key:k", metric, 1.0, Window::Day).unwrap();
-        let standing = Standing { limit, used: 0, in_work: 0, resets_in: wait, pace_per_h: None };
+        let standing = Standing { limit, used: 0, in_work: 0, at_most: 0, resets_in: wait, pace_per_h: None };
         let kind = Kind::Limit {
             limit: String::new(),
             left: String::new(),

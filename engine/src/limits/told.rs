@@ -33,9 +33,13 @@ pub(super) fn refusal_of(
     let needs = Some(least.of(limit.metric)).filter(|needs| counts && *needs > 0);
     let standing = match limit.is_over_all() {
         // How much the others have used is not told.
-        true => {
-            standing.map(|stands| Standing { used: limit.ceiling, in_work: 0, pace_per_h: None, ..stands })
-        }
+        true => standing.map(|stands| Standing {
+            used: limit.ceiling,
+            in_work: 0,
+            at_most: 0,
+            pace_per_h: None,
+            ..stands
+        }),
         false => standing,
     };
     let used = standing.as_ref().filter(|_| !limit.is_over_all()).map(|stands| stands.used);

@@ -163,6 +163,12 @@ fn tell(out: &Out, by: &str, said: &Value) {
                 whole(total, "estimated_calls")
             ));
         }
+        if number(total, "at_most_usd") > number(total, "cost_usd") {
+            out.line(&format!(
+                "Vendors may bill {} USD at most, which is what limits count: nobody said what calls used that were cut off.",
+                dollars(total, "at_most_usd")
+            ));
+        }
         if number(total, "unpriced_calls") > 0.0 {
             out.line(&format!(
                 "{} calls had no known price and are in no sum of money.",

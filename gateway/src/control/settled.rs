@@ -206,6 +206,7 @@ pub(crate) mod tests {
     fn check(holder: &str, metric: Metric, settled: Option<u64>, want: u64) {
         let (tenant, holder) = (Arc::from("acme"), Arc::from(holder));
         let kept = Kept {
+            at_most: 0,
             tenant,
             holder,
             metric,
@@ -284,6 +285,7 @@ pub(crate) mod tests {
         let (tenant, holder) = (Arc::from(engine::OPERATOR), Arc::from("shadow"));
         let (metric, window) = (Metric::Usd, Window::Day);
         let kept = Kept {
+            at_most: 0,
             tenant,
             holder,
             metric,
@@ -301,8 +303,17 @@ pub(crate) mod tests {
         let holder = "all:rule:r:model=p/m";
         let (tenant, metric, window) = (Arc::from(ALL), Metric::Usd, Window::Day);
         let (settled, parts) = (Some(10), Vec::new());
-        let kept =
-            Kept { tenant, holder: holder.into(), metric, window, used: 100, settled, period: 1, parts };
+        let kept = Kept {
+            tenant,
+            holder: holder.into(),
+            metric,
+            window,
+            used: 100,
+            settled,
+            at_most: 0,
+            period: 1,
+            parts,
+        };
         let spend = |tenant: &str, usd, marks: &[u64]| Spend {
             tenant: tenant.to_owned(),
             key: "k".to_owned(),
@@ -337,6 +348,7 @@ pub(crate) mod tests {
         ] {
             let (tenant, holder, window) = (Arc::from("acme"), Arc::from(holder), Window::Day);
             let kept = Kept {
+                at_most: 0,
                 tenant,
                 holder,
                 metric,

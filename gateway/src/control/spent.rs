@@ -444,6 +444,7 @@ mod tests {
         let yesterday = clock::unix_ms() - 2 * 86_400_000;
         for tenant in ["a", "b"] {
             let kept = Kept {
+                at_most: 0,
                 tenant: tenant.into(),
                 holder: "tenant:x".into(),
                 metric: Metric::Usd,

@@ -214,7 +214,7 @@ mod tests {
             let window = types::limits::Window::Day;
             let limit = types::limits::Limit::rate("key:k", metric, amount, window).unwrap();
             let resets_in = std::time::Duration::from_secs(60);
-            Standing { limit, used, in_work: 0, resets_in, pace_per_h: None }
+            Standing { limit, used, in_work: 0, at_most: 0, resets_in, pace_per_h: None }
         };
         let mut headers = HeaderMap::new();
         standing(
@@ -239,7 +239,8 @@ mod tests {
         let limit = types::limits::Limit::rate("key:k", Metric::Usd, 10.0, types::limits::Window::Day);
         let limit = limit.unwrap().reserving(0.9);
         let resets_in = std::time::Duration::from_secs(60);
-        let stands = Standing { limit, used: 250_000_000, in_work: 0, resets_in, pace_per_h: None };
+        let stands =
+            Standing { limit, used: 250_000_000, in_work: 0, at_most: 0, resets_in, pace_per_h: None };
         let mut headers = HeaderMap::new();
         standing(&mut headers, &[stands]);
         let said = |name: &str| headers.get(format!("x-ratelimit-{name}")).and_then(|v| v.to_str().ok());

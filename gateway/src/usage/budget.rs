@@ -49,6 +49,7 @@ pub(crate) fn row(tenant: &str, s: &Standing, now_ms: i64) -> Value {
     json!({
         "tenant": tenant, "holder": &*s.limit.holder, "metric": s.limit.metric,
         "limit": amount(&s.limit, s.limit.ceiling), "used": amount(&s.limit, s.used),
+        "in_work": amount(&s.limit, s.in_work), "at_most": amount(&s.limit, s.at_most),
         "left": amount(&s.limit, s.left()), "reserved_premium": held.then(|| amount(&s.limit, s.limit.reserved)),
         "ordinary_left": held.then(|| amount(&s.limit, s.ordinary_left())), "window": window(&s.limit),
         "resets_in_s": resets_in(s), "state": s.pressure(),
@@ -68,6 +69,7 @@ mod tests {
             limit,
             used: 6_000_000_000,
             in_work: 0,
+            at_most: 0,
             resets_in: Duration::from_secs(36_000),
             pace_per_h: Some(1e9),
         };
@@ -81,6 +83,9 @@ mod tests {
             (&json!(14_400), &json!("2026-07-01T16:00:00Z"))
         );
         assert_eq!((&said["reserved_premium"], &said["ordinary_left"]), (&Value::Null, &Value::Null));
+        let cut_off = Standing { in_work: 2_000_000_000, at_most: 1_500_000_000, ..standing.clone() };
+        let told = row("acme", &cut_off, 0);
+        assert_eq!((&told["used"], &told["in_work"], &told["at_most"]), (&json!(6.0), &json!(2.0), &json!(1.5)));
         let held = Standing { limit: standing.limit.clone().reserving(0.25), ..standing.clone() };
         let said = row("acme", &held, 0);
         assert_eq!(
@@ -99,7 +104,11 @@ mod tests {
         let check = |metric, window, ms, want: Value| {
             let limit = Limit::rate("key:a", metric, 10.0, window).unwrap();
             let resets_in = Duration::from_millis(ms);
-            let said = row("acme", &Standing { limit, used: 0, in_work: 0, resets_in, pace_per_h: None }, 0);
+            let said = row(
+                "acme",
+                &Standing { limit, used: 0, in_work: 0, at_most: 0, resets_in, pace_per_h: None },
+                0,
+            );
             assert_eq!(said["resets_in_s"], want, "{metric:?} {ms}");
         };
         check(Metric::Usd, Window::Day, 36_000_000, json!(36_000));

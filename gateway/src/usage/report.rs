@@ -92,6 +92,7 @@ fn members(row: &mut Map<String, Value>, s: &Sums) {
     row.extend(counts.map(|(name, n)| ((*name).to_owned(), json!(n))));
     for (name, value) in [
         ("cost_usd", json!(Usd::from_nanos(s.cost_nanos))),
+        ("at_most_usd", json!(Usd::from_nanos(s.at_most()))),
         ("estimated_usd", json!(Usd::from_nanos(s.estimated_nanos))),
         ("cost_per_request_usd", json!(s.cost_per_request())),
         ("cost_per_success_usd", json!(s.cost_per_success())),

@@ -26,15 +26,16 @@ macro_rules! adding {
             reference_nanos = reference_nanos + excluded.reference_nanos, \
             image_input_tokens = image_input_tokens + excluded.image_input_tokens, \
             estimated_calls = estimated_calls + excluded.estimated_calls, \
-            estimated_nanos = estimated_nanos + excluded.estimated_nanos"
+            estimated_nanos = estimated_nanos + excluded.estimated_nanos, \
+            beyond_nanos = beyond_nanos + excluded.beyond_nanos"
         )
     };
 }
 
 const ADD: &str =
-    adding!("INSERT INTO used VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    adding!("INSERT INTO used VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
 const ADD_TAG: &str =
-    adding!("INSERT INTO used_tags VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    adding!("INSERT INTO used_tags VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
 
 /// Whether a tag is new and there are too many of its tenant and day.
 const TOO_MANY: &str = "SELECT NOT EXISTS (SELECT 1 FROM used_tags WHERE day = ?1 AND tenant = ?2 AND tag = ?3) \
@@ -50,14 +51,14 @@ const REPORT: &str = "SELECT CASE :by WHEN 'day' THEN CAST(day AS TEXT) WHEN 'te
     sum(requests), sum(successes), sum(failed), sum(images), sum(calls), sum(unpriced_calls), sum(input_tokens), \
     sum(cached_input_tokens), sum(cache_write_tokens), sum(output_tokens), sum(reasoning_tokens), \
     sum(cost_nanos), sum(compared_nanos), sum(reference_nanos), sum(image_input_tokens), sum(estimated_calls), \
-    sum(estimated_nanos) FROM used \
+    sum(estimated_nanos), sum(beyond_nanos) FROM used \
     WHERE day BETWEEN :from AND :to AND (:tenant IS NULL OR tenant = :tenant) GROUP BY part \
     ORDER BY CASE :by WHEN 'day' THEN max(day) ELSE sum(cost_nanos) END DESC, part LIMIT :limit";
 
 const REPORT_TAGS: &str = "SELECT tag, sum(requests), sum(successes), sum(failed), sum(images), sum(calls), \
     sum(unpriced_calls), sum(input_tokens), sum(cached_input_tokens), sum(cache_write_tokens), \
     sum(output_tokens), sum(reasoning_tokens), sum(cost_nanos), sum(compared_nanos), sum(reference_nanos), \
-    sum(image_input_tokens), sum(estimated_calls), sum(estimated_nanos) FROM used_tags WHERE day BETWEEN :from AND :to AND (:tenant IS NULL OR tenant = :tenant) GROUP BY tag \
+    sum(image_input_tokens), sum(estimated_calls), sum(estimated_nanos), sum(beyond_nanos) FROM used_tags WHERE day BETWEEN :from AND :to AND (:tenant IS NULL OR tenant = :tenant) GROUP BY tag \
     ORDER BY sum(cost_nanos) DESC, tag LIMIT :limit";
 
 /// Adds what a batch used.
@@ -130,7 +131,7 @@ fn numbers(sums: &Sums) -> impl Iterator<Item = Value> {
 }
 
 fn sums(row: &SqlRow<'_>) -> rusqlite::Result<Sums> {
-    let mut values = [0_i64; 17];
+    let mut values = [0_i64; 18];
     for (i, v) in values.iter_mut().enumerate() {
         // Over no rows at all a sum is null.
         *v = row.get::<_, Option<i64>>(i.saturating_add(1))?.unwrap_or(0);
@@ -166,4 +167,46 @@ pub(super) fn report(conn: &Connection, query: &Query) -> Result<Report, Error> 
     }
     let total = rows("", REPORT, 1)?.first().map_or_else(Sums::default, |r| r.sums);
     Ok(Report { rows: found, total })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema::{MIGRATIONS, migrate};
+    use super::*;
+    use crate::used::By;
+
+    /// A database of before there was anything known of what vendors may bill beyond the cost keeps its sums, and counts that
+    /// from now on.
+    #[test]
+    fn sums_of_an_earlier_version_are_kept_and_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut conn = Connection::open(dir.path().join("outcomes.db")).unwrap();
+        migrate(&mut conn, dir.path(), "outcomes", MIGRATIONS.get(..9).unwrap()).unwrap();
+        let numbers = "1, 1, 0, 0, 2, 0, 30, 0, 0, 4, 0, 500, 0, 0, 0, 1, 200";
+        conn.execute_batch(&format!(
+            "INSERT INTO used VALUES (10, 'acme', 'k', 'default', 'p/m', {numbers}); \
+             INSERT INTO used_tags VALUES (10, 'acme', 'team=red', {numbers});"
+        ))
+        .unwrap();
+        migrate(&mut conn, dir.path(), "outcomes", MIGRATIONS).unwrap();
+        assert!(dir.path().join("outcomes-v9.bak").exists(), "what was there is kept beside it");
+        let mut used = Used::default();
+        let (tenant, key) = ("acme".to_owned(), "k".to_owned());
+        let sums = Sums { requests: 1, cost_nanos: 100, beyond_nanos: 70, ..Sums::default() };
+        let by = By { day: 10, tenant: tenant.clone(), key, workflow: "default".into(), model: "p/m".into() };
+        used.rows.insert(by, sums);
+        used.tags.insert((10, tenant, "team=red".to_owned()), sums);
+        for (beyond, cost, requests) in [(0, 500, 1), (70, 600, 2)] {
+            for group_by in [GroupBy::Model, GroupBy::Tag] {
+                let query = Query { group_by, limit: 10, ..Query::default() };
+                let told = report(&conn, &query).unwrap().rows;
+                let of = told.first().unwrap().sums;
+                assert_eq!((of.beyond_nanos, of.cost_nanos, of.requests), (beyond, cost, requests));
+                assert_eq!((of.estimated_nanos, of.at_most()), (200, cost + beyond));
+            }
+            if beyond == 0 {
+                write(&used, &conn).unwrap();
+            }
+        }
+    }
 }

@@ -49,17 +49,21 @@ const fn ms_of(ns: u64) -> u64 {
 struct Sum {
     used: u64,
     open: u64,
+    /// What of the used is an upper bound alone.
+    at_most: u64,
 }
 
 impl Sum {
     const fn add(&mut self, other: Sum) {
         self.used = self.used.saturating_add(other.used);
         self.open = self.open.saturating_add(other.open);
+        self.at_most = self.at_most.saturating_add(other.at_most);
     }
 
     const fn take(&mut self, other: Sum) {
         self.used = self.used.saturating_sub(other.used);
         self.open = self.open.saturating_sub(other.open);
+        self.at_most = self.at_most.saturating_sub(other.at_most);
     }
 }
 
@@ -218,6 +222,28 @@ impl Counter {
         }
     }
 
+    /// What of what is used is an upper bound alone.
+    pub(super) fn at_most(&self) -> u64 {
+        let sum = match self {
+            Counter::Gauge(_) => Sum::default(),
+            Counter::Sliding(ring) => ring.sum,
+            Counter::Calendar(calendar) => calendar.now.map_or_else(Sum::default, |period| period.sum),
+        };
+        sum.at_most.min(sum.used)
+    }
+
+    /// So much of what was used, and taken at a moment, is an upper bound, where it still counts.
+    pub(super) fn is_at_most(&mut self, at_most: u64, taken: u64) {
+        let sum = Sum { at_most, ..Sum::default() };
+        match self {
+            Counter::Gauge(_) => {}
+            Counter::Sliding(ring) => ring.add_at(sum, ms_of(taken)),
+            Counter::Calendar(calendar) => {
+                calendar.of(taken).into_iter().for_each(|period| period.sum.add(sum));
+            }
+        }
+    }
+
     /// Whether what it counts outlives the process.
     pub(super) fn lasts(&self) -> bool {
         match self {
@@ -258,7 +284,9 @@ impl Counter {
     /// Adds what was used before this process, so many milliseconds ago at the latest.
     pub(super) fn add_earlier(&mut self, n: u64, ago_ms: u64, now: Moment) {
         match self {
-            Counter::Sliding(ring) => ring.add_at(Sum { used: n, open: 0 }, now.ms().saturating_sub(ago_ms)),
+            Counter::Sliding(ring) => {
+                ring.add_at(Sum { used: n, ..Sum::default() }, now.ms().saturating_sub(ago_ms))
+            }
             _ => self.add(n),
         }
     }
@@ -273,12 +301,12 @@ impl Counter {
 
     /// Adds to what is used now.
     pub(super) fn add(&mut self, n: u64) {
-        self.add_sum(Sum { used: n, open: 0 });
+        self.add_sum(Sum { used: n, ..Sum::default() });
     }
 
     /// Sets something aside now.
     pub(super) fn reserve(&mut self, metric: Metric, amount: u64) {
-        self.add_sum(Sum { used: amount, open: open(metric, amount) });
+        self.add_sum(Sum { used: amount, open: open(metric, amount), at_most: 0 });
     }
 
     /// Puts what was used in the place of what was set aside at a moment, where that still counts; what was used beyond it
@@ -290,7 +318,7 @@ impl Counter {
         taken: u64,
         now: Moment,
     ) {
-        let back = Sum { used: reserved.saturating_sub(used), open: open(metric, reserved) };
+        let back = Sum { used: reserved.saturating_sub(used), open: open(metric, reserved), at_most: 0 };
         match self {
             Counter::Gauge(n) => *n = n.saturating_sub(back.used),
             Counter::Sliding(ring) => {
@@ -398,7 +426,7 @@ impl Ring {
             return;
         }
         if let Some(slot) = self.parts.get_mut(index(part)) {
-            let back = Sum { used: back.used.min(slot.used), open: back.open.min(slot.open) };
+            let back = Sum { used: back.used.min(slot.used), open: back.open.min(slot.open), at_most: 0 };
             slot.take(back);
             self.sum.take(back);
         }

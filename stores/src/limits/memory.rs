@@ -237,8 +237,9 @@ impl Shard {
             Window::Sliding(_) if used == 0 => 0,
             _ => counter.wait(limit.ceiling, limit.ceiling, limit.window, now),
         };
-        let (in_work, resets_in) = (counter.open(), Duration::from_millis(wait));
-        Standing { limit: limit.clone(), used, in_work, resets_in, pace_per_h }
+        let (in_work, at_most) = (counter.open(), counter.at_most());
+        let resets_in = Duration::from_millis(wait);
+        Standing { limit: limit.clone(), used, in_work, at_most, resets_in, pace_per_h }
     }
 
     /// Sets an amount aside on limits that give it; whether more is used then than the disk says.
@@ -392,12 +393,14 @@ impl LimitStore for Counters {
     fn settle(&self, reservation: Reservation, used: Amount) {
         let Some((mut shard, now)) = self.locked(&reservation.tenant, reservation.unix_ms) else { return };
         for limit in each(&reservation.limits) {
+            let at_most = used.at_most_of(limit.metric);
             let (reserved, used) = (reservation.amount.of(limit.metric), used.of(limit.metric));
             let Counted { counter, pace, .. } = shard.changing(&reservation.tenant, limit, now);
             if let Some(pace) = pace {
                 pace.add(used, now.ms());
             }
             counter.settle((limit.metric, limit.window), (reserved, used), reservation.at_ns, now);
+            counter.is_at_most(at_most, reservation.at_ns);
         }
     }
 

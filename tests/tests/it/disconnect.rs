@@ -272,3 +272,60 @@ async fn who_comes_back_gets_what_was_finished() {
     assert_eq!((again.content().as_str(), vendor.count()), ("the answer", 1), "{}", again.text());
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
 }
+
+/// What a call may have used that was cut off counts on limits; reports and budgets tell it apart from what it is estimated to
+/// have cost, and come to the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_limits_count_of_a_call_that_was_cut_off_is_told_apart() {
+    let pieces = (0..2_000).map(|i| format!("{i} ")).collect();
+    let slow = Reply::Answer(Answer::pieces(pieces).gap(Duration::from_millis(20)));
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |_| slow.clone()).await;
+    let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one").price(10.0));
+    let mut house = plan.start().await;
+    let limits = json!([{"metric": "usd", "amount": 5, "per": "day"}]);
+    let (id, key) = Admin::of(&house).key(json!({"name": "web", "limits": limits})).await;
+    let text = ask(true).to_string();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
+        text.len()
+    );
+    let mut socket = Socket::open(house.client().0).await;
+    assert!(socket.send(head + &text).await);
+    let begun = || vendor.seen().first().is_some_and(|seen| seen.events() > 2);
+    assert!(eventually(Duration::from_secs(20), begun).await, "the vendor said nothing");
+    drop(socket);
+    assert!(vendor.seen()[0].wait_left().await, "the call goes on without a client");
+    let mut total = Value::Null;
+    for _ in 0..800 {
+        total = Admin::of(&house).call("GET", "/usage", &Value::Null).await.json()["total"].clone();
+        if total["requests"] == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let usd = |of: &Value, name: &str| of[name].as_f64().unwrap_or_else(|| panic!("no {name} in {of}"));
+    let (cost, at_most) = (usd(&total, "cost_usd"), usd(&total, "at_most_usd"));
+    assert!(cost > 0.0 && at_most > cost, "{total}");
+    let budget = async |house: &House| {
+        let all = Admin::of(house).call("GET", "/budgets", &Value::Null).await.json();
+        let mut own = all["data"].as_array().unwrap().iter().filter(|b| b["holder"] == format!("key:{id}"));
+        own.find(|b| b["metric"] == "usd").cloned().unwrap_or_else(|| panic!("{all}"))
+    };
+    let same = |a: f64, b: f64| (a - b).abs() < 1e-9;
+    for restarted in [false, true] {
+        if restarted {
+            house.stop().await;
+            house.restart().await;
+        }
+        let budget = budget(&house).await;
+        assert_eq!(budget["in_work"], json!(0.0), "{budget}");
+        assert!(same(usd(&budget, "used"), at_most), "{budget} {total}");
+        assert!(same(usd(&budget, "at_most"), at_most - cost), "{budget} {total}");
+    }
+    let said = |output: std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let table = said(house.cli(&["usage"]).await);
+    assert!(table.contains("USD at most, which is what limits count"), "{table}");
+    let table = said(house.cli(&["budget"]).await);
+    assert!(table.contains("at_most") && table.contains("in_work"), "{table}");
+}

@@ -130,7 +130,7 @@ fn of_use() -> Value {
         "Budget": answer_with(&[], json!({
             "tenant": string(), "holder": string(),
             "metric": { "enum": types::limits::Metric::NAMES }, "limit": { "type": "number" },
-            "used": { "type": "number" }, "left": { "type": "number" },
+            "used": { "type": "number" }, "in_work": { "type": "number" }, "at_most": { "type": "number" }, "left": { "type": "number" },
             "reserved_premium": nullable("number"), "ordinary_left": nullable("number"), "window": nullable("string"),
             "resets_in_s": nullable("integer"), "state": { "enum": ["green", "amber", "red"] },
             "pace_per_h": nullable("number"), "runs_out_in_s": nullable("integer"), "runs_out_at": nullable("string"),
@@ -190,7 +190,9 @@ fn used() -> Value {
     let counts = types::usage::Sums::COLUMNS.iter().filter(|name| !name.ends_with("_nanos"));
     let mut members: Map<String, Value> =
         counts.map(|name| ((*name).to_owned(), json!({ "type": "integer" }))).collect();
-    for name in ["cost_usd", "estimated_usd", "compared_cost_usd", "reference_usd", "saved_usd"] {
+    for name in
+        ["cost_usd", "at_most_usd", "estimated_usd", "compared_cost_usd", "reference_usd", "saved_usd"]
+    {
         members.insert(name.to_owned(), json!({ "type": "number" }));
     }
     for name in ["cost_per_request_usd", "cost_per_success_usd"] {

@@ -33,6 +33,8 @@ pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outc
         "holder",
         "metric",
         "used",
+        "in_work",
+        "at_most",
         "limit",
         "reserved_premium",
         "window",

@@ -25,6 +25,9 @@ pub struct Kept {
     /// What of it has been used and settled; `None` = written by a version that did not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<u64>,
+    /// What of it is an upper bound alone, of a day or month.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub at_most: u64,
     /// The day or month as a number: the same amount on another day is another thing. 0 = written by a version that did
     /// not say it, and of a window that slides.
     #[serde(default)]
@@ -33,6 +36,11 @@ pub struct Kept {
     /// since which nothing of it was used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<(i64, u64)>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+const fn is_nothing(n: &u64) -> bool {
+    *n == 0
 }
 
 impl Counters {
@@ -76,7 +84,11 @@ impl Counters {
         let (holder, metric, window) = (k.holder.clone(), k.metric, k.window);
         let limit = Limit { holder, metric, ceiling: 0, window, reserved: 0 };
         if !matches!(window, Window::Sliding(_)) {
-            return self.restore(&k.tenant, &limit, used, at_ms);
+            self.restore(&k.tenant, &limit, used, at_ms);
+            if let Some((mut shard, now)) = self.locked(&k.tenant, at_ms).filter(|_| k.at_most > 0) {
+                shard.changing(&k.tenant, &limit, now).counter.is_at_most(k.at_most, now.ns);
+            }
+            return;
         }
         let Some((mut shard, now)) = self.locked(&k.tenant, now_ms) else { return };
         let Counted { counter, mark, .. } = shard.changing(&k.tenant, &limit, now);
@@ -106,11 +118,16 @@ impl Counters {
 /// What is to be written of a counter: nothing is used of one that was forgotten.
 fn kept(counters: &mut HashMap<Id, Counted>, id: &Id, now: Moment, ahead: bool) -> Option<Kept> {
     let (tenant, holder, metric, window) = id.clone();
-    let ((used, settled, period), parts) = match counters.get_mut(id) {
-        Some(counted) => (counted.told(window, now, ahead)?, counted.counter.parts(now)),
-        None => ((0, 0, Counter::period_of(window, now.unix_ms).unwrap_or(0)), Vec::new()),
+    let ((used, settled, period), parts, at_most) = match counters.get_mut(id) {
+        Some(counted) => {
+            let told = counted.told(window, now, ahead)?;
+            // Of a window that slides nobody keeps when it was.
+            let at_most = if matches!(window, Window::Sliding(_)) { 0 } else { counted.counter.at_most() };
+            (told, counted.counter.parts(now), at_most)
+        }
+        None => ((0, 0, Counter::period_of(window, now.unix_ms).unwrap_or(0)), Vec::new(), 0),
     };
-    Some(Kept { tenant, holder, metric, window, used, settled: Some(settled), period, parts })
+    Some(Kept { tenant, holder, metric, window, used, settled: Some(settled), at_most, period, parts })
 }
 
 impl Counted {
