@@ -61,7 +61,7 @@ pub(crate) fn ceilings(d: &Directives) -> Ceilings {
         max_tokens: d.cap_max_tokens.as_ref().map(|c| c.value),
         temperature: d.cap_temperature.as_ref().map(|c| c.value),
         attempts: further.and_then(|f| f.cap_attempts.as_ref()).map(|c| c.value),
-        retry: further.and_then(|f| f.retry.as_ref()).map(|r| r.value),
+        retry: further.and_then(|f| f.retry.as_ref()).map(|r| r.value.clone()),
         escalate: further.and_then(|f| f.escalate.as_ref()).and_then(models),
         premium: premium::said(d),
         assumed: assumed(d),

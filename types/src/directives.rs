@@ -367,13 +367,31 @@ pub struct CacheRule {
 }
 
 /// Retries of a call at other candidates or, where there is none, the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RetryRule {
     /// Most attempts of one call, the first included.
     pub max: u32,
     /// Pause before the first retry, in milliseconds; `None` = as configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff_ms: Option<u64>,
+    /// Each further pause is so many times as long, 1..=10; `None` = twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor: Option<f64>,
+    /// Longest pause, in milliseconds; `None` = as configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_max_ms: Option<u64>,
+    /// Pauses last as long as is said, rather than between nothing and that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
+    /// Only after failures of these codes ([`crate::provider::ErrorKind::RETRY_NAMES`]); empty = all that may pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub codes: Vec<String>,
+    /// No other model serves a further attempt.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stays: bool,
+    /// A pause that a vendor asks for is not kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub impatient: bool,
 }
 
 /// Instructions that are added to the request.

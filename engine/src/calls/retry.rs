@@ -5,6 +5,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use std::time::Duration;
 use tokio::time::Instant;
+use types::directives::RetryRule;
 use types::provider::{Error, ErrorKind};
 use workflows::{Ask, Retry};
 
@@ -35,16 +36,16 @@ impl Calls {
             return Next::GiveUp;
         }
         let own = ask.retry.as_deref();
-        if own.is_some_and(|r| forbids(r, e.kind, made)) {
+        // A policy knows better than the settings, a node better than a policy.
+        let policy = self.ceilings.retry.as_ref();
+        let of_rule = policy.filter(|_| own.is_none());
+        if own.is_some_and(|r| forbids(r, e.kind, made)) || of_rule.is_some_and(|r| passes_over(r, e.kind)) {
             return Next::GiveUp;
         }
         if more {
             return Next::Another;
         }
-        let mut usual = self.reach.retry;
-        // A policy knows better than the settings, a node better than a policy.
-        let policy = self.ceilings.retry;
-        usual.backoff = policy.and_then(|p| p.backoff_ms).map_or(usual.backoff, Duration::from_millis);
+        let usual = self.reach.retry;
         let most = policy.map_or(usual.max_attempts, |p| p.max);
         // What a node says of their number was kept above.
         let counted = own.is_some_and(|r| r.max_attempts.is_some());
@@ -53,12 +54,9 @@ impl Calls {
         }
         let pause = match own {
             Some(r) => r.pause(tries, rng.random()),
-            None => {
-                let ceiling = usual.backoff.saturating_mul(1 << tries.saturating_sub(1).min(10));
-                ceiling.min(usual.backoff_max).mul_f64(rng.random())
-            }
+            None => pauses(policy, (usual.backoff, usual.backoff_max)).pause(tries, rng.random()),
         };
-        let asked = e.retry_after.filter(|_| own.is_none_or(|r| r.respect_retry_after));
+        let asked = e.retry_after.filter(|_| self.heeds(ask));
         let wait = asked.unwrap_or(pause);
         let then = Instant::now() + wait;
         match self.end_of_run(ask) {
@@ -67,6 +65,43 @@ impl Calls {
             _ => Next::Again(wait),
         }
     }
+}
+
+impl Calls {
+    /// Whether another model may serve a further attempt.
+    pub(super) fn reroutes(&self, ask: &Ask) -> bool {
+        let policy = || self.ceilings.retry.as_ref().is_none_or(|rule| !rule.stays);
+        ask.retry.as_ref().map_or_else(policy, |own| own.reroute)
+    }
+
+    /// Whether a pause that a vendor asks for is kept.
+    pub(super) fn heeds(&self, ask: &Ask) -> bool {
+        let policy = || self.ceilings.retry.as_ref().is_none_or(|rule| !rule.impatient);
+        ask.retry.as_ref().map_or_else(policy, |own| own.respect_retry_after)
+    }
+}
+
+/// The pauses where no node says anything of them: those of a policy, as far as it does, else the first and the longest of
+/// the settings.
+fn pauses(policy: Option<&RetryRule>, (first, longest): (Duration, Duration)) -> Retry {
+    let ms = |ms: Option<u64>, usual| ms.map_or(usual, Duration::from_millis);
+    let initial = ms(policy.and_then(|p| p.backoff_ms), first);
+    let usual = Retry { initial, max: longest, ..Retry::default() };
+    match policy {
+        None => usual,
+        Some(p) => Retry {
+            factor: p.factor.unwrap_or(usual.factor),
+            max: ms(p.backoff_max_ms, longest),
+            jitter: !p.exact,
+            ..usual
+        },
+    }
+}
+
+/// Whether a policy has nothing tried again after that failure. A model that cannot serve the request at all is left for
+/// another one all the same.
+fn passes_over(rule: &RetryRule, kind: ErrorKind) -> bool {
+    !rule.codes.is_empty() && kind.retry_name().is_some_and(|code| !rule.codes.iter().any(|c| c == code))
 }
 
 /// Whether a node forbids another call after that failure. What it says holds for all models together: to ask another one
@@ -79,6 +114,31 @@ fn forbids(retry: &Retry, kind: ErrorKind, made: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_says_what_is_tried_again_and_after_which_pause() {
+        let rule = RetryRule { codes: vec!["timeout".to_owned()], ..RetryRule::default() };
+        for (kind, want) in [
+            (ErrorKind::FirstTokenTimeout, false),
+            (ErrorKind::RateLimited, true),
+            (ErrorKind::Unavailable, true),
+            // Nothing that another attempt mends.
+            (ErrorKind::Auth, false),
+        ] {
+            assert_eq!(passes_over(&rule, kind), want, "{kind:?}");
+            assert!(!passes_over(&RetryRule::default(), kind), "{kind:?}");
+        }
+        let ms = |rule: Option<&RetryRule>, draw: f64| -> Vec<u128> {
+            let pauses = pauses(rule, (Duration::from_millis(200), Duration::from_secs(1)));
+            (1..5).map(|n| pauses.pause(n, draw).as_millis()).collect()
+        };
+        assert_eq!(ms(None, 1.0), [200, 400, 800, 1_000]);
+        assert_eq!(ms(None, 0.5), [100, 200, 400, 500]);
+        let short = RetryRule { backoff_ms: Some(10), ..RetryRule::default() };
+        assert_eq!(ms(Some(&short), 1.0), [10, 20, 40, 80]);
+        let exact = RetryRule { factor: Some(3.0), backoff_max_ms: Some(50), exact: true, ..short };
+        assert_eq!(ms(Some(&exact), 0.1), [10, 30, 50, 50]);
+    }
 
     #[test]
     fn what_a_node_says_of_attempts_holds_for_all_models_together() {

@@ -119,7 +119,7 @@ impl<'a> Search<'a> {
         if order.is_empty() {
             return Err(self.calls.nobody(self.ask));
         }
-        let elsewhere = self.ask.retry.as_ref().is_none_or(|r| r.reroute);
+        let elsewhere = self.calls.reroutes(self.ask);
         if !elsewhere {
             order.truncate(1);
         }
@@ -347,7 +347,7 @@ impl<'a> Search<'a> {
         let tried = (self.attempts, tries);
         let more = if error.kind == ErrorKind::Connect { c.rest } else { c.more };
         let next = self.calls.next(&error, self.ask, tried, more, self.deadline, &mut self.rng);
-        let heeds = self.ask.retry.as_ref().is_none_or(|r| r.respect_retry_after);
+        let heeds = self.calls.heeds(self.ask);
         let impatient = !heeds && error.retry_after.is_some();
         self.last = Some(error);
         match next {

@@ -77,7 +77,7 @@ impl Bounds {
             max_tokens: self.max_tokens,
             temperature: self.temperature,
             attempts: self.attempts,
-            retry: self.retry,
+            retry: self.retry.clone(),
             escalate: (!self.escalate.is_empty()).then(|| Arc::new(escalate)),
             premium: self.premium,
             cache: self.cache,
@@ -111,7 +111,13 @@ mod tests {
             cap_attempts: Some(set(3)),
             cap_calls: Some(set(4)),
             cap_tokens: Some(set(500)),
-            retry: Some(set(RetryRule { max: 2, backoff_ms: Some(7) })),
+            retry: Some(set(RetryRule {
+                max: 2,
+                backoff_ms: Some(7),
+                factor: Some(1.5),
+                codes: vec!["timeout".to_owned()],
+                ..RetryRule::default()
+            })),
             escalate: Some(set(Escalate::Models(to.clone()))),
             premium: Some(set(true)),
             cache: Some(set(CacheRule { mode: Caching::ReadOnly, ttl_ms: Some(5), own: true })),

@@ -85,7 +85,10 @@ mod tests {
         assert_eq!((&said["reserved_premium"], &said["ordinary_left"]), (&Value::Null, &Value::Null));
         let cut_off = Standing { in_work: 2_000_000_000, at_most: 1_500_000_000, ..standing.clone() };
         let told = row("acme", &cut_off, 0);
-        assert_eq!((&told["used"], &told["in_work"], &told["at_most"]), (&json!(6.0), &json!(2.0), &json!(1.5)));
+        assert_eq!(
+            (&told["used"], &told["in_work"], &told["at_most"]),
+            (&json!(6.0), &json!(2.0), &json!(1.5))
+        );
         let held = Standing { limit: standing.limit.clone().reserving(0.25), ..standing.clone() };
         let said = row("acme", &held, 0);
         assert_eq!(

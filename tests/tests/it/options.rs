@@ -109,6 +109,8 @@ async fn soft_options_tip_the_scales_and_ceilings_hold() {
     for option in ["routing.weight", "routing.explore", "routing.experiment", "routing.sticky"] {
         assert_eq!(effect(&house, &answer, option).await, "applied");
     }
+    let kept = json!({"routing": {"sticky": {"by": "user", "ttl": "30m"}}});
+    assert_eq!(effect(&house, &send(&house, kept).await, "routing.sticky").await, "applied");
     // A preference in the form of OpenRouter is the same weight.
     let answer = send(&house, json!({"provider": {"sort": "throughput"}})).await;
     assert_eq!(effect(&house, &answer, "provider.sort").await, "applied");

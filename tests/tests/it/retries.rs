@@ -75,6 +75,33 @@ async fn a_node_may_have_its_own_pause_in_the_place_of_the_vendors() {
     assert_eq!(calls(theirs, busy).await, (429, 1), "there is no time for the vendor's pause");
 }
 
+/// What a rule says of them holds where a node says nothing of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_says_of_attempts_what_a_node_can_say() {
+    let by_rule = async |retry: &str, reply: fn() -> Reply| {
+        let vendor = Vendor::scripted(Dialect::OpenAi, move |_| reply()).await;
+        let text = "version: 1\nname: tries\nnodes:\n  - { id: ask, type: generate }\noutput: nodes.ask.completion\n";
+        let rule = format!("rules:\n  - {{ id: said, actions: {{ retry: {{ {retry} }} }} }}\n");
+        let plan = Plan::new().vendor("lab", &vendor).rules(&format!("{NO_CHANCE}{rule}"));
+        let plan = plan.file("workflows/tries.yaml", text);
+        let models = ["lab/one", "lab/two", "lab/three"];
+        let house = models.into_iter().fold(plan, |plan, model| plan.model(&Model::new(model))).start().await;
+        let body = json!({"model": "workflow/tries", "messages": [{"role": "user", "content": "hi"}]});
+        (house.client().chat(&body).await.status, vendor.count())
+    };
+    let (down, busy): (fn() -> Reply, fn() -> Reply) =
+        (|| Reply::error(503), || Reply::error_with(429, "retry-after", "600"));
+    let short = "max_attempts: 2, backoff: { initial: 1ms, max: 1ms, jitter: none }";
+    assert_eq!(by_rule(short, down).await, (503, 4));
+    assert_eq!(by_rule(&format!("{short}, codes: [rate_limited]"), down).await, (503, 1));
+    assert_eq!(by_rule(&format!("{short}, codes: [unavailable], reroute: false"), down).await, (503, 2));
+    assert_eq!(
+        by_rule(&format!("{short}, reroute: false, respect_retry_after: false"), busy).await,
+        (429, 2)
+    );
+    assert_eq!(by_rule(&format!("{short}, reroute: false"), busy).await, (429, 1));
+}
+
 /// The strongest model that half a cent pays for, and no call but the first of each question to a provider.
 async fn within_half_a_cent(plan: Plan, calls: u32) -> House {
     let text = format!(

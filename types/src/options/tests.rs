@@ -35,6 +35,11 @@ fn options_are_checked_one_by_one() {
     check("experiment", json!("all"), Some("expected none"));
     check("experiment", json!({"only": ["a"]}), Some("expected none"));
     check("experiment", json!(false), Some("expected none"));
+    check("sticky", json!({"by": "user", "ttl": "30m"}), None);
+    check("sticky", json!({"ttl": "30m"}), Some("`by`: expected conversation, user, tenant"));
+    check("sticky", json!({"by": "user", "ttl": 5}), Some("such as 30m"));
+    check("sticky", json!({"by": "user", "ttl": "2d"}), Some("at most 24h"));
+    check("sticky", json!({"by": "user", "tll": "2m"}), Some("not `tll`"));
     check("sticky", json!("usr"), Some("did you mean `user`?"));
     check("validators", json!(["json", {"use": "length"}]), None);
     check("validators", json!("json"), Some("a list of up to 16"));

@@ -5,6 +5,7 @@ use super::{Options, Problem, is_identifier};
 use crate::directives::Verb;
 use crate::printable::has_no_controls;
 use serde_json::Value;
+use std::time::Duration;
 
 /// A verb of the policy language that a request asks for by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,13 +53,15 @@ const VERBS: &[Row] = &[
     row(Verb::Stream, ("routing.stream", "x-turnout-stream"), false, |v| named(v, STREAM_MODES)),
     row(Verb::Explore, ("routing.explore", "x-turnout-explore"), false, |v| named(v, &["none"])),
     row(Verb::Experiment, ("routing.experiment", "x-turnout-experiment"), false, |v| named(v, &["none"])),
-    row(Verb::Sticky, ("routing.sticky", "x-turnout-sticky"), true, |v| named(v, STICKY)),
+    row(Verb::Sticky, ("routing.sticky", "x-turnout-sticky"), true, sticky),
 ];
 
 /// What `weight` may be: the term of the utility that counts twice.
 const PRESETS: &[&str] = &["price", "latency", "quality", "safety"];
 const STREAM_MODES: &[&str] = &["passthrough", "optimistic", "windowed", "buffered"];
 const STICKY: &[&str] = &["conversation", "user", "tenant"];
+/// Longest time for which a request has its model kept.
+const LONGEST_KEPT: Duration = Duration::from_secs(86_400);
 /// Most validators of one request.
 const MAX_VALIDATORS: usize = 16;
 
@@ -94,6 +97,22 @@ fn named(value: &Value, names: &[&str]) -> Result<Option<Value>, String> {
         let hint = near.first().map_or(String::new(), |n| format!("; did you mean `{n}`?"));
         format!("expected {}{hint}", names.join(", "))
     })
+}
+
+/// Whose model is kept: a name, or `{by, ttl}`.
+fn sticky(value: &Value) -> Result<Option<Value>, String> {
+    let Some(map) = value.as_object() else { return named(value, STICKY) };
+    if let Some(odd) = map.keys().find(|key| !["by", "ttl"].contains(&key.as_str())) {
+        return Err(format!("expected `by` and `ttl`, not `{odd}`"));
+    }
+    let by = named(map.get("by").unwrap_or(&Value::Null), STICKY);
+    by.map_err(|e| format!("`by`: {e}"))?;
+    let ttl = map.get("ttl").map(|ttl| ttl.as_str().and_then(crate::doc::parse_duration));
+    match ttl {
+        None => Ok(Some(value.clone())),
+        Some(Some(ttl)) if !ttl.is_zero() && ttl <= LONGEST_KEPT => Ok(Some(value.clone())),
+        Some(_) => Err("`ttl`: expected a duration such as 30m, at most 24h".to_owned()),
+    }
 }
 
 /// A list of validators: names, or `{use, with, severity}`.
