@@ -89,8 +89,8 @@ async fn a_rule_says_of_attempts_what_a_node_can_say() {
         let body = json!({"model": "workflow/tries", "messages": [{"role": "user", "content": "hi"}]});
         (house.client().chat(&body).await.status, vendor.count())
     };
-    let (down, busy): (fn() -> Reply, fn() -> Reply) =
-        (|| Reply::error(503), || Reply::error_with(429, "retry-after", "600"));
+    let down: fn() -> Reply = || Reply::error(503);
+    let busy: fn() -> Reply = || Reply::error_with(429, "retry-after", "600");
     let short = "max_attempts: 2, backoff: { initial: 1ms, max: 1ms, jitter: none }";
     assert_eq!(by_rule(short, down).await, (503, 4));
     assert_eq!(by_rule(&format!("{short}, codes: [rate_limited]"), down).await, (503, 1));
