@@ -67,12 +67,10 @@ pub(crate) struct Conversation {
 impl Conversation {
     /// Of a request as it came. `remembered`: it is told from the other requests of its session, too.
     pub(crate) fn of(who: &Who, request: &ChatRequest, remembered: bool) -> Self {
-        let key = opening(who, request);
         let named = request.options.session.is_some();
-        let (before, messages) = match named && !remembered {
-            true => (None, key),
-            false => turns(&request.messages),
-        };
+        let read = (remembered || !named).then(|| Read::of(&request.messages));
+        let key = opening(who, request, read.as_ref());
+        let (before, messages) = read.map_or((None, key), |read| (read.before, read.all));
         let of_sdk = request.options.tags.contains_key(SDK_RETRY);
         Conversation { key, named, before: before.filter(|_| !named), messages, of_sdk }
     }
@@ -84,7 +82,7 @@ impl Conversation {
 }
 
 /// What tells a conversation from all others.
-fn opening(who: &Who, request: &ChatRequest) -> [u8; 16] {
+fn opening(who: &Who, request: &ChatRequest, read: Option<&Read>) -> [u8; 16] {
     let mut opening = blake3::Hasher::new();
     opening.update(who.tenant.id.as_bytes());
     if let Some(session) = &request.options.session {
@@ -96,26 +94,36 @@ fn opening(who: &Who, request: &ChatRequest) -> [u8; 16] {
         opening.update(&[3]);
         opening.update(name.as_bytes());
     }
-    for message in &request.messages {
-        add(&mut opening, message);
-        if message.role == Role::User {
-            break;
-        }
-    }
+    opening.update(&[4]);
+    opening.update(read.map_or(&[], |read| &read.opening));
     short(&opening)
 }
 
-/// The messages up to the last answer among them, `None` = there is none; and all of them.
-fn turns(messages: &[Message]) -> (Option<[u8; 16]>, [u8; 16]) {
-    let last = messages.iter().rposition(|m| m.role == Role::Assistant);
-    let (mut before, mut all) = (None, blake3::Hasher::new());
-    for (i, message) in messages.iter().enumerate() {
-        if Some(i) == last {
-            before = Some(short(&all));
+/// The messages of a request, each read once: they may be long.
+struct Read {
+    /// Up to the first of the user's; all of them where there is none.
+    opening: [u8; 16],
+    /// Up to the last answer; `None` = there is none.
+    before: Option<[u8; 16]>,
+    all: [u8; 16],
+}
+
+impl Read {
+    fn of(messages: &[Message]) -> Self {
+        let last = messages.iter().rposition(|m| m.role == Role::Assistant);
+        let (mut opening, mut before, mut so_far) = (None, None, blake3::Hasher::new());
+        for (i, message) in messages.iter().enumerate() {
+            if Some(i) == last {
+                before = Some(short(&so_far));
+            }
+            add(&mut so_far, message);
+            if opening.is_none() && message.role == Role::User {
+                opening = Some(short(&so_far));
+            }
         }
-        add(&mut all, message);
+        let all = short(&so_far);
+        Read { opening: opening.unwrap_or(all), before, all }
     }
-    (before, short(&all))
 }
 
 fn add(to: &mut blake3::Hasher, message: &Message) {
@@ -267,6 +275,26 @@ mod tests {
         assert_eq!((m.begins(newest).client_retry, m.before(first).client_retry), (0, 2), "ended is ended");
         tokio::time::advance(Duration::from_secs(601)).await;
         assert_eq!(m.begins(first), policies::History::default());
+    }
+
+    #[test]
+    fn a_conversation_is_known_by_who_asks_and_how_it_begins() {
+        let (rules, hi, yes, more) =
+            (("system", "be kind"), ("user", "hi"), ("assistant", "yes"), ("user", "more"));
+        let first = turn(&[rules, hi], None);
+        let second = turn(&[rules, hi, yes, more], None);
+        assert_eq!((first.key, Some(first.messages), first.before), (second.key, second.before, None));
+        assert_ne!(first.messages, second.messages);
+        let others = [
+            turn(&[hi], None),
+            turn(&[rules, more], None),
+            turn(&[rules], None),
+            turn_of("l", None, &[rules, hi], None),
+        ];
+        assert!(others.iter().all(|other| other.key != first.key));
+        // A session that has a name needs no turn before it to be known by.
+        let session = turn(&[rules, hi, yes, more], Some("s"));
+        assert_eq!((session.before, session.messages), (None, second.messages));
     }
 
     #[test]
