@@ -182,8 +182,8 @@ pub(crate) fn arms(
     let models = drafts.iter().map(|d| d.model);
     decision.reference = super::reference::reference(models, estimates, inputs.bundle.matrix());
     // Ties go to the earlier workflow, then the earlier model: a stable sort of a stable list.
-    let mut order: Vec<(f64, usize)> = drafts.iter().enumerate().map(|(i, d)| (d.utility, i)).collect();
-    order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let mut order = gathered(drafts.len(), drafts.iter().enumerate().map(|(i, d)| (falling(d.utility), i)));
+    order.sort_unstable();
     let ordered = || order.iter().filter_map(|(_, i)| drafts.get(*i));
     let value = ordered().next().map_or(0.0, |d| d.utility + d.terms.price + d.terms.switching);
     decision.arms = scorer.records(drafts.len(), ordered(), flows);
@@ -192,6 +192,12 @@ pub(crate) fn arms(
         slack: (1.0 - config.explore_within) * value.max(0.0),
         excluded,
     }
+}
+
+/// Orders numbers as integers, the greatest first, as `total_cmp` does: they are compared at once, and without branches.
+const fn falling(x: f64) -> u64 {
+    let bits = x.to_bits();
+    if bits >> 63 == 0 { !bits ^ (1 << 63) } else { bits }
 }
 
 /// What leaving the session's model is worth, in points of success: the prompt cache that would be lost, and
@@ -272,10 +278,10 @@ enum Why {
 /// A workflow with what its arms share.
 struct Flow<'a> {
     at: usize,
-    flow: &'a Arc<Workflow>,
     stands: &'a OfFlow,
     /// The contract's form is checked.
     forms: bool,
+    cap: Option<Cap<'a>>,
 }
 
 /// What a workflow is expected to do with a model before any evidence.
@@ -292,7 +298,8 @@ impl<'a> Scorer<'a> {
     fn flow(&self, at: usize, flow: &Arc<Workflow>, into: &mut Vec<Draft<'a>>, out: &mut Vec<Excluded>) {
         let Some(stands) = self.standing.flow(flow) else { return };
         let contract = self.inputs.profile.output_contract.value;
-        let shared = Flow { at, flow, stands, forms: contract_is_checked(contract) };
+        let (forms, cap) = (contract_is_checked(contract), self.limits.cap_in(flow));
+        let shared = Flow { at, stands, forms, cap };
         let mut forecaster = flow.forecaster(detection(contract), &|r| self.route(r));
         let Some(route) = flow.primary_route() else {
             let forecast = forecaster.of(Estimate::default());
@@ -338,7 +345,7 @@ impl<'a> Scorer<'a> {
         let &Expected { model: e, forecast, schema } = expected;
         let alone = e.map_or_else(Estimate::default, |e| e.estimate);
         let prior = forecast.success.clamp(0.01, 0.99);
-        let stands = of.stands.arm(e.map(|e| e.ix));
+        let Some(stands) = of.stands.arm(e.map(|e| e.ix)) else { return };
         let belief = inputs.statistics.believe(&self.located, &stands.seat, prior, self.beta.1 > 0.0);
         let cost_known = e.is_none_or(|e| e.cost_known);
         let cost = forecast.cost_usd * belief.cost;
@@ -348,7 +355,7 @@ impl<'a> Scorer<'a> {
             hold: self.times_hold(e),
         });
         if let Some(Broken { reason, rule, why, passes }) =
-            self.breaks_limit(of.flow, e, cost, time.as_ref(), &belief)
+            self.breaks_limit(of, e, cost, time.as_ref(), &belief)
         {
             let arm = Excluded::new(self.id(e.map(|e| e.ix)), reason).in_workflow(of.stands.name.clone());
             let arm = match why {
@@ -486,13 +493,13 @@ impl<'a> Scorer<'a> {
 
     fn breaks_limit(
         &self,
-        flow: &Workflow,
+        of: &Flow<'_>,
         e: Option<&Estimated>,
         cost: f64,
         time: Option<&Time>,
         b: &Belief,
     ) -> Option<Broken> {
-        if let Some(cap) = self.limits.cap_in(flow)
+        if let Some(cap) = of.cap
             && let Some((reason, why)) = self.breaks_cap(cap, e, cost)
         {
             return Some(Broken { reason, rule: cap.rule.cloned(), why, passes: None });
@@ -588,4 +595,32 @@ impl<'a> Scorer<'a> {
 
 const fn contract_is_checked(c: OutputContract) -> bool {
     matches!(c, OutputContract::Json | OutputContract::Schema | OutputContract::ToolCalls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_fall_as_they_do_by_total_comparison() {
+        let list = [
+            f64::INFINITY,
+            2.0,
+            1.0 + f64::EPSILON,
+            1.0,
+            1e-300,
+            0.0,
+            -0.0,
+            -1e-300,
+            -1.0,
+            -1.5,
+            f64::NEG_INFINITY,
+        ];
+        for (i, x) in list.iter().enumerate() {
+            for (j, y) in list.iter().enumerate() {
+                assert_eq!(falling(*x).cmp(&falling(*y)), i.cmp(&j), "{x} {y}");
+                assert_eq!(falling(*x).cmp(&falling(*y)), y.total_cmp(x), "{x} {y}");
+            }
+        }
+    }
 }

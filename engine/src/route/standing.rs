@@ -163,11 +163,9 @@ impl OfModel {
 }
 
 impl OfFlow {
-    pub(super) fn arm(&self, model: Option<ModelIx>) -> OfArm {
-        match model {
-            Some(ix) => self.arms.get(usize::from(ix.0)).copied().unwrap_or_default(),
-            None => self.any,
-        }
+    /// Of a model of the matrix; `None` = of the workflow that chooses its models itself.
+    pub(super) fn arm(&self, model: Option<ModelIx>) -> Option<&OfArm> {
+        model.map_or(Some(&self.any), |ix| self.arms.get(usize::from(ix.0)))
     }
 }
 
