@@ -102,7 +102,7 @@ fn counted(out: &mut String, run: &Run) {
     let AtMost { tokens, usd } = run.calls().fold(nothing, |sum, c| sum.plus(c.counted()));
     let _ = writeln!(
         out,
-        " counted  {usd} USD and {tokens} tokens at most on limits: nobody said what a call used that was cut off"
+        " counted  {usd} USD and {tokens} tokens at most on limits: nobody said what some calls used"
     );
 }
 

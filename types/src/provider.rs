@@ -409,6 +409,8 @@ pub struct Error {
     pub daily: bool,
     /// The vendor says that it has no such model, or none for this key.
     pub no_model: bool,
+    /// The connection was lost when the request had gone out and nothing of an answer had come.
+    pub unanswered: bool,
     /// What the vendor finds fault with, if it says.
     pub fault: Option<Box<Fault>>,
     /// What the vendor counted for a call whose answer is none; `None` = nothing was told with the failure.
@@ -441,6 +443,7 @@ impl Error {
             retry_after: None,
             daily: false,
             no_model: false,
+            unanswered: false,
             fault: None,
             used: None,
         }
@@ -453,11 +456,11 @@ impl Error {
         self
     }
 
-    /// Whether the vendor may be at work still, though the call was answered: a gateway before it did not wait for it. It may
-    /// bill such a call.
+    /// Whether the vendor may be at work still, though the call has ended: a gateway before it did not wait for it, or the
+    /// connection was lost. It may bill such a call.
     #[must_use]
     pub const fn is_given_up(&self) -> bool {
-        matches!(self.status, Some(408 | 499 | 504))
+        self.unanswered || matches!(self.status, Some(408 | 499 | 504))
     }
 
     /// The member at fault, where the request itself is.

@@ -68,7 +68,8 @@ impl Ceilings {
     }
 }
 
-/// Whether a vendor bills a call that ended so: it had begun to answer, or we left it, or a gateway before it did.
+/// Whether a vendor bills a call that ended so: it had begun to answer, or we left it, or a gateway
+/// before it did, or the connection was lost when it had the request.
 pub(super) const fn charges(error: &Error) -> bool {
     let begun = matches!(
         error.kind,
@@ -368,5 +369,8 @@ mod tests {
         check(ErrorKind::RateLimited, Some(429), false);
         check(ErrorKind::Connect, None, false);
         check(ErrorKind::TotalTimeout, None, true);
+        let lost = Error { unanswered: true, ..Error::new(ErrorKind::Unavailable, &model, "") };
+        assert!(charges(&lost), "the request had gone out");
+        check(ErrorKind::Unavailable, None, false);
     }
 }

@@ -78,7 +78,8 @@ impl Open {
         };
         let cost = self.cost(&usage);
         let cut = whole.is_none() && (end.cut || end.error.is_some_and(charges));
-        let at_most = cut.then(|| self.at_most(&usage, end));
+        let uncounted = end.error.is_none() && usage.estimated;
+        let at_most = (cut || uncounted).then(|| self.at_most(&usage, end));
         let beyond = cost.map(|cost| cost.minus(self.reserved)).filter(|usd| *usd > Usd::ZERO);
         let record = CallRecord {
             model: self.model.id.clone(),
@@ -113,12 +114,15 @@ impl Open {
         if self.free { Some(Usd::ZERO) } else { self.model.price.map(|p| p.cost(usage)) }
     }
 
-    /// What a call that was cut off may have used: as much as it was allowed to, or, where its answer was on its
-    /// way, a token for each byte of what came and what may have been written by then.
+    /// What a call may have used whose vendor did not say: as much as it was allowed to, or, where its answer came or was on
+    /// its way, a token for each byte of what came and what may have been written by then. What a model thinks beside its
+    /// answer nobody sees.
     fn at_most(&self, usage: &Usage, end: &End<'_>) -> AtMost {
-        let seen = end
-            .first_content
-            .map(|_| u32::try_from(end.output_bytes).unwrap_or(u32::MAX).saturating_add(ON_ITS_WAY));
+        let bytes = u32::try_from(end.output_bytes).unwrap_or(u32::MAX);
+        let seen = match end.error {
+            None if !end.cut => (!self.model.abilities.reasoning).then_some(bytes),
+            _ => end.first_content.map(|_| bytes.saturating_add(ON_ITS_WAY)),
+        };
         let output = seen.map_or(self.longest, |n| n.min(self.longest)).max(usage.output);
         // What went in is told at the beginning or not at all.
         let told = end.usage.is_some_and(|u| u.input > 0);

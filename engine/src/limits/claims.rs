@@ -52,11 +52,7 @@ pub(super) fn claims(
 
 /// What limits would say to amounts that a request of a tenant asks about, in their order; nothing where they cannot be
 /// read. One question for the limits of the tenant, and one for those that all tenants share.
-pub(super) async fn foresee(
-    store: &Counters,
-    tenant: &Arc<str>,
-    asked: Vec<Inquiry>,
-) -> Vec<Foreseen> {
+pub(super) async fn foresee(store: &Counters, tenant: &Arc<str>, asked: Vec<Inquiry>) -> Vec<Foreseen> {
     let is_shared: Vec<bool> = asked.iter().map(|asked| asked.limit.is_over_all()).collect();
     let (shared, own): (Vec<Inquiry>, Vec<Inquiry>) =
         asked.into_iter().partition(|asked| asked.limit.is_over_all());

@@ -238,12 +238,12 @@ async fn found(store: &Counters, who: &Who, all: Questions) -> UsedUp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::Clock;
     use futures_util::future::BoxFuture;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
     use stores::limits::Counters;
-    use types::limits::{LimitStore, Claim, Reservation, Standing, Window};
+    use types::Clock;
+    use types::limits::{Claim, LimitStore, Reservation, Standing, Window};
 
     /// Counters, and how often they were asked anything.
     #[derive(Default)]

@@ -143,6 +143,7 @@ fn failure(e: CallFailure) -> Failure {
                 retry_after,
                 daily: false,
                 no_model: false,
+                unanswered: false,
                 fault,
                 used: None,
             };
@@ -332,6 +333,7 @@ mod tests {
             retry_after: Some(Duration::from_millis(1_500)),
             no_model: false,
             daily: false,
+            unanswered: false,
             fault: Some(Box::new(provider::Fault { param: Some("messages".into()), code: None })),
             used: None,
         });

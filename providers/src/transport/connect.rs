@@ -262,13 +262,16 @@ pub(super) fn failure(context: &Context, failed: &Failed) -> Error {
         return context.error(ErrorKind::Connect, cause);
     }
     let mut source: Option<&(dyn StdError + 'static)> = Some(&**error);
+    let mut unsent = false;
     while let Some(e) = source {
         if e.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
             return context.error(ErrorKind::Malformed, format!("the answer is not HTTP: {cause}"));
         }
+        unsent |= e.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
         source = e.source();
     }
-    context.error(ErrorKind::Unavailable, format!("the connection was lost before an answer began: {cause}"))
+    let detail = format!("the connection was lost before an answer began: {cause}");
+    Error { unanswered: !unsent, ..context.error(ErrorKind::Unavailable, detail) }
 }
 
 /// The innermost message: the outer ones say "client error".

@@ -102,6 +102,35 @@ async fn two_hundred_at_once_get_what_limits_of_each_kind_allow() {
     }
 }
 
+/// A vendor that counts nothing, and one that closes the connection once it has the request, may bill all that was asked for:
+/// a budget holds as if they did.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_counts_is_counted_as_what_may_be_billed() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let house =
+        Plan::new().vendor("alpha", &vendor).model(&Model::new("alpha/one")).rules(NO_CHANCE).start().await;
+    let admin = Admin::of(&house);
+    const BUDGET: f64 = 0.001;
+    let limit = json!({"metric": "usd", "amount": BUDGET, "per": "day"});
+    let uncounted: fn() -> Reply = || Reply::text(&"w ".repeat(50)).costing(0, 0);
+    for (reply, answered) in [(uncounted, true), (|| Reply::Close, false)] {
+        vendor.otherwise(move |_| reply());
+        let (_, key) = admin.key(json!({"limits": [limit]})).await;
+        let (before, calls) = (tests::admin::spent(&vendor), vendor.count());
+        let mut tasks = tokio::task::JoinSet::new();
+        let short = json!({"model": "auto", "max_tokens": 50, "messages": [{"role": "user", "content": "say something"}]});
+        for body in storm(&short) {
+            let (client, key) = (house.client(), key.clone());
+            tasks.spawn(async move { send(client, &key, "/v1/chat/completions", &body).await.status });
+        }
+        let statuses = tasks.join_all().await;
+        let spent = tests::admin::spent(&vendor) - before;
+        assert!(vendor.count() > calls && spent <= BUDGET + 1e-9, "{spent} USD");
+        assert_eq!(statuses.contains(&200), answered);
+        assert!(statuses.contains(&429), "{statuses:?}");
+    }
+}
+
 /// Two hundred of them, a third as streams.
 fn storm(body: &Value) -> Vec<Value> {
     let streamed = |i: usize| {
