@@ -2,14 +2,13 @@
 //! bounded, and per tenant unless the workflow says otherwise.
 
 use crate::calls::Calls;
-use crate::tools::Toolbox;
 use cache::{Asked, Bounds, Key, Question, Shelf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use types::axis::{DeterminismNeeds, SafetyPosture};
 use types::chat::ToolCall;
-use types::directives::Caching;
+use types::directives::{CacheScope, Caching};
 use types::options::CacheMode;
 use workflows::{CacheAsk, Cached, NodeKind, Recalled};
 
@@ -163,8 +162,31 @@ impl Calls {
         Some(Asked { space: self.key(ask, &similar.space)?, question: Question::of(&similar.question)? })
     }
 
+    /// The widest circle that rules allow.
+    fn within(&self) -> CacheScope {
+        self.ceilings.cache.map_or(CacheScope::Engine, |c| c.scope)
+    }
+
+    /// Who has it for themselves; `None` = rules want it to be an end user's own, and the request names none.
+    fn whose(&self, ask: &CacheAsk) -> Option<String> {
+        if self.is_shared(ask) {
+            return Some(String::new());
+        }
+        let tenant = &self.tools.tenant;
+        let key = || self.asker.who.principal.key_id();
+        Some(match self.within() {
+            CacheScope::Engine | CacheScope::Tenant => format!("tenant {tenant:?}"),
+            CacheScope::Key => format!("tenant {tenant:?} key {:?}", key()),
+            CacheScope::User => {
+                // As it came: rules that mask it would make one of all users.
+                let user = self.asker.request.user.as_deref().filter(|user| !user.is_empty())?;
+                format!("tenant {tenant:?} key {:?} user {user:?}", key())
+            }
+        })
+    }
+
     fn is_shared(&self, ask: &CacheAsk) -> bool {
-        ask.shared && self.ceilings.cache.is_none_or(|c| !c.own)
+        ask.shared && self.within() == CacheScope::Engine
     }
 
     /// What rules say of a call of a tool they say of each one: a kept result would pass them by.
@@ -175,13 +197,12 @@ impl Calls {
     /// One of the workflow's own keys with what the request brings that it does not see: whose it is, under which
     /// configuration, what rules allow in every call, and which model is to serve.
     fn key(&self, ask: &CacheAsk, own: &str) -> Option<Key> {
-        let Toolbox { tenant, .. } = &self.tools;
         let first = self.candidates.first().and_then(|ix| self.reach.matrix.model(ix));
-        let tenant = if self.is_shared(ask) { String::new() } else { format!("tenant {tenant}") };
+        let whose = self.whose(ask)?;
         let caps = format!("{:?} {:?}", self.ceilings.max_tokens, self.ceilings.temperature);
         let bundle = &self.kept.as_ref()?.bundle;
         let mut h = blake3::Hasher::new();
-        for part in [own, &tenant, bundle, first.map_or("", |m| &*m.id), &caps] {
+        for part in [own, &whose, bundle, first.map_or("", |m| &*m.id), &caps] {
             h.update(&part.len().to_le_bytes());
             h.update(part.as_bytes());
         }

@@ -354,6 +354,53 @@ pub enum Caching {
     Semantic,
 }
 
+/// Among whose requests something is kept and found, widest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheScope {
+    /// All, where the node says so; else those of the tenant.
+    #[default]
+    Engine,
+    /// Those of the tenant.
+    Tenant,
+    /// Those of the key.
+    Key,
+    /// Those of the key for the end user that the request names; where it names none, nothing is kept and found.
+    User,
+}
+
+impl CacheScope {
+    /// All, widest first.
+    pub const ALL: [CacheScope; 4] =
+        [CacheScope::Engine, CacheScope::Tenant, CacheScope::Key, CacheScope::User];
+
+    /// The string of the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            CacheScope::Engine => "engine",
+            CacheScope::Tenant => "tenant",
+            CacheScope::Key => "key",
+            CacheScope::User => "user",
+        }
+    }
+}
+
+/// As it is written now, or as journals of earlier versions have it: whether only the tenant's own.
+fn cache_scope<'de, D: serde::Deserializer<'de>>(from: D) -> Result<CacheScope, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Own(bool),
+        Scope(CacheScope),
+    }
+    Ok(match Written::deserialize(from)? {
+        Written::Scope(scope) => scope,
+        Written::Own(true) => CacheScope::Tenant,
+        Written::Own(false) => CacheScope::Engine,
+    })
+}
+
 /// Bounds of what nodes of a workflow say of their cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheRule {
@@ -362,8 +409,9 @@ pub struct CacheRule {
     /// Longest time for which something is kept, in milliseconds; `None` = as the node says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
-    /// Only with other requests of the same tenant, whatever the node says.
-    pub own: bool,
+    /// Widest circle of requests with which results are shared, whatever the node says.
+    #[serde(alias = "own", deserialize_with = "cache_scope", default)]
+    pub scope: CacheScope,
 }
 
 /// Retries of a call at other candidates or, where there is none, the same.

@@ -95,7 +95,7 @@ impl Bounds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::directives::{Caching, Escalate, Further};
+    use types::directives::{CacheScope, Caching, Escalate, Further};
     use types::matrix::{Dialect, Model, Provider};
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
             })),
             escalate: Some(set(Escalate::Models(to.clone()))),
             premium: Some(set(true)),
-            cache: Some(set(CacheRule { mode: Caching::ReadOnly, ttl_ms: Some(5), own: true })),
+            cache: Some(set(CacheRule { mode: Caching::ReadOnly, ttl_ms: Some(5), scope: CacheScope::Key })),
             assume_price: Some(set(AssumedPrice { input: 1.0, output: 2.0 })),
             vars: [("draft".to_owned(), set(Value::from(5)))].into(),
             ..Further::default()
@@ -134,6 +134,12 @@ mod tests {
         let bounds = Bounds::of(&directives, &matrix);
         let again: Bounds = serde_json::from_str(&serde_json::to_string(&bounds).unwrap()).unwrap();
         assert_eq!(again, bounds);
+        // Earlier journals say whether only the tenant's own was to be shared.
+        for (own, scope) in [(true, CacheScope::Tenant), (false, CacheScope::Engine)] {
+            let earlier = serde_json::json!({"mode": "exact", "own": own});
+            let rule: CacheRule = serde_json::from_value(earlier).unwrap();
+            assert_eq!((rule.mode, rule.scope), (Caching::Exact, scope));
+        }
         assert_eq!(format!("{:?}", again.ceilings(&matrix)), format!("{:?}", caps::ceilings(&directives)));
         assert_eq!(format!("{:?}", again.limits()), format!("{:?}", caps::limits(&directives)));
         assert_eq!(again.vars, caps::vars(&directives));

@@ -203,7 +203,7 @@ fn hard(d: &Directives) -> Hard {
             f.retention.as_ref().map(|r| r.value as f64),
             f.cache.as_ref().map(|c| f64::from(c.value.mode as u8)),
             f.cache.as_ref().and_then(|c| c.value.ttl_ms).map(|ms| ms as f64),
-            f.cache.as_ref().map(|c| f64::from(u8::from(!c.value.own))),
+            f.cache.as_ref().map(|c| -f64::from(c.value.scope as u8)),
             f.approvals.first().map(|a| a.value.expires_ms as f64),
         ],
         floors: vec![

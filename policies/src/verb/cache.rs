@@ -3,7 +3,7 @@
 
 use super::{Kind, REQUEST_RESPONSE, Single, Verb, millis, put};
 use crate::merge::Join;
-use types::directives::{CacheRule, Caching};
+use types::directives::{CacheRule, CacheScope, Caching};
 use types::doc::{Node, Reader};
 
 pub(super) const VERB: Verb = Verb {
@@ -14,15 +14,18 @@ pub(super) const VERB: Verb = Verb {
     arguments: &["mode", "ttl", "scope"],
     read: |r, node, field, _| {
         let rule = match node.as_str() {
-            Some(_) => CacheRule { mode: mode(r, node, field)?, ttl_ms: None, own: false },
+            Some(_) => {
+                let mode = mode(r, node, field)?;
+                CacheRule { mode, ttl_ms: None, scope: CacheScope::default() }
+            }
             None => {
                 let mut f = r.fields(node, field)?;
                 let mode = f.take("mode").map_or(Some(Caching::Semantic), |n| mode(r, n, &f.at("mode")));
                 let ttl = f.take("ttl").map(|n| millis(r, n, &f.at("ttl")));
-                let own = f.take("scope").map(|n| scope(r, n, &f.at("scope")));
+                let within = f.take("scope").map(|n| scope(r, n, &f.at("scope")));
                 f.finish(r);
                 let ttl_ms = ttl.map_or(Some(None), |t| t.map(Some))?;
-                CacheRule { mode: mode?, ttl_ms, own: own.unwrap_or(Some(false))? }
+                CacheRule { mode: mode?, ttl_ms, scope: within.unwrap_or(Some(CacheScope::default()))? }
             }
         };
         put(rule, |m, v, at| m.join(|m| &mut m.further().cache, v, at))
@@ -35,7 +38,7 @@ impl Join for CacheRule {
         CacheRule {
             mode: self.mode.min(b.mode),
             ttl_ms: [self.ttl_ms, b.ttl_ms].into_iter().flatten().min(),
-            own: self.own || b.own,
+            scope: self.scope.max(b.scope),
         }
     }
 }
@@ -49,25 +52,15 @@ fn mode(r: &mut Reader<'_>, node: &Node, field: &str) -> Option<Caching> {
     })
 }
 
-/// Whether only the tenant's own.
-fn scope(r: &mut Reader<'_>, node: &Node, field: &str) -> Option<bool> {
-    Some(match r.one_of(node, field, &["tenant", "engine", "key", "user"])? {
-        "tenant" => true,
-        "engine" => false,
-        narrower => {
-            let text = format!("`scope: {narrower}` is not supported yet: it needs the cache of answers");
-            let d = r.error("109", node.span, text);
-            d.expected = Some("the scope tenant or engine".to_owned());
-            field.clone_into(&mut d.field);
-            return None;
-        }
-    })
+fn scope(r: &mut Reader<'_>, node: &Node, field: &str) -> Option<CacheScope> {
+    let name = r.one_of(node, field, &["engine", "tenant", "key", "user"])?;
+    CacheScope::ALL.into_iter().find(|scope| scope.as_str() == name)
 }
 
 #[cfg(test)]
 mod tests {
     use crate::testing::{check_verb, load_text};
-    use types::directives::{CacheRule, Caching};
+    use types::directives::{CacheRule, CacheScope, Caching};
 
     #[test]
     fn the_least_the_shortest_and_the_narrowest_count() {
@@ -75,7 +68,7 @@ mod tests {
             &["cache: { ttl: 10m, scope: tenant }", "cache: read_only", "cache: { mode: exact, ttl: 5m }"],
             &["applied"; 3],
         );
-        let want = CacheRule { mode: Caching::ReadOnly, ttl_ms: Some(300_000), own: true };
+        let want = CacheRule { mode: Caching::ReadOnly, ttl_ms: Some(300_000), scope: CacheScope::Tenant };
         assert_eq!(d.further.unwrap().cache.unwrap().value, want);
         let (second, both) = (["overridden by r1", "applied"], ["applied"; 2]);
         for (rules, want, effects) in [
@@ -90,13 +83,25 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_the_cache_of_answers_says_so() {
-        for (phase, argument) in [("request", "{ mode: exact, scope: user }"), ("response", "none")] {
-            let rule = format!("rules: [{{ id: a, phase: {phase}, actions: {{ cache: {argument} }} }}]");
-            let (_, problems) = load_text(&rule, &[]);
-            let told =
-                problems.iter().find(|d| d.code == "PL109").map(ToString::to_string).unwrap_or_default();
-            assert!(told.contains("cache of answers"), "{argument}: {problems:?}");
+    fn of_scopes_the_narrowest_counts() {
+        use CacheScope::{Engine, Key, Tenant, User};
+        let (first, second) = (["applied", "overridden by r0"], ["overridden by r1", "applied"]);
+        for (rules, want, effects) in [
+            (["cache: { scope: tenant }", "cache: { scope: engine }"], Tenant, first),
+            (["cache: { scope: tenant }", "cache: { scope: key }"], Key, second),
+            (["cache: { scope: user }", "cache: { scope: key }"], User, first),
+            (["cache: { ttl: 5m }", "cache: { mode: exact }"], Engine, ["applied"; 2]),
+        ] {
+            let d = check_verb(&rules, &effects);
+            assert_eq!(d.further.unwrap().cache.unwrap().value.scope, want, "{rules:?}");
         }
+    }
+
+    #[test]
+    fn what_needs_the_cache_of_answers_says_so() {
+        let rule = "rules: [{ id: a, phase: response, actions: { cache: none } }]";
+        let (_, problems) = load_text(rule, &[]);
+        let told = problems.iter().find(|d| d.code == "PL109").map(ToString::to_string).unwrap_or_default();
+        assert!(told.contains("cache of answers"), "{problems:?}");
     }
 }

@@ -283,3 +283,38 @@ async fn what_is_locked_down_is_not_kept() {
         assert_eq!(vendor.count(), calls);
     }
 }
+
+/// What rules keep to one key, or to one end user of it, nobody else of the tenant is given.
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_keep_results_to_one_key_and_to_one_end_user() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let rules = "\
+rules:
+  - { id: by_key, when: 'request.max_tokens == 11', actions: { cache: { scope: key } } }
+  - { id: by_user, when: 'request.max_tokens == 12', actions: { cache: { scope: user } } }
+";
+    let house = start(&vendor, rules).await;
+    let admin = Admin::of(&house);
+    admin.tenant(json!({"id": "one"})).await;
+    let (_, first) = admin.key(json!({"tenant": "one"})).await;
+    let (_, colleague) = admin.key(json!({"tenant": "one"})).await;
+    // Whether the vendor was asked.
+    let asks = async |key: &str, most: u32, user: Option<&str>| {
+        let mut body = question("hi");
+        body["max_tokens"] = most.into();
+        if let Some(user) = user {
+            body["user"] = user.into();
+        }
+        let before = vendor.count();
+        let answer = send(house.client(), key, "/v1/chat/completions", &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        vendor.count() > before
+    };
+    assert!(asks(&first, 10, None).await && !asks(&colleague, 10, None).await, "no rule: the tenant");
+    assert!(asks(&first, 11, None).await && !asks(&first, 11, None).await);
+    assert!(asks(&colleague, 11, None).await && !asks(&colleague, 11, None).await, "another key");
+    assert!(asks(&first, 12, Some("ada")).await && !asks(&first, 12, Some("ada")).await);
+    assert!(asks(&first, 12, Some("bob")).await, "another end user");
+    assert!(asks(&colleague, 12, Some("ada")).await, "whom another key names");
+    assert!(asks(&first, 12, None).await && asks(&first, 12, None).await, "nobody's, and not kept");
+}
