@@ -161,7 +161,7 @@ pub(super) fn cases() -> Vec<Case> {
             "cache",
             ["{ mode: exact, ttl: 1h }", "{ mode: none, scope: tenant }"],
             BOTH,
-            json!({"mode": "none", "ttl_ms": 3_600_000, "own": true}),
+            json!({"mode": "none", "ttl_ms": 3_600_000, "scope": "tenant"}),
         ),
         Case("audit", ["required", "required"], FIRST, json!("required")),
         Case("tag", ["{ a: x }", "{ a: y }"], FIRST, json!({"a": "x"})),
