@@ -4,10 +4,12 @@ mod describe;
 mod model;
 mod names;
 mod provider;
+mod steps;
 
 pub use describe::model_type;
 pub use model::{Abilities, Above, Availability, KeyLimits, Model, Price, Prior, Rates, Simulate, Tiers};
 pub use provider::{DataPolicy, Dialect, Provider, Quirks, THOUGHTS, Tier, Timeouts, ToolCallIds};
+pub use steps::Steps;
 
 use names::Names;
 use serde::Serialize;

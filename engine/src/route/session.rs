@@ -3,6 +3,7 @@
 use crate::history::Conversation;
 use crate::recent::Recent;
 use std::sync::Arc;
+use types::Usage;
 use types::decision::Decision;
 use types::matrix::Price;
 
@@ -25,7 +26,8 @@ pub(crate) struct Warm {
 impl Warm {
     /// Dollars that the session's model saves on `input` tokens because it has read most of them before.
     pub(crate) fn saving(&self, price: Option<Price>, input: u32) -> f64 {
-        price.map_or(0.0, |p| f64::from(self.tokens.min(input)) * (p.input - p.cached_input).max(0.0) / 1e6)
+        let rates = price.map(|p| p.of_request(&Usage { input, ..Usage::default() }).0);
+        rates.map_or(0.0, |r| f64::from(self.tokens.min(input)) * (r.input - r.cached_input).max(0.0) / 1e6)
     }
 }
 

@@ -2,10 +2,10 @@
 
 mod settings;
 
-use super::{Fate, Flow, Import, Price, flag, known, members, number, quoted, text, variable};
+use super::{Fate, Flow, Import, Rule, flag, known, members, number, prices, quoted, text, variable};
 use serde_json::{Map, Value};
 use settings::{BUDGET, instead, setting};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use types::matrix::Matrix;
 
 /// Prefixes of models behind any address that speaks chat completions.
@@ -296,31 +296,16 @@ fn key(provider: &str, group: &str, params: &Value, place: &str, import: &mut Im
     }
 }
 
-/// Prices of input that the vendor's cache had, and of what goes into it.
-const CACHED_INPUT: &str = "cache_read_input_token_cost";
-const CACHE_WRITE: &str = "cache_creation_input_token_cost";
-const PRICES: [&str; 4] = ["input_cost_per_token", "output_cost_per_token", CACHED_INPUT, CACHE_WRITE];
-
 /// What the file says of the model.
 fn facts(id: &str, (params, info): (&Value, &Value), place: &str, import: &mut Import) {
     let given = |name: &str| info.get(name).or_else(|| params.get(name));
-    let cost = |name: &str| given(name).and_then(number).filter(|n| *n >= 0.0);
     let whole = |name: &str| info.get(name).and_then(number).filter(|n| *n >= 1.0).map(|n| n as u64);
+    let names: BTreeSet<&str> = members(info).chain(members(params)).map(|(name, _)| name.as_str()).collect();
+    let price = prices::read(&names, given, place, import);
     let Some(m) = import.models.get_mut(id) else { return };
-    let prices = (cost("input_cost_per_token"), cost("output_cost_per_token"));
-    if let (Some(input), Some(output)) = prices {
-        // A millionth of a cent is as exact as price lists are.
-        let per_million = |x: f64| (x * 1e12).round() / 1e6;
-        m.price = Some(Price {
-            input: per_million(input),
-            output: per_million(output),
-            cached_input: cost(CACHED_INPUT).map(per_million),
-            cache_write: cost(CACHE_WRITE).map(per_million),
-        });
-    }
+    m.price = price.or_else(|| m.price.take());
     let fresh = m.fresh;
     let mut known = vec!["mode"];
-    known.extend(PRICES);
     if fresh {
         known.extend(["max_input_tokens", "max_output_tokens", "max_tokens"]);
         m.context = whole("max_input_tokens").or(m.context);
@@ -332,22 +317,13 @@ fn facts(id: &str, (params, info): (&Value, &Value), place: &str, import: &mut I
             }
         }
     }
-    if prices.0.is_some() != prices.1.is_some() {
-        let text = "a price is one of input and one of output: give both";
-        import.note(format!("{place}.input_cost_per_token"), Fate::Left, text);
-    }
-    if prices.0.is_none() {
-        for name in [CACHED_INPUT, CACHE_WRITE].into_iter().filter(|n| given(n).is_some()) {
-            let text = "a price of the vendor's cache counts beside one of input and one of output: give all";
-            import.note(format!("{place}.{name}"), Fate::Left, text);
-        }
-    }
-    for (name, _) in members(info).filter(|(n, _)| !known.contains(&n.as_str())) {
+    let told = |name: &str| known.contains(&name) || prices::is_one(name);
+    for (name, _) in members(info).filter(|(n, _)| !told(n)) {
         let shipped = !fresh && (name.starts_with("max_") || ABILITIES.iter().any(|(a, _)| a == name));
         let why = if shipped {
             "the shipped matrix knows this model, and its own numbers are kept"
         } else {
-            "there is no such fact here"
+            prices::why_not(name).unwrap_or("there is no such fact here")
         };
         import.note(format!("{place}.model_info.{name}"), Fate::Left, why);
     }
@@ -385,7 +361,7 @@ fn times(provider: &str, params: &Value, place: &str, import: &mut Import) {
 
 fn other_param(name: &str, place: &str, import: &mut Import) {
     let known = ["model", "api_key", "api_base", "base_url", "timeout", "stream_timeout"];
-    if known.contains(&name) || PRICES.contains(&name) {
+    if known.contains(&name) || prices::is_one(name) {
         return;
     }
     let why = match name {
@@ -409,7 +385,7 @@ fn other_param(name: &str, place: &str, import: &mut Import) {
         "max_budget" | "budget_duration" => {
             "use a rule with `rate_limit: { per: model, model: NAME, over: all, usd: …, window: day }`"
         }
-        _ => "there is no such parameter here",
+        _ => prices::why_not(name).unwrap_or("there is no such parameter here"),
     };
     import.note(format!("{place}.litellm_params.{name}"), Fate::Left, why);
 }

@@ -7,6 +7,7 @@ mod litellm;
 mod mend;
 mod openrouter;
 mod portkey;
+mod prices;
 mod secrets;
 mod write;
 
@@ -79,14 +80,27 @@ struct Model {
     price: Option<Price>,
 }
 
-/// USD per million tokens.
+/// What a model costs.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Price {
+    rates: Rates,
+    /// By tokens of input beyond which they hold, the lowest first.
+    above: Vec<(u64, Rates)>,
+    /// Factors of the tiers `flex` and `priority`.
+    tiers: [Option<f64>; 2],
+}
+
+/// USD per million tokens; `None` = as input, or as output.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Rates {
     input: f64,
     output: f64,
-    /// Of the vendor's cache; `None` = as input.
+    /// Of the vendor's cache.
     cached_input: Option<f64>,
     cache_write: Option<f64>,
+    cache_write_1h: Option<f64>,
+    image: Option<f64>,
+    reasoning: Option<f64>,
 }
 
 /// A rule to be written: its id, condition, group, and actions as YAML lines.

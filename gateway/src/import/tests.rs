@@ -501,6 +501,91 @@ fn prices_of_the_cache_are_kept() {
 }
 
 #[test]
+fn prices_of_long_requests_and_tiers_of_service_are_kept() {
+    let both = "input_cost_per_token: 1e-6, output_cost_per_token: 4e-6";
+    let check = |params: &str, info: &str, want: Option<&str>, left: &[(&str, &str)]| {
+        let text = format!(
+            "model_list: [{{ model_name: m, litellm_params: {{ model: openai/x, api_base: 'https://h.example/v1', api_key: none{params} }}, \
+             model_info: {{ {info} }} }}]"
+        );
+        let (import, files) = check(Kind::Litellm, &text);
+        let found = files.lines().find_map(|l| l.trim().strip_prefix("price: "));
+        assert_eq!(found, want, "{params} {info}: {:?}", import.notes);
+        for (place, why) in left {
+            told(&import, &format!("model_list[0].{place}"), Fate::Left, why);
+        }
+        let said: Vec<_> = import.notes.iter().filter(|n| n.fate == Fate::Left).collect();
+        assert_eq!(said.len(), left.len(), "{params} {info}: {said:?}");
+        import
+    };
+    // As some are written in the parameters, others in the facts, and both count; what is not told of long requests costs
+    // what it does in short ones.
+    check(
+        &format!(", {both}, cache_read_input_token_cost: 1e-7"),
+        "input_cost_per_token_above_200k_tokens: 2e-6, output_cost_per_token_above_200k_tokens: 6e-6, \
+         input_cost_per_token_above_128k_tokens: 1.5e-6, cache_creation_input_token_cost_above_1hr: 2e-6, \
+         output_cost_per_reasoning_token: 5e-6, input_cost_per_image_token: 3e-6",
+        Some(
+            "{ input: 1.0, cached_input: 0.1, cache_write_1h: 2.0, image: 3.0, output: 4.0, reasoning: 5.0, above: [\
+             { tokens: 128000, input: 1.5, cached_input: 0.1, cache_write_1h: 2.0, image: 3.0, output: 4.0, reasoning: 5.0 }, \
+             { tokens: 200000, input: 2.0, cached_input: 0.1, cache_write_1h: 2.0, image: 3.0, output: 6.0, reasoning: 5.0 }] }",
+        ),
+        &[],
+    );
+    check(
+        "",
+        &format!(
+            "{both}, input_cost_per_token_flex: 5e-7, output_cost_per_token_flex: 2e-6, input_cost_per_token_priority: 2e-6, \
+             output_cost_per_token_priority: 8e-6, input_cost_per_token_above_200k_tokens: 2e-6, \
+             input_cost_per_token_above_200k_tokens_priority: 4e-6"
+        ),
+        Some(
+            "{ input: 1.0, output: 4.0, above: { tokens: 200000, input: 2.0, output: 4.0 }, tiers: { flex: 0.5, priority: 2.0 } }",
+        ),
+        &[],
+    );
+    check(
+        "",
+        &format!("{both}, input_cost_per_token_priority: 2e-6, output_cost_per_token_priority: 5e-6"),
+        Some("{ input: 1.0, output: 4.0 }"),
+        &[("input_cost_per_token_priority", "one factor on all prices")],
+    );
+    check(
+        "",
+        &format!("{both}, input_cost_per_token_flex: 5e-7"),
+        Some("{ input: 1.0, output: 4.0 }"),
+        &[("input_cost_per_token_flex", "one factor on all prices")],
+    );
+    let ranges = check(
+        "",
+        "tiered_pricing: [{ range: [0, 32000], input_cost_per_token: 1e-6, output_cost_per_token: 4e-6 }, \
+         { range: [32000, 128000], input_cost_per_token: 2e-6, output_cost_per_token: 8e-6, cache_read_input_token_cost: 2e-7 }]",
+        Some(
+            "{ input: 1.0, output: 4.0, above: { tokens: 32000, input: 2.0, cached_input: 0.2, output: 8.0 } }",
+        ),
+        &[],
+    );
+    told(&ranges, "model_list[0].tiered_pricing", Fate::Changed, "`above`");
+    check(
+        "",
+        &format!("{both}, tiered_pricing: [1]"),
+        Some("{ input: 1.0, output: 4.0 }"),
+        &[("tiered_pricing", "a list of ranges")],
+    );
+    check(
+        ", input_cost_per_second: 0.01",
+        &format!("{both}, input_cost_per_token_batches: 5e-7, output_cost_per_token_above_128k_tokens: much"),
+        Some("{ input: 1.0, output: 4.0, above: { tokens: 128000, input: 1.0, output: 4.0 } }"),
+        &[
+            ("litellm_params.input_cost_per_second", "no price of this kind"),
+            ("model_info.input_cost_per_token_batches", "no price of this kind"),
+            ("output_cost_per_token_above_128k_tokens", "a number of 0 or more"),
+        ],
+    );
+    check("", "input_cost_per_token: 1e-6", None, &[("input_cost_per_token", "give both")]);
+}
+
+#[test]
 fn more_retries_than_there_may_be_are_as_many_as_there_may_be() {
     let config = "{\"provider\": \"openai\", \"override_params\": {\"model\": \"gpt-5.5\"}, \"retry\": {\"attempts\": 9}}";
     let (import, files) = check(Kind::Portkey, config);

@@ -1,6 +1,6 @@
 //! The files of a configuration folder.
 
-use super::{Flow, Import, Kind, Model, Price, list, quoted};
+use super::{Flow, Import, Kind, Model, Price, Rates, list, quoted};
 use crate::config::built_in_rules;
 use std::fmt::Write as _;
 
@@ -184,12 +184,44 @@ fn model(out: &mut String, m: &Model, own: bool) {
     if !m.aliases.is_empty() {
         let _ = writeln!(out, "    aliases: {}", list(&m.aliases));
     }
-    if let Some(Price { input, output, cached_input, cache_write }) = &m.price {
-        let mut parts = vec![("input", Some(input)), ("cached_input", cached_input.as_ref())];
-        parts.extend([("cache_write", cache_write.as_ref()), ("output", Some(output))]);
-        let parts = parts.into_iter().filter_map(|(name, usd)| Some(format!("{name}: {:?}", usd?)));
-        let _ = writeln!(out, "    price: {{ {} }}", parts.collect::<Vec<_>>().join(", "));
+    if let Some(price) = &m.price {
+        let _ = writeln!(out, "    price: {}", price_of(price));
     }
+}
+
+/// In one line, as a problem of it is told by that.
+fn price_of(Price { rates, above, tiers: [flex, priority] }: &Price) -> String {
+    let mut parts = rates_of(rates);
+    let step = |(tokens, rates): &(u64, Rates)| {
+        let mut parts = vec![format!("tokens: {tokens}")];
+        parts.extend(rates_of(rates));
+        format!("{{ {} }}", parts.join(", "))
+    };
+    match above.as_slice() {
+        [] => {}
+        [one] => parts.push(format!("above: {}", step(one))),
+        all => parts.push(format!("above: [{}]", all.iter().map(step).collect::<Vec<_>>().join(", "))),
+    }
+    let tiers = [("flex", flex), ("priority", priority)];
+    let tiers: Vec<String> =
+        tiers.into_iter().filter_map(|(name, factor)| Some(format!("{name}: {:?}", (*factor)?))).collect();
+    if !tiers.is_empty() {
+        parts.push(format!("tiers: {{ {} }}", tiers.join(", ")));
+    }
+    format!("{{ {} }}", parts.join(", "))
+}
+
+fn rates_of(r: &Rates) -> Vec<String> {
+    let all = [
+        ("input", Some(r.input)),
+        ("cached_input", r.cached_input),
+        ("cache_write", r.cache_write),
+        ("cache_write_1h", r.cache_write_1h),
+        ("image", r.image),
+        ("output", Some(r.output)),
+        ("reasoning", r.reasoning),
+    ];
+    all.into_iter().filter_map(|(name, usd)| Some(format!("{name}: {:?}", usd?))).collect()
 }
 
 /// The shipped rules with the imported pools and rules added, so that nothing shipped is lost.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use types::axis::TaskFamily;
 use types::diagnostic::nearest;
-use types::doc::{Fields, Key, Node, Reader, Value};
+use types::doc::{Fields, Key, Node, Reader, Span, Value};
 use types::matrix::{
-    Abilities, Above, Dialect, KeyLimits, Model, Price, Prior, Provider, Rates, Simulate, Tiers,
+    Abilities, Above, Dialect, KeyLimits, Model, Price, Prior, Provider, Rates, Simulate, Steps, Tiers,
 };
 use types::profile::SubLabel;
 use types::units::UnitInterval;
@@ -143,7 +143,7 @@ fn abilities(node: &Node, field: &str, r: &mut Reader<'_>) -> Abilities {
 fn price(node: &Node, field: &str, r: &mut Reader<'_>) -> Option<Price> {
     let mut f = r.fields(node, field)?;
     let rates = rates(&mut f, r);
-    let above = f.take("above").and_then(|n| above(n, &f.at("above"), r));
+    let above = f.take("above").map(|n| steps(n, &f.at("above"), r)).unwrap_or_default();
     let tiers = f.take("tiers").map(|n| tiers(n, &f.at("tiers"), r)).unwrap_or_default();
     f.finish(r);
     Some(Price { above, tiers, ..Price::of(rates?) })
@@ -171,12 +171,45 @@ fn rates(f: &mut Fields<'_>, r: &mut Reader<'_>) -> Option<Rates> {
     })
 }
 
-fn above(node: &Node, field: &str, r: &mut Reader<'_>) -> Option<Above> {
+/// Prices of long requests: one threshold, or a list of them that rise.
+fn steps(node: &Node, field: &str, r: &mut Reader<'_>) -> Steps {
+    let Value::List(items) = &node.value else {
+        let one = above(node, field, r).map(|(above, _)| above);
+        return Steps::new(one.as_slice()).unwrap_or_default();
+    };
+    if items.len() > Steps::MOST {
+        let d = r.error("104", node.span, format!("`{field}` has {} thresholds", items.len()));
+        d.expected = Some(format!("{} at most", Steps::MOST));
+        field.clone_into(&mut d.field);
+        return Steps::NONE;
+    }
+    let mut all: Vec<Above> = Vec::with_capacity(items.len());
+    for (i, item) in items.iter().enumerate() {
+        let field = format!("{field}[{i}]");
+        let Some((above, span)) = above(item, &field, r) else { continue };
+        match all.last().filter(|last| above.tokens <= last.tokens) {
+            Some(last) => {
+                let text = format!("`{field}.tokens` is {}, after {}", above.tokens, last.tokens);
+                let expected = format!("more than {}: thresholds rise", last.tokens);
+                let d = r.error("104", span, text);
+                d.expected = Some(expected);
+                d.field = format!("{field}.tokens");
+            }
+            None => all.push(above),
+        }
+    }
+    Steps::new(&all).unwrap_or_default()
+}
+
+/// One threshold with its prices, and where its tokens are said.
+fn above(node: &Node, field: &str, r: &mut Reader<'_>) -> Option<(Above, Span)> {
     let mut f = r.fields(node, field)?;
-    let tokens = f.require(r, "tokens").and_then(|n| r.integer(n, &f.at("tokens"), 1, MAX_TOKENS));
+    let tokens = f.require(r, "tokens");
+    let span = tokens.map_or(node.span, |n| n.span);
+    let tokens = tokens.and_then(|n| r.integer(n, &f.at("tokens"), 1, MAX_TOKENS));
     let rates = rates(&mut f, r);
     f.finish(r);
-    Some(Above { tokens: u32::try_from(tokens?).ok()?, rates: rates? })
+    Some((Above { tokens: u32::try_from(tokens?).ok()?, rates: rates? }, span))
 }
 
 fn tiers(node: &Node, field: &str, r: &mut Reader<'_>) -> Tiers {

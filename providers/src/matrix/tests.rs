@@ -187,6 +187,18 @@ fn problems_of_models_have_their_place() {
         "{ context_window: 9, price: { input: 1, output: 1, above: { §input: 2, output: 2 } } }",
         "CM102",
     );
+    let above = |list: &str, codes: &str| {
+        check_model(
+            &format!("{{ context_window: 9, price: {{ input: 1, output: 1, above: {list} }} }}"),
+            codes,
+        );
+    };
+    above("[{ tokens: 5, input: 2, output: 2 }, { tokens: 6, input: 3, output: 3 }]", "");
+    above("[{ tokens: 5, input: 2, output: 2 }, { tokens: §5, input: 3, output: 3 }]", "CM104");
+    above("[{ tokens: 5, input: 2, output: 2 }, { tokens: §4, input: 3, output: 3 }]", "CM104");
+    above("[{ tokens: 5, input: 2, output: 2 }, { §input: 3, output: 3 }]", "CM102");
+    above("§[{}, {}, {}, {}, {}]", "CM104");
+    above("§5", "CM103");
     check_model("{ context_window: 9, price: { input: 1, output: 1, tiers: { flex: §-1 } } }", "CM104");
     check_model("{ context_window: 9, price: { input: 1, output: 1, tiers: { §fast: 2 } } }", "CM101");
     check_model("{ context_window: 9, aliases: [§\"a b\"] }", "CM104");

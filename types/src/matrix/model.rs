@@ -1,5 +1,6 @@
 //! Models: what they can do, what they cost, and what is believed of them before evidence.
 
+use super::Steps;
 use crate::axis::TaskFamily;
 use crate::profile::SubLabel;
 use crate::units::{UnitInterval, Usd};
@@ -98,8 +99,8 @@ pub struct Price {
     /// Of the output: reasoning, where the vendor tells its tokens apart.
     pub reasoning: f64,
     /// What holds in the place of all these for requests with much input.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub above: Option<Above>,
+    #[serde(skip_serializing_if = "Steps::is_empty")]
+    pub above: Steps,
     /// What tiers of service cost.
     #[serde(skip_serializing_if = "Tiers::is_empty")]
     pub tiers: Tiers,
@@ -220,7 +221,7 @@ impl Price {
             image,
             output,
             reasoning,
-            above: None,
+            above: Steps::NONE,
             tiers,
         }
     }
@@ -234,12 +235,7 @@ impl Price {
     #[must_use]
     pub fn of_request(&self, u: &Usage) -> (Rates, f64) {
         let factor = u.tier.and_then(|tier| self.tiers.factor(tier)).unwrap_or(1.0);
-        (self.long(u).unwrap_or_else(|| self.ordinary()), factor)
-    }
-
-    /// What holds for a request of so much input beside the ordinary prices.
-    fn long(&self, u: &Usage) -> Option<Rates> {
-        self.above.filter(|above| u.input > above.tokens).map(|above| above.rates)
+        (self.above.passed(u.input).last().unwrap_or_else(|| self.ordinary()), factor)
     }
 
     /// Cost of a call. Cached tokens and images are part of `input`, reasoning is part of `output`; each token is
@@ -260,8 +256,8 @@ impl Price {
     }
 
     fn dearest(&self, u: &Usage) -> (Rates, f64) {
-        let ordinary = self.ordinary();
-        let rates = self.long(u).map_or(ordinary, |long| long.max(ordinary));
+        // The vendor's count of the input decides, which may be lower than what is set aside for.
+        let rates = self.above.passed(u.input).fold(self.ordinary(), Rates::max);
         // Whether the vendor writes the input to its cache, and bills that, is known afterwards.
         let written = if u.cache_write_1h > 0 { rates.cache_write_1h } else { rates.cache_write };
         let input = rates.input.max(rates.cache_write).max(written);
@@ -505,10 +501,11 @@ mod tests {
             cached_input: 0.3,
             cache_write: 3.75,
             cache_write_1h: 6.0,
-            above: Some(Above {
+            above: Steps::new(&[Above {
                 tokens: 200_000,
                 rates: Rates { cached_input: 0.6, cache_write_1h: 12.0, ..Rates::new(6.0, 22.5) },
-            }),
+            }])
+            .unwrap(),
             tiers: Tiers { flex: Some(0.5), priority: Some(2.0) },
             ..Price::new(3.0, 15.0)
         };

@@ -75,7 +75,7 @@ fn of_models() -> Value {
     let mut above = Map::from_iter(rates.clone());
     above.insert("tokens".to_owned(), json!({ "type": "integer" }));
     let mut price = Map::from_iter(rates);
-    price.insert("above".to_owned(), answer_with(&[], above));
+    price.insert("above".to_owned(), json!({ "type": "array", "items": answer_with(&[], above) }));
     let tiers = ["flex", "priority"];
     price.insert("tiers".to_owned(), answer_with(&tiers, Map::from_iter(tiers.map(number))));
     let mut price = answer_with(&["above", "tiers"], price);
