@@ -31,8 +31,8 @@ use crate::webhooks::Webhooks;
 use engine::runs::Runs;
 use engine::{Circuit, Engine, Who};
 use kept::Kept;
-use reach::reach;
 pub(crate) use reach::stored_name;
+use reach::{Before, reach};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -225,7 +225,8 @@ impl App {
     fn take_up(&self, matrix: &Arc<types::matrix::Matrix>, hand_over: impl FnOnce(reach::Reach)) {
         let mut fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = self.plane.provider_keys();
-        let mut reach = reach(matrix, &self.settings, self.server.upstream, fleet.as_deref(), &keys);
+        let mut reach =
+            reach(matrix, &self.settings, self.server.upstream, self.before(fleet.as_deref()), &keys);
         let before = std::mem::replace(&mut *fleet, reach.fleet.take());
         hand_over(reach);
         if let (Some(now), Some(before)) = (fleet.as_deref(), before) {
@@ -237,7 +238,12 @@ impl App {
     pub(crate) fn availability(&self, bundle: &engine::Bundle) -> Vec<Availability> {
         let fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = self.plane.provider_keys();
-        reach(bundle.matrix(), &self.settings, self.server.upstream, fleet.as_deref(), &keys).availability
+        let before = self.before(fleet.as_deref());
+        reach(bundle.matrix(), &self.settings, self.server.upstream, before, &keys).availability
+    }
+
+    fn before<'a>(&self, fleet: Option<&'a providers::Fleet>) -> Before<'a> {
+        fleet.map_or_else(|| Before::Nothing(self.limits.clone()), Before::Fleet)
     }
 
     /// What was used of free tiers, to be kept.

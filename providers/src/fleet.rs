@@ -3,7 +3,7 @@
 use crate::dialect::{Auth, Wire};
 use crate::recorded::Recorded;
 use crate::simulated::Simulated;
-use crate::transport::{Accounts, Client, KeyState, Limits, Problem, Settings, Tls, unix_ms};
+use crate::transport::{Accounts, Client, Counting, KeyState, Limits, Problem, Settings, Tls, unix_ms};
 use futures_util::future::BoxFuture;
 use std::collections::HashMap;
 use std::fmt;
@@ -74,6 +74,8 @@ pub struct Fleet {
     /// What is known of keys that several providers of one host share.
     accounts: Arc<Accounts>,
     config: Config,
+    /// Counts what keys with limits of their own use.
+    counting: Option<Counting>,
 }
 
 /// A provider as it can be called, or why it cannot.
@@ -94,11 +96,23 @@ impl fmt::Debug for Fleet {
 
 impl Fleet {
     /// Readies every provider of the matrix. Nothing is connected to yet. Keys are read through `env`, once; they
-    /// never print. A provider that cannot be called is no error: [`Fleet::availability`] says why.
+    /// never print. A provider that cannot be called is no error: [`Fleet::availability`] says why. Nobody counts limits of
+    /// single keys.
     #[must_use]
     pub fn new(matrix: Arc<Matrix>, env: &dyn Fn(&str) -> Option<String>, config: Config) -> Fleet {
+        Fleet::counted(matrix, env, config, None)
+    }
+
+    /// The same, where somebody counts what keys with limits of their own use, so that these hold.
+    #[must_use]
+    pub fn counted(
+        matrix: Arc<Matrix>,
+        env: &dyn Fn(&str) -> Option<String>,
+        config: Config,
+        counting: Option<Counting>,
+    ) -> Fleet {
         let (matrix_before, members, accounts) = (Arc::default(), HashMap::new(), Arc::default());
-        let empty = Fleet { matrix: matrix_before, members, tls: Tls::new(), accounts, config };
+        let empty = Fleet { matrix: matrix_before, members, tls: Tls::new(), accounts, config, counting };
         empty.reload(matrix, env)
     }
 
@@ -108,7 +122,8 @@ impl Fleet {
     pub fn reload(&self, matrix: Arc<Matrix>, env: &dyn Fn(&str) -> Option<String>) -> Fleet {
         let members = matrix.providers().iter().map(|p| (p.id.clone(), self.member(p, env))).collect();
         let accounts = Arc::clone(&self.accounts);
-        let fleet = Fleet { matrix, members, tls: self.tls.clone(), accounts, config: self.config };
+        let (tls, counting) = (self.tls.clone(), self.counting.clone());
+        let fleet = Fleet { matrix, members, tls, accounts, config: self.config, counting };
         // A provider whose entry changed has new keys and counts; what was used stays used.
         let now = unix_ms();
         fleet.resume_free_use(&self.free_use(now), now);
@@ -236,7 +251,13 @@ impl Fleet {
             Some(Member::Remote(client)) => Some(&**client),
             _ => None,
         };
-        Ok(Member::Remote(Arc::new(Client::new(settings, wire, http, limits, &self.accounts, before))))
+        Ok(Member::Remote(Arc::new(Client::new(
+            (settings, wire),
+            http,
+            limits,
+            (&self.accounts, self.counting.as_ref()),
+            before,
+        ))))
     }
 
     fn local(&self, provider: &Arc<Provider>) -> Result<Member, Availability> {

@@ -19,4 +19,4 @@ mod sse;
 mod transport;
 
 pub use fleet::{Config, Fleet, FreeUse};
-pub use transport::{KeyState, Outgoing, Rest, Standing};
+pub use transport::{Counting, KeyState, Outgoing, Rest, Standing};

@@ -19,7 +19,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
 use types::adjustment::Adjustment;
-use types::matrix::Model;
+use types::matrix::{Model, Tier};
 use types::provider::{Call, Error, ErrorKind, Quota, Reply};
 
 mod connect;
@@ -35,14 +35,14 @@ mod tests;
 
 pub(crate) use connect::{HttpClient, Tls};
 pub(crate) use keys::{Accounts, unix_ms};
-pub use keys::{KeyState, Rest, Standing};
+pub use keys::{Counting, KeyState, Rest, Standing};
 pub use outgoing::Outgoing;
 use quota::DayUsed;
 pub(crate) use quota::is_reset;
 pub(crate) use settings::{Problem, Settings};
 
 use connect::Body;
-use keys::{KeyPool, NoKey, Taken, Tried, Wanted};
+use keys::{KeyPool, Most, NoKey, Taken, Tried, Wanted};
 
 /// An error body is read so far; the rest tells nothing new.
 const MAX_ERROR_BODY: usize = 64 << 10;
@@ -75,15 +75,14 @@ pub(crate) struct Client {
 impl Client {
     /// A pool without connections yet. What is counted for ever is counted on from that of `before`.
     pub(crate) fn new(
-        settings: Settings,
-        wire: Wire,
+        (settings, wire): (Settings, Wire),
         http: HttpClient,
         limits: Limits,
-        accounts: &Accounts,
+        (accounts, counting): (&Accounts, Option<&Counting>),
         before: Option<&Client>,
     ) -> Self {
         let turns = before.map_or_else(Arc::default, |c| c.keys.turns().clone());
-        let keys = Arc::new(KeyPool::new(&settings, wire, turns, accounts));
+        let keys = Arc::new(KeyPool::new(&settings, wire, turns, accounts, counting));
         let fixed = wire.fixed_path().and_then(|path| settings.address(path, None));
         let secrets = Arc::new(settings.secrets());
         Client { settings, wire, http, keys, secrets, limits, fixed }
@@ -126,6 +125,7 @@ impl Client {
         let uri =
             uri.ok_or_else(|| context.error(ErrorKind::BadRequest, "the model's name makes no address"))?;
         let (model, est_input) = (Arc::clone(&call.model), call.est_input);
+        let most = most(&call, encoded.body.len());
         drop(call);
 
         let sending = Sending {
@@ -135,6 +135,7 @@ impl Client {
                 .map_or_else(|| u64::try_from(encoded.body.len() / 4).unwrap_or(u64::MAX), u64::from),
             uri: &uri,
             body: encoded.body,
+            most,
             began: started,
             patience: if streamed { timeouts.first_token } else { timeouts.total.min(LONG_ANSWER) },
             times,
@@ -182,6 +183,8 @@ impl Client {
                 prefill.whole(&mut completion);
             }
             key.used(&completion.usage);
+            key.said(completion.bytes());
+            key.ended();
             return Ok(Reply::Whole(completion));
         }
     }
@@ -195,13 +198,13 @@ impl Client {
         sending: &Sending<'_>,
         through: &mut Through,
     ) -> Result<(Taken, Response<Body>), Error> {
-        let Sending { model, tokens, began, patience, times, .. } = *sending;
+        let Sending { model, tokens, most, began, patience, times, .. } = *sending;
         loop {
             let wanted = Wanted { model, tokens, began, patience, sound: through.failed > 0 };
-            let mut key = match self.keys.take(wanted, &mut through.tried, Instant::now()) {
+            let mut key = match self.keys.claim(wanted, most, &mut through.tried).await {
                 Ok(key) => key,
                 Err(why) => {
-                    let free = self.settings.is_free();
+                    let free = self.settings.is_free() && !self.keys.has_limits();
                     return Err(through.last.take().unwrap_or_else(|| out_of_keys(context, why, free)));
                 }
             };
@@ -280,6 +283,16 @@ impl Client {
     }
 }
 
+/// What a call may use, with a body of so many bytes.
+fn most(call: &Call, body: usize) -> Most {
+    let (params, model) = (&call.request.params, &call.model);
+    let said = call.edits.max_tokens.or(params.max_tokens);
+    let input = call.est_input.unwrap_or_else(|| u32::try_from(body / 4).unwrap_or(u32::MAX));
+    let output = said.unwrap_or(model.max_output_tokens).saturating_mul(params.n.max(1));
+    let usage = call.request.most_usage((input, 0), output).of(&call.provider);
+    Most { usage, is_said: said.is_some(), price: model.price, free: call.provider.tier == Tier::Free }
+}
+
 fn out_of_keys(context: &Context, why: NoKey, free: bool) -> Error {
     match why {
         NoKey::Tried => context.error(ErrorKind::Auth, "no key is left"),
@@ -299,6 +312,8 @@ fn out_of_keys(context: &Context, why: NoKey, free: bool) -> Error {
 struct Sending<'a> {
     model: &'a Model,
     tokens: u64,
+    /// What it may use, as limits of single keys count it.
+    most: Most,
     uri: &'a Uri,
     body: Bytes,
     began: Instant,

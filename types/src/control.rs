@@ -171,6 +171,31 @@ impl Quota {
             Some(share) => Err(format!("`reserved_premium: {share}` is no share above 0 and below 1")),
         }
     }
+
+    /// The limit of one key of a provider, counted over all models and requests that use it. `name` is that of its
+    /// variable, or of the key where it is stored.
+    ///
+    /// # Errors
+    /// The field and what it should be: such a limit takes no `model`, `label`, `reserved_premium` nor `per: request`.
+    pub fn of_provider_key(&self, provider: &str, name: &str) -> Result<Limit, String> {
+        for (member, is_said) in [
+            ("model", self.model.is_some()),
+            ("label", self.label.is_some()),
+            ("reserved_premium", self.reserved_premium.is_some()),
+        ] {
+            if is_said {
+                return Err(format!(
+                    "a limit of a provider's key counts all that it is used for and takes no `{member}`"
+                ));
+            }
+        }
+        if self.per.as_deref() == Some("request") {
+            return Err(
+                "`per: request` is for keys of Turnout and tenants, not for keys of providers".to_owned()
+            );
+        }
+        self.limit(&format!("provider_key:{provider}:{name}"))
+    }
 }
 
 /// A team, customer or application.
@@ -537,6 +562,29 @@ mod tests {
         assert!(quota(r#"{"metric":"usd","amount":1,"per":"day","limit":2}"#).is_err());
         let text = quota(r#"{"metric":"usd","amount":"much","per":"request"}"#).unwrap_err();
         assert!(text.starts_with("`amount` is a number, not \"much\""), "{text}");
+    }
+
+    #[test]
+    fn limits_of_provider_keys_count_all_that_they_are_used_for() {
+        let check = |json: &str, want: Result<&str, &str>| {
+            let quota: Quota = serde_json::from_str(json).unwrap();
+            let got = quota.of_provider_key("groq", "K2").map(|l| l.to_string());
+            match want {
+                Ok(want) => assert_eq!(got.as_deref(), Ok(want), "{json}"),
+                Err(want) => assert!(got.as_ref().unwrap_err().contains(want), "{json}: {got:?}"),
+            }
+        };
+        check(
+            r#"{"metric":"requests","amount":60,"per":"minute"}"#,
+            Ok("60 requests per minute for provider_key:groq:K2"),
+        );
+        check(r#"{"metric":"concurrency","amount":4}"#, Ok("4 requests at once for provider_key:groq:K2"));
+        check(r#"{"metric":"usd","amount":5,"per":"month"}"#, Ok("5 USD per month for provider_key:groq:K2"));
+        check(r#"{"metric":"usd","amount":5,"per":"request"}"#, Err("`per: request`"));
+        check(r#"{"metric":"usd","amount":5,"per":"day","model":"groq/*"}"#, Err("`model`"));
+        check(r#"{"metric":"usd","amount":5,"per":"day","label":"a=b"}"#, Err("`label`"));
+        check(r#"{"metric":"usd","amount":5,"per":"day","reserved_premium":0.2}"#, Err("`reserved_premium`"));
+        check(r#"{"metric":"usd","amount":5}"#, Err("`per` is missing"));
     }
 
     #[test]

@@ -153,7 +153,6 @@ fn limit(amount: &Value) -> Value {
 
 /// Members of a change: those of what is changed, where labels and limits are named one by one.
 fn change(members: Value) -> Value {
-    let items = json!({ "$ref": "#/components/schemas/LimitChange" });
     let value = json!({ "type": ["string", "null"], "maxLength": fields::MAX_LABEL });
     let changed = json!({
         "version": { "type": "integer", "minimum": 0, "description": "409 `conflict` where it is another by now" },
@@ -161,13 +160,19 @@ fn change(members: Value) -> Value {
             "type": ["object", "null"], "maxProperties": fields::MAX_LABELS, "additionalProperties": value,
             "description": "by name: what is not named stays, `null` takes one away, and in the place of all all of them",
         },
-        "limits": {
-            "type": ["array", "null"], "minItems": 1, "maxItems": fields::MAX_LIMITS, "items": items,
-            "description": "each takes the place of the limit of the same metric, window and selector; others stay. \
-                            `amount: null` takes one away, and `null` in the place of all all of them",
-        },
+        "limits": limit_changes(),
     });
     with(members, changed)
+}
+
+/// Limits that are named one by one.
+fn limit_changes() -> Value {
+    let items = json!({ "$ref": "#/components/schemas/LimitChange" });
+    json!({
+        "type": ["array", "null"], "minItems": 1, "maxItems": fields::MAX_LIMITS, "items": items,
+        "description": "each takes the place of the limit of the same metric, window and selector; others stay. \
+                        `amount: null` takes one away, and `null` in the place of all all of them",
+    })
 }
 
 /// Members of a tenant, but its `id`.
@@ -381,6 +386,11 @@ fn schemas() -> Value {
         "NewProviderKey": object(&["provider", "key"], json!({
             "provider": { "type": "string", "maxLength": 256 }, "name": text(fields::MAX_TEXT),
             "key": { "type": "string", "minLength": 8, "maxLength": 4096, "writeOnly": true },
+            "limits": limits(),
+        })),
+        "ProviderKeyChange": object(&[], json!({
+            "name": text(fields::MAX_TEXT),
+            "limits": limit_changes(),
         })),
         "Bundle": answer_with(&[], json!({ "hash": { "type": "string" }, "workflows": texts() })),
     });

@@ -142,6 +142,16 @@ pub(crate) static ROUTES: &[Route] = &[
         "ProviderKey",
         |c| Box::pin(create_provider_key(c)),
     ),
+    Route {
+        need: Need::Admin,
+        ..patch(
+            "/provider-keys/{id}",
+            "Change the name or the limits of a stored key of a provider",
+            "ProviderKeyChange",
+            "ProviderKey",
+            |c| Box::pin(change_provider_key(c)),
+        )
+    },
     delete("/provider-keys/{id}", Need::Admin, "Forget a key of a provider", "Removed", |c| {
         Box::pin(remove_provider_key(c))
     }),
@@ -420,6 +430,18 @@ async fn create_provider_key(c: Call<'_>) -> Result<Reply, Failure> {
     let made = c.app.plane.create_provider_key(c.actor, spec, &providers).await?;
     c.app.rekey();
     Ok(Reply(StatusCode::CREATED, made))
+}
+
+async fn change_provider_key(c: Call<'_>) -> Result<Reply, Failure> {
+    let change: provider_keys::Change = c.read()?;
+    let mut changed = c.app.plane.change_provider_key(c.actor, c.name(), change).await?;
+    c.app.rekey();
+    let id = changed.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let rows = c.app.plane.list_provider_keys(&c.app.key_states()).await?;
+    if let Some(row) = rows.into_iter().find(|r| r.get("id").and_then(Value::as_str) == Some(&id)) {
+        changed = row;
+    }
+    ok(changed)
 }
 
 async fn remove_provider_key(c: Call<'_>) -> Result<Reply, Failure> {

@@ -6,6 +6,7 @@ use crate::control::plane::StoredKey;
 use crate::control::secret::{OF_FILE, read_private};
 use std::path::Path;
 use std::sync::Arc;
+use types::limits::LimitStore;
 use types::matrix::{Availability, Dialect, Matrix, ModelIx, Provider};
 use types::provider::ChatProvider;
 
@@ -16,11 +17,19 @@ pub(super) struct Reach {
     pub(super) fleet: Option<Arc<providers::Fleet>>,
 }
 
+/// What the fleet goes on from.
+pub(super) enum Before<'a> {
+    /// One before it.
+    Fleet(&'a providers::Fleet),
+    /// Nothing; this counts what keys with limits of their own use.
+    Nothing(Arc<dyn LimitStore>),
+}
+
 pub(super) fn reach(
     matrix: &Arc<Matrix>,
     settings: &Settings,
     upstream: providers::Config,
-    old: Option<&providers::Fleet>,
+    before: Before<'_>,
     stored: &[StoredKey],
 ) -> Reach {
     if let Some(provider) = &settings.provider {
@@ -37,9 +46,12 @@ pub(super) fn reach(
         None => settings.environment.get(name).or_else(|| of_file(&settings.environment, name)),
     };
     let keyed = with_stored(matrix, stored);
-    let fleet = Arc::new(match old {
-        Some(old) => old.reload(keyed, &env),
-        None => providers::Fleet::new(keyed, &env, upstream),
+    let fleet = Arc::new(match before {
+        Before::Fleet(old) => old.reload(keyed, &env),
+        Before::Nothing(store) => {
+            let whose = Arc::from(engine::OPERATOR);
+            providers::Fleet::counted(keyed, &env, upstream, Some(providers::Counting { store, whose }))
+        }
     });
     let only = settings.simulated == Simulated::Only;
     let state = |ix| match fleet.availability(ix) {
@@ -87,7 +99,9 @@ fn with_stored(matrix: &Arc<Matrix>, stored: &[StoredKey]) -> Arc<Matrix> {
     let with = |p: &Arc<Provider>| {
         let mut p = (**p).clone();
         let own = stored.iter().filter(|k| k.provider == p.id);
-        p.api_key_env.extend(own.map(|k| stored_name(&k.id)));
+        p.api_key_env.extend(own.clone().map(|k| stored_name(&k.id)));
+        let limited = own.filter(|k| !k.limits.is_empty());
+        p.key_limits.extend(limited.map(|k| (stored_name(&k.id), k.limits.clone())));
         p
     };
     let providers = matrix.providers().iter().map(with).collect();

@@ -3,7 +3,7 @@
 use super::configured::{Good, checked, loaded, open_bundles};
 use super::kept::{self, open, open_plane, runs};
 use super::listen::{admin_listener, listen, tell_address};
-use super::reach::reach;
+use super::reach::{Before, reach};
 use super::settings::folder;
 use super::work::{Work, serve};
 use super::{ADDRESS_FILE, ADMIN_FILE, App, Error, Running, Settings};
@@ -66,7 +66,9 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
 
     // Who answers calls, who looks at what has ended, and the engine between them.
     let metrics = Arc::new(Metrics::default());
-    let reach = reach(bundle.matrix(), &settings, server.upstream, None, &plane.provider_keys());
+    let limits = Arc::new(Counters::default());
+    let before = Before::Nothing(limits.clone());
+    let reach = reach(bundle.matrix(), &settings, server.upstream, before, &plane.provider_keys());
     let fleet = reach.fleet.clone();
     let free_use = Keeper::free_use(plane.store.clone(), move |used| {
         if let Some(fleet) = &fleet {
@@ -79,7 +81,6 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let known = plane.clone();
     let (guard, faults) = Guard::new(Box::new(move || known.directory().holders(clock::unix_ms())));
     let guard = Arc::new(guard);
-    let limits = Arc::new(Counters::default());
     let witnesses = Witnesses {
         metrics: metrics.clone(),
         told: told.clone(),

@@ -191,7 +191,7 @@ impl Change {
             fields::scopes(&k.scopes)?;
         }
         merge::labels(self.labels, &mut k.labels)?;
-        merge::limits(self.limits, &mut k.limits, known)?;
+        merge::limits(self.limits, &mut k.limits, |all| known.limits(all))?;
         fields::set(&mut k.suspended, self.suspended);
         if matches!(self.expires_ms, Patch::Set(at) if at <= now_ms) {
             let text = "`expires_ms` lies in the past; it is Unix time in milliseconds";

@@ -2,7 +2,6 @@
 //! saying so.
 
 use super::fields::{self, Patch};
-use super::keys::Known;
 use crate::error::Failure;
 use http::StatusCode;
 use serde::Deserialize;
@@ -91,9 +90,15 @@ impl Amended {
 /// Limits by kind; `null` in the place of all takes all away.
 pub(crate) type Limits = Patch<Vec<Amended>>;
 
+/// `check` sees those that are set.
+///
 /// # Errors
 /// 400: which limit is wrong.
-pub(crate) fn limits(change: Limits, of: &mut Vec<Quota>, known: &Known) -> Result<(), Failure> {
+pub(crate) fn limits(
+    change: Limits,
+    of: &mut Vec<Quota>,
+    check: impl Fn(&[Quota]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     match change {
         Patch::Keep => Ok(()),
         Patch::Clear => {
@@ -111,7 +116,7 @@ pub(crate) fn limits(change: Limits, of: &mut Vec<Quota>, known: &Known) -> Resu
             fields::limits(&named)?;
             of.retain(|q| !change.iter().any(|c| c.is_of_the_kind_of(q)));
             let set = || change.iter().filter(|c| c.amount.is_some()).map(Amended::quota);
-            known.limits(&set().collect::<Vec<_>>())?;
+            check(&set().collect::<Vec<_>>())?;
             of.extend(set());
             fields::limits(of)
         }
@@ -139,6 +144,7 @@ pub(crate) fn version(named: Option<u64>, of: &Object) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::Known;
     use super::*;
     use serde_json::{Value, json};
 
@@ -163,7 +169,7 @@ mod tests {
         let Change { limits } =
             serde_json::from_value(json!({ "limits": change })).map_err(|e| e.to_string())?;
         let mut of: Vec<Quota> = serde_json::from_value(of.clone()).unwrap();
-        super::limits(limits, &mut of, &known()).map_err(|e| e.code.to_string())?;
+        super::limits(limits, &mut of, |all| known().limits(all)).map_err(|e| e.code.to_string())?;
         Ok(serde_json::to_value(of).unwrap())
     }
 

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use types::control::{ControlStore, Error, Key, Object};
+use types::control::{ControlStore, Error, Key, Object, Quota};
 use types::diagnostic::suggestion;
 use types::directives::RuleResult;
 use types::outcome::Status;
@@ -42,6 +42,8 @@ pub(crate) struct StoredKey {
     pub(crate) id: String,
     pub(crate) provider: String,
     pub(crate) text: Zeroizing<String>,
+    /// What it may use, whatever the other keys of its provider may.
+    pub(crate) limits: Vec<Quota>,
 }
 
 /// What the control plane is opened with.
@@ -178,7 +180,8 @@ impl Plane {
         let master = self.master.as_ref().ok_or("TURNOUT_MASTER_KEY is not set")?;
         let provider = o.doc.get("provider").and_then(Value::as_str).ok_or("it names no provider")?;
         let text = master.open(&sealed_about(provider, &o.id), &o.sealed)?;
-        Ok(StoredKey { id: o.id.clone(), provider: provider.to_owned(), text })
+        let limits = super::provider_keys::limits_of(o).map_err(|_| "its limits are none")?;
+        Ok(StoredKey { id: o.id.clone(), provider: provider.to_owned(), text, limits })
     }
 
     /// The keys of providers that are kept here.

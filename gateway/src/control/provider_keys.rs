@@ -3,6 +3,7 @@
 use super::actor::Actor;
 use super::plane::{PROVIDER_KEY, Plane, away, sealed_about};
 use super::secret::{MASTER_KEY, MASTER_KEY_OLD, Secret};
+use super::{fields, merge};
 use crate::app::stored_name;
 use crate::clock;
 use crate::error::Failure;
@@ -10,8 +11,10 @@ use http::StatusCode;
 use providers::{KeyState, Rest, Standing};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use types::control::Object;
+use types::Usd;
+use types::control::{Object, Quota};
 use types::diagnostic::suggestion;
+use types::limits::Metric;
 use zeroize::Zeroizing;
 
 /// A new key.
@@ -25,6 +28,50 @@ pub(crate) struct Spec {
     name: String,
     /// The key itself.
     key: Zeroizing<String>,
+    /// What it may use, whatever the other keys of the provider may.
+    #[serde(default, deserialize_with = "fields::objects")]
+    limits: Option<Vec<Quota>>,
+}
+
+/// What becomes of a key; what is not named stays.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Change {
+    #[serde(deserialize_with = "fields::given")]
+    name: Option<String>,
+    #[serde(deserialize_with = "fields::patch_objects")]
+    limits: merge::Limits,
+}
+
+/// What a stored key may use.
+///
+/// # Errors
+/// What stands there are no limits.
+pub(super) fn limits_of(o: &Object) -> Result<Vec<Quota>, serde_json::Error> {
+    o.doc.get("limits").map_or_else(|| Ok(Vec::new()), Vec::<Quota>::deserialize)
+}
+
+/// That these are limits of a provider's key.
+fn check(limits: &[Quota]) -> Result<(), Failure> {
+    fields::limits(limits)?;
+    for (i, q) in limits.iter().enumerate() {
+        let wrong = |why| Failure::bad_request("invalid_value", format!("limit {i}: {why}"));
+        q.of_provider_key("", "").map_err(|why| wrong(why).param(format!("limits[{i}]")))?;
+    }
+    Ok(())
+}
+
+/// Limits with what is used and set aside of each, in its own unit.
+fn used((q, used): &(Quota, u64)) -> Value {
+    let mut row = json!(q);
+    if let Some(members) = row.as_object_mut() {
+        let used = match q.metric {
+            Metric::Usd => json!(Usd::from_nanos(i64::try_from(*used).unwrap_or(i64::MAX)).dollars()),
+            _ => json!(used),
+        };
+        members.insert("used".to_owned(), used);
+    }
+    row
 }
 
 /// How a key stands, as members of its row.
@@ -39,6 +86,9 @@ fn standing(of: &KeyState) -> Map<String, Value> {
     if !of.models.is_empty() {
         let row = |(model, rest): &(String, Rest)| json!({ "model": model, "why": rest.why, "rest_s": rest.left.as_secs() });
         put("models", of.models.iter().map(row).collect());
+    }
+    if !of.limits.is_empty() {
+        put("limits", of.limits.iter().map(used).collect());
     }
     put("in_flight", of.in_flight.into());
     if of.day_requests > 0 || of.day_tokens > 0 {
@@ -97,12 +147,14 @@ impl Plane {
             let text = format!("there is no provider `{}`; {hint}", spec.provider);
             return Err(Failure::bad_request("unknown_provider", text).param("provider"));
         }
-        super::fields::text("name", &spec.name)?;
+        fields::text("name", &spec.name)?;
         let good = (8..=4_096).contains(&spec.key.len()) && spec.key.bytes().all(|b| b.is_ascii_graphic());
         if !good {
             let text = "`key` is 8 to 4096 visible ASCII characters";
             return Err(Failure::bad_request("invalid_value", text).param("key"));
         }
+        let limits = spec.limits.clone().unwrap_or_default();
+        check(&limits)?;
         self.is_new(&spec).await?;
         let id = format!("pk-{}", uuid::Uuid::now_v7().simple());
         let sealed = master.seal(&sealed_about(&spec.provider, &id), &spec.key).map_err(|e| {
@@ -110,7 +162,7 @@ impl Plane {
             Failure::internal()
         })?;
         let doc = json!({
-            "id": id, "provider": spec.provider, "name": spec.name,
+            "id": id, "provider": spec.provider, "name": spec.name, "limits": limits,
             "created_ms": clock::unix_ms(), "created_by": actor.id,
         });
         let object = Object {
@@ -128,35 +180,62 @@ impl Plane {
         Ok(made)
     }
 
-    /// That no key of the provider has this name, by which people tell them apart, and that it is not there already: its
-    /// vendor counts it once.
-    async fn is_new(&self, spec: &Spec) -> Result<(), Failure> {
-        let conflict = |code: &str, param: &str, text: String| {
-            Err(Failure::new(StatusCode::CONFLICT, code, text).param(param))
-        };
-        let Spec { provider, name, key } = spec;
+    /// Changes the name or the limits of a key; they hold from the next call on.
+    pub(crate) async fn change_provider_key(
+        &self,
+        actor: &Actor,
+        id: &str,
+        change: Change,
+    ) -> Result<Value, Failure> {
+        if let Some(name) = &change.name {
+            fields::text("name", name)?;
+        }
+        // What is wrong by itself is so of any key.
+        merge::limits(change.limits.clone(), &mut Vec::new(), check)?;
+        let _one = self.changing.lock().await;
+        let before = self.find(PROVIDER_KEY, id, |_| true).await?;
+        let mut limits = limits_of(&before).map_err(|_| Failure::internal())?;
+        merge::limits(change.limits, &mut limits, check)?;
+        let mut after = Object { updated_ms: clock::unix_ms(), ..before.clone() };
+        let provider = before.doc.get("provider").and_then(Value::as_str).unwrap_or_default();
+        if let Some(name) = &change.name {
+            self.is_nobodys(provider, name, id).await?;
+        }
+        if let Some(members) = after.doc.as_object_mut() {
+            members.insert("limits".to_owned(), json!(limits));
+            members.extend(change.name.map(|name| ("name".to_owned(), name.into())));
+        }
+        Ok(self.change(actor, "provider_key.change", Some(&before), after, Map::new()).await?.doc)
+    }
+
+    /// That no other key of the provider has this name, by which people tell them apart.
+    async fn is_nobodys(&self, provider: &str, name: &str, own: &str) -> Result<(), Failure> {
         let member = |o: &Object, name: &str| o.doc.get(name).and_then(Value::as_str).map(str::to_owned);
         let all = self.store.all(PROVIDER_KEY).await.map_err(away)?;
         let namesake = all.iter().find(|o| {
             !name.is_empty()
-                && member(o, "provider").as_ref() == Some(provider)
-                && member(o, "name").as_ref() == Some(name)
+                && o.id != own
+                && member(o, "provider").as_deref() == Some(provider)
+                && member(o, "name").as_deref() == Some(name)
         });
-        if let Some(o) = namesake {
-            let text = format!(
-                "a key of `{provider}` is called `{name}`: {}; remove it, or give this one another name",
-                o.id
-            );
-            return conflict("name_taken", "name", text);
-        }
-        match self.provider_keys().iter().find(|k| k.provider == *provider && *k.text == **key) {
-            Some(known) => conflict(
-                "key_known",
-                "key",
-                format!("this key of `{provider}` is kept already, as {}", known.id),
-            ),
-            None => Ok(()),
-        }
+        let Some(o) = namesake else { return Ok(()) };
+        let text = format!(
+            "a key of `{provider}` is called `{name}`: {}; remove it, or give this one another name",
+            o.id
+        );
+        Err(Failure::new(StatusCode::CONFLICT, "name_taken", text).param("name"))
+    }
+
+    /// That no key of the provider has this name, and that it is not there already: its vendor counts it once.
+    async fn is_new(&self, spec: &Spec) -> Result<(), Failure> {
+        let Spec { provider, name, key, .. } = spec;
+        self.is_nobodys(provider, name, "").await?;
+        let known = self.provider_keys();
+        let Some(known) = known.iter().find(|k| k.provider == *provider && *k.text == **key) else {
+            return Ok(());
+        };
+        let text = format!("this key of `{provider}` is kept already, as {}", known.id);
+        Err(Failure::new(StatusCode::CONFLICT, "key_known", text).param("key"))
     }
 
     /// Wraps the keys anew that the master key before opens, and not the present one: on the trail first, one by one, so

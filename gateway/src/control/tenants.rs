@@ -102,7 +102,7 @@ impl Change {
         self.region.apply(&mut t.region);
         fields::set(&mut t.time_zone, self.time_zone);
         merge::labels(self.labels, &mut t.labels)?;
-        merge::limits(self.limits, &mut t.limits, known)?;
+        merge::limits(self.limits, &mut t.limits, |all| known.limits(all))?;
         fields::set(&mut t.allow_explore, self.allow_explore);
         fields::set(&mut t.on_disconnect, self.on_disconnect);
         fields::set(&mut t.suspended, self.suspended);

@@ -2,6 +2,7 @@
 
 mod evidence;
 mod expand;
+mod key_limits;
 mod merge;
 mod model;
 mod provider;

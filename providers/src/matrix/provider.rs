@@ -57,6 +57,10 @@ pub(super) fn lower(
         .take("api_key_env")
         .map(|n| keys(n, &f.at("api_key_env"), r, &|name| enabled && env(name).is_some_and(|v| is_blank(&v))))
         .unwrap_or_default();
+    let limits = f.take("key_limits");
+    p.key_limits = limits
+        .map(|n| super::key_limits::lower(n, &f.at("key_limits"), &p.api_key_env, r))
+        .unwrap_or_default();
     p.headers = f.take("headers").map(|n| headers(n, &f.at("headers"), r, env)).unwrap_or_default();
     p.data = f.take("data").map(|n| data(n, &f.at("data"), r)).unwrap_or_default();
     p.quirks = f.take("quirks").map(|n| quirks(n, &f.at("quirks"), r)).unwrap_or_default();

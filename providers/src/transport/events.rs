@@ -108,7 +108,10 @@ impl Events {
             };
             match progress {
                 Ok(Progress::More) => {}
-                Ok(Progress::End) => self.over = true,
+                Ok(Progress::End) => {
+                    self.over = true;
+                    self.key.ended();
+                }
                 Err(e) => {
                     self.over = true;
                     let e = self.possible.judge_failed(e);
@@ -127,6 +130,7 @@ impl Events {
             Some(mut chunk) => {
                 let new = chunk.choices.iter().map(Delta::bytes);
                 self.said = new.fold(self.said, usize::saturating_add);
+                self.key.said(self.said);
                 if let Some(usage) = &mut chunk.usage {
                     *usage = self.possible.judge(*usage, self.said);
                     self.key.used(usage);

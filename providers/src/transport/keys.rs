@@ -21,6 +21,7 @@ use types::matrix::{KeyLimits, Model};
 use types::provider::{Quota, Short};
 
 mod known;
+mod own;
 mod rest;
 mod standing;
 mod taken;
@@ -30,6 +31,8 @@ mod told;
 
 pub(crate) use known::Accounts;
 use known::Known;
+pub use own::Counting;
+pub(super) use own::{Most, Own};
 pub(crate) use rest::Why;
 pub use standing::{KeyState, Rest, Standing};
 pub(super) use taken::Taken;
@@ -55,6 +58,8 @@ pub(super) struct KeyPool {
     turns: Arc<AtomicU64>,
     /// The vendor has told of limits of its own.
     told: AtomicBool,
+    /// Counts what keys with limits of their own use; `None` = no key has any, or nobody counts.
+    counting: Option<Counting>,
 }
 
 /// All headers of a call with this key (one without credentials, where the provider wants none).
@@ -65,6 +70,8 @@ struct Slot {
     /// Where its key came from: the name of a variable; empty where none is needed.
     name: String,
     in_flight: AtomicU32,
+    /// What it may use, whatever others may.
+    own: Own,
     /// What is known against it. Locked for some comparisons, and never across an await.
     known: Mutex<Known>,
     /// By model: what is used of its free tier; by [`OF_ALL`]: of that of all together.
@@ -97,6 +104,29 @@ type Counts = [Option<(Arc<Meter>, Counted)>; 2];
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tried(u64);
 
+/// The keys that have no room for a call by limits of their own, and how long until the first of them may.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Full {
+    keys: Tried,
+    wait: Option<Duration>,
+}
+
+/// What limits leave of a key.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    /// Of the tightest, 0..=1.
+    ratio: f64,
+    /// Zero if a call fits now.
+    wait: Duration,
+    /// Its part in the room of all keys together.
+    weight: f64,
+}
+
+impl Room {
+    /// Of a key without limits.
+    const WHOLE: Room = Room { ratio: 1.0, wait: Duration::ZERO, weight: 1.0 };
+}
+
 /// Why there is no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoKey {
@@ -108,7 +138,13 @@ pub(super) enum NoKey {
 
 impl KeyPool {
     /// `turns` counts on for a provider that had other keys before.
-    pub(super) fn new(settings: &Settings, wire: Wire, turns: Arc<AtomicU64>, accounts: &Accounts) -> Self {
+    pub(super) fn new(
+        settings: &Settings,
+        wire: Wire,
+        turns: Arc<AtomicU64>,
+        accounts: &Accounts,
+        counting: Option<&Counting>,
+    ) -> Self {
         let now = Instant::now();
         let common = common(settings, wire);
         let mut slots: Vec<Slot> = Vec::with_capacity(settings.keys().len().max(1));
@@ -121,7 +157,8 @@ impl KeyPool {
             headers.insert(name, key.clone());
             let account = accounts.of(settings.authority(), bare(key), now);
             let known = Mutex::new(Known::new(account));
-            slots.push(Slot { headers, name: from.clone(), known, ..Slot::default() });
+            let own = settings.own(from);
+            slots.push(Slot { headers, name: from.clone(), known, own, ..Slot::default() });
         }
         if slots.is_empty() {
             slots.push(Slot { headers: common, ..Slot::default() });
@@ -134,7 +171,13 @@ impl KeyPool {
             tracing::warn!(%provider, used = MAX_KEYS, unused = unused.len(), "a provider has more keys than are used");
         }
         let (turn, told) = (AtomicUsize::new(0), AtomicBool::new(false));
-        KeyPool { provider, slots, turn, free, of_all, unused, turns, told }
+        let counting = counting.filter(|_| slots.iter().any(|slot| !slot.own.is_none())).cloned();
+        KeyPool { provider, slots, turn, free, of_all, unused, turns, told, counting }
+    }
+
+    /// Whether keys have limits of their own.
+    pub(super) const fn has_limits(&self) -> bool {
+        self.counting.is_some()
     }
 
     /// Whether a call that one key is refused may go on with another.
@@ -154,13 +197,13 @@ impl KeyPool {
     pub(super) fn take(
         self: &Arc<Self>,
         wanted: Wanted<'_>,
-        tried: &mut Tried,
+        (tried, full): (&mut Tried, &Full),
         now: Instant,
     ) -> Result<Taken, NoKey> {
         let Wanted { model, tokens, .. } = wanted;
         let goes_on = tried.any();
-        let mut shortest: Option<Duration> = None;
-        let mut passed = *tried;
+        let mut shortest: Option<Duration> = full.wait;
+        let mut passed = Tried(tried.0 | full.keys.0);
         loop {
             let best = self.best(model, tokens, passed, now);
             let best = best.filter(|(_, state)| match state {
@@ -196,7 +239,40 @@ impl KeyPool {
                 patient_until: super::after(since, wanted.patience),
                 heard: false,
                 counted,
+                claimed: None,
             });
+        }
+    }
+
+    /// As [`KeyPool::take`], a key with room for the call by limits of its own, where it has any: what the call may use is
+    /// set aside on them.
+    ///
+    /// # Errors
+    /// As there; those without room are passed over as if they were not there.
+    pub(super) async fn claim(
+        self: &Arc<Self>,
+        wanted: Wanted<'_>,
+        most: Most,
+        tried: &mut Tried,
+    ) -> Result<Taken, NoKey> {
+        let mut full = Full::default();
+        loop {
+            let before = *tried;
+            let mut taken = self.take(wanted, (tried, &full), Instant::now())?;
+            let Some(slot) = self.slots.get(taken.key) else { return Ok(taken) };
+            let Some(counting) = &self.counting else { return Ok(taken) };
+            match own::claim(slot, counting, most, unix_ms()).await {
+                Ok(claimed) => {
+                    taken.claimed = claimed;
+                    return Ok(taken);
+                }
+                Err(wait) => {
+                    taken.unserved(false);
+                    full.keys.add(taken.key);
+                    full.wait = Some(full.wait.map_or(wait, |w| w.min(wait)));
+                    *tried = before;
+                }
+            }
         }
     }
 
@@ -207,13 +283,15 @@ impl KeyPool {
         if n <= 1 {
             return (!tried.has(0)).then(|| (0, state(0)));
         }
-        let wall = self.is_limited(model).then(unix_ms);
+        let limited = self.is_limited(model);
+        let wall = unix_ms();
         let told = self.told.load(Relaxed);
         let first = self.turn.fetch_add(1, Relaxed) % n;
         let order = (0..n).map(|i| first.wrapping_add(i) % n).filter(|i| !tried.has(*i));
         let ranked = order.map(|i| {
             let state = state(i);
-            let counted = wall.map_or(1.0, |wall| room(&self.meters(i, model), wall, tokens).ratio);
+            let counted = if limited { room(&self.meters(i, model), wall, tokens).ratio } else { 1.0 };
+            let counted = self.own_room(i, wall).map_or(counted, |own| own.ratio.min(counted));
             let said = self.slots.get(i).filter(|_| told).and_then(|s| s.told(&model.id, tokens, now));
             let used = 1.0 - said.map_or(counted, |said| said.min(counted));
             let busy = self.slots.get(i).map_or(u32::MAX, |s| s.in_flight.load(Relaxed));
@@ -239,6 +317,12 @@ impl KeyPool {
         [of_all, self.limits(model).map(|limits| slot.meter(&model.id, &limits))]
     }
 
+    /// What limits of its own leave of a key; `None` = it has none, or nobody counts.
+    fn own_room(&self, key: usize, wall: i64) -> Option<Room> {
+        let (slot, counting) = (self.slots.get(key)?, self.counting.as_ref()?);
+        (!slot.own.is_none()).then(|| own::room(&slot.own.standing(counting, wall)))
+    }
+
     /// Why there is no room where the meters say so.
     const fn short(&self) -> Short {
         if self.free { Short::UsedUp } else { Short::Limited }
@@ -251,8 +335,11 @@ impl KeyPool {
 
     /// How each key stands.
     pub(super) fn states(&self, now: Instant) -> Vec<KeyState> {
-        let mut all: Vec<KeyState> =
-            self.slots.iter().map(|slot| slot.standing(&self.provider, now)).collect();
+        let mut all: Vec<KeyState> = self
+            .slots
+            .iter()
+            .map(|slot| slot.standing(&self.provider, self.counting.as_ref(), now))
+            .collect();
         all.extend(self.unused.iter().map(|name| KeyState {
             provider: self.provider.clone(),
             name: name.clone(),
@@ -261,6 +348,7 @@ impl KeyPool {
             in_flight: 0,
             day_requests: 0,
             day_tokens: 0,
+            limits: Vec::new(),
         }));
         all
     }
@@ -290,41 +378,65 @@ impl KeyPool {
         }
     }
 
-    /// What limits leave of a model over all keys that can be used: the share, by our own count and the vendor's word, and
-    /// how long until a call fits by our count. Keys that are refused, without credit or failing keep nobody waiting: whether their model is asked is for its
-    /// breaker to say. `None` = no limits are known.
+    /// What limits leave of a model over all keys that can be used: the share of what they may use together, by our own
+    /// count and the vendor's word, and how long until a call fits by our count. Keys that are refused, without credit or
+    /// failing keep nobody waiting: whether their model is asked is for its breaker to say. `None` = no limits are known.
     pub(super) fn headroom(&self, model: &Model, now: Instant) -> Option<Quota> {
         let (limited, told) = (self.is_limited(model), self.told.load(Relaxed));
         // Asked of every model at every request; most have no limits that are known.
-        if !limited && !told {
+        if !limited && !told && self.counting.is_none() {
             return None;
         }
         let wall = unix_ms();
-        let (mut sum, mut soonest, mut known) = (0.0, None, limited);
+        let (mut left, mut soonest, mut known) = (Vec::with_capacity(self.slots.len()), None, limited);
         for (i, slot) in self.slots.iter().enumerate() {
             let mut room = room(&self.meters(i, model), wall, 0);
+            let mut short = self.short();
+            let own = self.own_room(i, wall);
+            if let Some(own) = own {
+                known = true;
+                if own.wait > room.wait {
+                    (room.wait, short) = (own.wait, Short::Limited);
+                }
+                room.ratio = room.ratio.min(own.ratio);
+            }
             if let Some(said) = slot.told(&model.id, 0, now).filter(|_| told) {
                 (room.ratio, known) = (room.ratio.min(said), true);
             }
             let throttled = match slot.known().state(&model.id, now) {
                 // A paid model that is throttled is left alone by its breaker.
                 State::Resting(Why::Throttled, left) if limited => left,
-                State::Resting(why, _) if !why.passes() => continue,
+                State::Resting(why, _) if !why.passes() => {
+                    left.push((0.0, own.map(|own| own.weight)));
+                    continue;
+                }
                 _ => Duration::ZERO,
             };
-            if throttled.is_zero() {
-                sum += room.ratio;
-            }
-            let why = if throttled > room.wait { Short::Throttled } else { self.short() };
+            let ratio = if throttled.is_zero() { room.ratio } else { 0.0 };
+            left.push((ratio, own.map(|own| own.weight)));
+            let why = if throttled > room.wait { Short::Throttled } else { short };
             let wait = throttled.max(room.wait);
             if soonest.is_none_or(|(other, _)| wait < other) {
                 soonest = Some((wait, why));
             }
         }
-        let keys = u32::try_from(self.slots.len().max(1)).unwrap_or(u32::MAX);
         let (wait, why) = soonest.unwrap_or((Duration::ZERO, self.short()));
-        known.then_some(Quota { ratio: sum / f64::from(keys), wait, why })
+        known.then_some(Quota { ratio: together(&left, self.comparable()), wait, why })
     }
+
+    /// Whether every key has a limit of its own, the first of each of the same metric and window: what is left of them can
+    /// be summed up.
+    fn comparable(&self) -> bool {
+        let kinds: Vec<_> = self.slots.iter().map(|slot| slot.own.kind()).collect();
+        kinds.first().is_some_and(|first| first.is_some() && kinds.iter().all(|kind| kind == first))
+    }
+}
+
+/// The share that is left over all keys, of each its own share and its weight.
+fn together(left: &[(f64, Option<f64>)], weighed: bool) -> f64 {
+    let weight = |w: &Option<f64>| w.filter(|_| weighed).unwrap_or(1.0);
+    let whole: f64 = left.iter().map(|(_, w)| weight(w)).sum();
+    left.iter().map(|(ratio, w)| ratio * weight(w)).sum::<f64>() / whole.max(f64::MIN_POSITIVE)
 }
 
 impl Tried {

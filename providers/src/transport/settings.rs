@@ -1,6 +1,7 @@
 //! What a provider's entry and the environment make of each other: keys, headers and addresses, ready to use.
 
 use super::connect::is_public;
+use super::keys::Own;
 use crate::matrix::{Unexpanded, expand, first_reference};
 use crate::secrets::Secrets;
 use http::uri::{Authority, Scheme};
@@ -121,6 +122,12 @@ impl Settings {
     /// Names of the keys, in their order; none of a provider that needs no key.
     pub(super) fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// What the key of that name may use by limits of its own.
+    pub(super) fn own(&self, name: &str) -> Own {
+        let stated = self.provider.key_limits.iter().find(|(of, _)| of == name);
+        stated.map_or_else(Own::default, |(_, limits)| Own::of(self.id(), name, limits))
     }
 
     /// Calls cost nothing and are limited instead.

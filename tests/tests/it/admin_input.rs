@@ -316,6 +316,7 @@ async fn answers_are_what_the_document_says() {
         ("PATCH /keys/{key}", json!({"name": "other", "limits": null})),
         ("POST /keys/{key}/rotate", json!({"grace_s": 60})),
         ("POST /provider-keys", json!({"provider": "alpha", "key": "sk-ijklmnop"})),
+        ("PATCH /provider-keys/{id}", json!({"limits": [{"metric": "concurrency", "amount": 4}]})),
         ("POST /statistics/rollback", json!({"to": "2099-01-01T00:00:00Z"})),
     ];
     let mut operations = document.operations();

@@ -31,6 +31,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("models", "GET", "/models"),
     ("provider-key list", "GET", "/provider-keys"),
     ("provider-key add alpha --name spare", "POST", "/provider-keys"),
+    ("provider-key change pk-1 --name spare", "PATCH", "/provider-keys/{id}"),
     ("provider-key remove pk-1", "DELETE", "/provider-keys/{id}"),
     ("budget list", "GET", "/budgets"),
     ("usage --by model", "GET", "/usage"),

@@ -46,6 +46,7 @@ mod idempotency;
 mod import;
 mod judged_runs;
 mod kept;
+mod key_limits;
 mod key_pool;
 mod keys;
 mod learning;

@@ -1,6 +1,7 @@
 //! Providers: who is asked, in which wire format, under which terms.
 
 use super::KeyLimits;
+use crate::control::Quota;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -196,6 +197,9 @@ pub struct Provider {
     pub free_tier: Option<KeyLimits>,
     /// What a key may use of all its models together in any case; that of a model holds besides.
     pub limits: Option<KeyLimits>,
+    /// What single keys may use, by the name of the variable, or of the stored key; a name that is not here has no limit of
+    /// its own. Each counts all models together, beside what holds for every key.
+    pub key_limits: Vec<(String, Vec<Quota>)>,
     /// Static headers; values may be `${ENV:NAME}`, expanded by the providers room.
     pub headers: Vec<(String, String)>,
     /// What it does with data.
@@ -229,6 +233,7 @@ impl Provider {
             tier: Tier::Paid,
             free_tier: None,
             limits: None,
+            key_limits: Vec::new(),
             headers: Vec::new(),
             data: DataPolicy::default(),
             quirks: Quirks::default(),

@@ -4,6 +4,7 @@ use super::{answer_with, key, limit, list_of, nullable, page_of, tenant, text, t
 use crate::control::fields;
 use serde_json::{Map, Value, json};
 use types::control::Role;
+use types::limits::{Metric, Window};
 use types::matrix::{Abilities, Dialect};
 
 /// By name.
@@ -32,6 +33,7 @@ fn of_people() -> Value {
         "why",
         "rest_s",
         "models",
+        "limits",
         "in_flight",
         "day_requests",
         "day_tokens",
@@ -53,6 +55,10 @@ fn of_people() -> Value {
             "why": string(), "rest_s": integer(),
             "models": { "type": "array", "items": answer_with(&[], json!({
                 "model": string(), "why": string(), "rest_s": integer(),
+            })) },
+            "limits": { "type": "array", "items": answer_with(&["per", "used"], json!({
+                "metric": { "enum": Metric::NAMES }, "amount": { "type": "number" }, "per": { "enum": Window::NAMES },
+                "used": { "type": "number", "description": "and set aside for what is in work" },
             })) },
             "in_flight": integer(), "day_requests": integer(), "day_tokens": integer(),
         })),

@@ -20,6 +20,7 @@ const OPERATIONS: &[(&str, &str, &str, &str)] = &[
     ("models", "models", "GET", "/models"),
     ("provider_key_list", "provider-key list", "GET", "/provider-keys"),
     ("provider_key_add", "provider-key add PROVIDER", "POST", "/provider-keys"),
+    ("provider_key_change", "provider-key change ID", "PATCH", "/provider-keys/{id}"),
     ("provider_key_remove", "provider-key remove ID", "DELETE", "/provider-keys/{id}"),
     ("budget_list", "budget list", "GET", "/budgets"),
     ("usage", "usage", "GET", "/usage"),

@@ -113,6 +113,48 @@ pub(in crate::cli) fn put(body: &mut Map<String, Value>, name: &str, value: Opti
     }
 }
 
+/// Limits of something that has no labels.
+#[derive(clap::Args, Debug)]
+pub(super) struct Limited {
+    /// What it may be used for, such as "60 requests per minute"; repeat for more. A change sets the limit of the same
+    /// metric and window, and leaves the others
+    #[arg(long, value_name = "AMOUNT METRIC per WINDOW", allow_hyphen_values = true)]
+    limit: Vec<String>,
+}
+
+/// Limits that a change takes away.
+#[derive(clap::Args, Debug)]
+pub(super) struct Unlimited {
+    /// The limit of this metric and window, such as "usd per day"; repeat for more
+    #[arg(long, value_name = "METRIC per WINDOW", conflicts_with = "no_limits")]
+    no_limit: Vec<String>,
+    /// All limits
+    #[arg(long, conflicts_with = "limit")]
+    no_limits: bool,
+}
+
+impl Limited {
+    /// Of something new.
+    pub(super) fn put(&self, body: &mut Map<String, Value>) -> Result<(), Problem> {
+        if !self.limit.is_empty() {
+            body.insert("limits".to_owned(), Value::Array(all(&self.limit, limit)?));
+        }
+        Ok(())
+    }
+
+    /// Of a change.
+    pub(super) fn put_change(&self, away: &Unlimited, body: &mut Map<String, Value>) -> Result<(), Problem> {
+        let mut limits = all(&self.limit, limit)?;
+        limits.extend(all(&away.no_limit, unlimit)?);
+        if away.no_limits {
+            body.insert("limits".to_owned(), Value::Null);
+        } else if !limits.is_empty() {
+            body.insert("limits".to_owned(), Value::Array(limits));
+        }
+        Ok(())
+    }
+}
+
 /// Labels and limits of something new or of a change; whatever is not named is left out.
 #[derive(clap::Args, Debug)]
 pub(super) struct Common {

@@ -87,6 +87,9 @@ pub(super) fn quota(q: &Value) -> String {
     if let Some(share) = q.get("reserved_premium").and_then(Value::as_f64) {
         said = format!("{said} reserving {}%", (share * 1e6).round() / 1e4);
     }
+    if q.get("used").is_some() {
+        said = format!("{said} ({} used)", text("used"));
+    }
     said
 }
 

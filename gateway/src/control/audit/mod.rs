@@ -72,6 +72,7 @@ pub(crate) const ACTIONS: &[&str] = &[
     "policy.put",
     "pool.delete",
     "pool.put",
+    "provider_key.change",
     "provider_key.create",
     "provider_key.remove",
     "provider_key.rewrap",

@@ -1,14 +1,15 @@
 //! How a key stands, for those who operate the server.
 
-use super::{OF_ALL, Slot, Why, unix_ms};
+use super::{Counting, OF_ALL, Slot, Why, unix_ms};
 use crate::transport::quota::Meter;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
+use types::control::Quota;
 
 /// A key of a provider, and how it stands. Never its bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct KeyState {
     /// The provider.
     pub provider: String,
@@ -24,6 +25,8 @@ pub struct KeyState {
     pub day_requests: u32,
     /// Likewise tokens, input and output.
     pub day_tokens: u64,
+    /// Limits of its own, each with what is used and set aside of it: requests, tokens, nano-dollars, calls.
+    pub limits: Vec<(Quota, u64)>,
 }
 
 /// What a key can be used for.
@@ -60,7 +63,7 @@ impl KeyState {
 }
 
 impl Slot {
-    pub(super) fn standing(&self, provider: &str, now: Instant) -> KeyState {
+    pub(super) fn standing(&self, provider: &str, counting: Option<&Counting>, now: Instant) -> KeyState {
         let rest = |(why, left): (Why, Duration)| Rest { why: why.as_str(), left };
         let known = self.known();
         let standing = known.whole(now).map_or(Standing::Usable, |found| Standing::Resting(rest(found)));
@@ -81,6 +84,7 @@ impl Slot {
         }
         let (provider, name) = (provider.to_owned(), self.name.clone());
         let in_flight = self.in_flight.load(Relaxed);
-        KeyState { provider, name, standing, models, in_flight, day_requests, day_tokens }
+        let limits = self.own.told(counting, wall);
+        KeyState { provider, name, standing, models, in_flight, day_requests, day_tokens, limits }
     }
 }

@@ -1,6 +1,7 @@
 //! A key in use by one call, and what becomes of it by what the call hears.
 
 use super::known::Left;
+use super::own::Claimed;
 use super::told::Told;
 use super::{Counts, KeyPool, Slot, Why, unix_ms};
 use http::HeaderMap;
@@ -31,6 +32,8 @@ pub(crate) struct Taken {
     pub(super) heard: bool,
     /// With what is counted for the call.
     pub(super) counted: Counts,
+    /// And what is set aside on limits of the key's own.
+    pub(super) claimed: Option<Claimed>,
 }
 
 impl Taken {
@@ -62,7 +65,10 @@ impl Taken {
     }
 
     /// What was really used.
-    pub(crate) fn used(&self, usage: &Usage) {
+    pub(crate) fn used(&mut self, usage: &Usage) {
+        if let Some(claimed) = &mut self.claimed {
+            claimed.used(usage);
+        }
         // What cannot be says nothing: what was taken for the call stays taken.
         for (meter, counted) in self.counted.iter().flatten().filter(|_| usage.why.is_none()) {
             // A stream may report more than once, each time the whole.
@@ -70,9 +76,26 @@ impl Taken {
         }
     }
 
+    /// So many bytes of the answer have come by now.
+    pub(crate) fn said(&mut self, bytes: usize) {
+        if let Some(claimed) = &mut self.claimed {
+            claimed.said(bytes);
+        }
+    }
+
+    /// All of the answer has come.
+    pub(crate) fn ended(&mut self) {
+        if let Some(claimed) = &mut self.claimed {
+            claimed.ended();
+        }
+    }
+
     /// The vendor has not served the call: its tokens are given back, and the request where it was not even `sent`. Many
     /// vendors count requests that they refuse.
-    pub(crate) fn unserved(&self, sent: bool) {
+    pub(crate) fn unserved(&mut self, sent: bool) {
+        if let Some(claimed) = &mut self.claimed {
+            claimed.unserved(sent);
+        }
         for (meter, counted) in self.counted.iter().flatten() {
             meter.give_back(unix_ms(), counted, sent);
         }

@@ -2,6 +2,13 @@
 
 use super::*;
 use crate::dialect::tests::model;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, ready};
+use types::Usage;
+use types::limits::{
+    Amount, Claim, Limit, LimitStore, Metric, Reached, Refused, Reservation, Standing as Stands,
+};
+use types::matrix::Price;
 use types::provider::{Error, ErrorKind};
 
 fn pool(keys: usize) -> Arc<KeyPool> {
@@ -15,7 +22,63 @@ fn pool(keys: usize) -> Arc<KeyPool> {
         unused: Vec::new(),
         turns: Arc::default(),
         told: AtomicBool::new(false),
+        counting: None,
     })
+}
+
+/// Counts in memory, all of it in one window that never ends.
+#[derive(Default)]
+struct Sums(Mutex<HashMap<(Arc<str>, Metric), u64>>);
+
+impl Sums {
+    fn used(&self, limit: &Limit) -> u64 {
+        self.0.lock().unwrap().get(&(limit.holder.clone(), limit.metric)).copied().unwrap_or(0)
+    }
+}
+
+impl LimitStore for Sums {
+    fn reserve_all(
+        &self,
+        claims: Vec<Claim>,
+        unix_ms: i64,
+    ) -> BoxFuture<'_, Result<Vec<Reservation>, Refused>> {
+        let mut taken = Vec::new();
+        for Claim { tenant, limits, amount } in claims {
+            let full = limits.iter().find(|l| self.used(l) + amount.of(l.metric) > l.ceiling);
+            if let Some(limit) = full.cloned() {
+                let left = limit.ceiling - self.used(&limit);
+                let retry_after = Duration::from_secs(7);
+                let reached = Reached { tenant, limit, left, free: left, retry_after };
+                return ready(Err(Refused::Reached(vec![reached]))).boxed();
+            }
+            for l in limits.iter() {
+                *self.0.lock().unwrap().entry((l.holder.clone(), l.metric)).or_default() +=
+                    amount.of(l.metric);
+            }
+            taken.push(Reservation { tenant, limits, amount, unix_ms, at_ns: 0 });
+        }
+        ready(Ok(taken)).boxed()
+    }
+
+    fn settle(&self, r: Reservation, used: Amount) {
+        for l in r.limits.iter() {
+            let mut all = self.0.lock().unwrap();
+            let n = all.entry((l.holder.clone(), l.metric)).or_default();
+            *n = *n - r.amount.of(l.metric) + used.of(l.metric);
+        }
+    }
+
+    fn restore(&self, _: &Arc<str>, _: &Limit, _: u64, _: i64) {}
+
+    fn standing(&self, _: &Arc<str>, limits: &[Limit], _: i64) -> BoxFuture<'_, Vec<Stands>> {
+        let of = |l: &Limit| Stands { used: self.used(l), ..Stands::untouched(l) };
+        ready(limits.iter().map(of).collect()).boxed()
+    }
+}
+
+/// Whoever counts what keys use.
+pub(super) fn counter() -> Counting {
+    Counting { store: Arc::new(Sums::default()), whose: "(nobody)".into() }
 }
 
 fn failed(kind: ErrorKind, status: u16, retry_after: Option<u64>) -> Error {
@@ -30,7 +93,7 @@ fn try_take(pool: &Arc<KeyPool>, model: &Model, tried: &mut Tried) -> Result<Tak
     let now = Instant::now();
     let patience = Duration::from_secs(20);
     let wanted = Wanted { model, tokens: 10, began: now, patience, sound: false };
-    pool.take(wanted, tried, now)
+    pool.take(wanted, (tried, &Full::default()), now)
 }
 
 fn take(pool: &Arc<KeyPool>) -> Taken {
@@ -57,6 +120,7 @@ fn fails(pool: &Arc<KeyPool>, key: usize, error: &Error) -> bool {
         patient_until: now + Duration::from_secs(20),
         heard: false,
         counted: [None, None],
+        claimed: None,
     };
     taken.failed(error)
 }
@@ -370,4 +434,70 @@ async fn what_is_known_of_a_key_is_told_by_its_name() {
     drop(try_take(&pool, &model("m"), &mut tried).unwrap());
     drop(try_take(&pool, &model("m"), &mut tried).unwrap());
     assert_eq!(pool.turns.load(Relaxed), 1, "it went on");
+}
+
+/// A pool whose keys may be used for so many requests by limits of their own; 0 = as many as one likes.
+fn own_limits(of_each: &[u32]) -> Arc<KeyPool> {
+    let mut pool = pool(of_each.len());
+    let inner = Arc::get_mut(&mut pool).unwrap();
+    inner.free = false;
+    inner.counting = Some(counter());
+    for (slot, n) in inner.slots.iter_mut().zip(of_each).filter(|(_, n)| **n > 0) {
+        let json = format!(r#"[{{"metric":"requests","amount":{n},"per":"minute"}}]"#);
+        slot.own = Own::of("p", &slot.name, &serde_json::from_str::<Vec<_>>(&json).unwrap());
+    }
+    pool
+}
+
+/// The key that a call takes, which ends at once.
+fn claim(pool: &Arc<KeyPool>) -> Result<usize, NoKey> {
+    let (m, began) = (model("m"), Instant::now());
+    let patience = Duration::from_secs(20);
+    let wanted = Wanted { model: &m, tokens: 10, began, patience, sound: false };
+    let usage = Usage { input: 10, output: 10, ..Usage::default() };
+    let most = Most { usage, is_said: true, price: Some(Price::new(1.0, 1.0)), free: false };
+    let taken = pool.claim(wanted, most, &mut Tried::default()).now_or_never().unwrap();
+    taken.map(|mut taken| {
+        taken.used(&usage);
+        taken.ended();
+        taken.accepted();
+        taken.key
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_of_single_keys_add_up_and_a_full_one_is_passed_over() {
+    let pool = own_limits(&[3, 12]);
+    let m = model("m");
+    let left = |pool: &Arc<KeyPool>| pool.headroom(&m, Instant::now()).unwrap();
+    let taken: Vec<usize> = std::iter::from_fn(|| claim(&pool).ok()).take(100).collect();
+    let of = |key: usize| taken.iter().filter(|k| **k == key).count();
+    assert_eq!((of(0), of(1)), (3, 12), "{taken:?}");
+    let early = taken.iter().take(5).filter(|k| **k == 0).count();
+    assert!(early <= 2, "by what is left of each: {taken:?}");
+    assert_eq!(claim(&pool).unwrap_err(), NoKey::UsedUp(Duration::from_secs(7)));
+    let none = left(&pool);
+    assert!(none.ratio == 0.0 && !none.wait.is_zero() && none.why == Short::Limited, "{none:?}");
+    // The sum of what is left by the sum of what there is, and not the mean of the shares.
+    let pool = own_limits(&[1, 9]);
+    while pool.own_room(0, 0).is_some_and(|room| room.ratio > 0.0) {
+        claim(&pool).unwrap();
+    }
+    let used = 9 - (pool.own_room(1, 0).unwrap().ratio * 9.0).round() as u32;
+    let rest = left(&pool);
+    assert!((rest.ratio - f64::from(9 - used) / 10.0).abs() < 1e-9 && rest.wait.is_zero(), "{rest:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn beside_a_full_key_one_without_limits_goes_on() {
+    let pool = own_limits(&[2, 0]);
+    let taken: Vec<usize> = std::iter::from_fn(|| claim(&pool).ok()).take(30).collect();
+    assert_eq!(taken.len(), 30);
+    // The one with more left goes first.
+    assert_eq!(taken.iter().filter(|k| **k == 0).count(), 1, "{taken:?}");
+    assert!(pool.headroom(&model("m"), Instant::now()).unwrap().wait.is_zero());
+    // One that rests is no way out of a full one before it is asked for: it rests, and is asked where nothing else is.
+    let pool = own_limits(&[1, 0]);
+    fails(&pool, 1, &failed(ErrorKind::RateLimited, 429, Some(60)));
+    assert_eq!((claim(&pool), claim(&pool)), (Ok(0), Ok(1)));
 }
