@@ -19,6 +19,7 @@ use crate::bundles::Bundles;
 use crate::bundles::guard::Guard;
 use crate::config::Source;
 use crate::config::server::Server;
+use crate::control::audit::Afar;
 use crate::control::plane::{BY_LIMITS, Plane};
 use crate::disk::{self, Disk};
 use crate::edge::accept::Seats;
@@ -67,6 +68,8 @@ pub(crate) struct App {
     pub(crate) runs: Runs,
     /// Who may be told of their ends.
     pub(crate) webhooks: Arc<Webhooks>,
+    /// Tells the anchors of the audit trail.
+    pub(crate) afar: Afar,
     pub(crate) disk: Disk,
     /// Configurations that are kept, and which of them is in force.
     pub(crate) bundles: Bundles,

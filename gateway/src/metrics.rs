@@ -110,6 +110,7 @@ pub struct Metrics {
     cuts: Counts<1>,
     feedback: Counts<1>,
     notices: Counts<2>,
+    anchors: Counts<1>,
     limited: Counts<2>,
     reloads: Counts<1>,
     streams: Counts<1>,
@@ -247,6 +248,11 @@ impl Default for Metrics {
                 "turnout_notifications",
                 "What rules wanted told by sink and what became of it",
             ),
+            anchors: counts(
+                r,
+                "turnout_audit_anchors",
+                "Anchors of the audit trail told to audit.anchor_url by what became of it",
+            ),
             reloads: counts(r, "turnout_reloads", "Reloads of the configuration by how they ended"),
             streams: counts(r, "turnout_streams", "Streamed answers by how they ended"),
             genai,
@@ -331,6 +337,11 @@ impl Metrics {
     /// Something that a rule wants told was `sent`, `repeated`, `failed`, `dropped`, or has no address (`unset`).
     pub fn notice(&self, sink: &'static str, result: &'static str) {
         self.notices.get_or_create(&[("sink", sink.to_owned()), ("result", result.to_owned())]).inc();
+    }
+
+    /// An anchor of the audit trail was `sent`, or a try to `failed`.
+    pub fn anchor(&self, result: &'static str) {
+        self.anchors.get_or_create(&[("result", result.to_owned())]).inc();
     }
 
     /// A word on an answer came: `recorded`, `duplicate`, `refused`.

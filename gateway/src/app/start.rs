@@ -11,6 +11,7 @@ use crate::admin;
 use crate::bundles::Found;
 use crate::bundles::guard::Guard;
 use crate::clock;
+use crate::control::audit::Afar;
 use crate::control::plane::Plane;
 use crate::control::spent::Keeper;
 use crate::control::tripwire::{Tripwire, tripwire};
@@ -114,6 +115,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let secret = settings.environment.secret(webhooks::SECRET);
     let webhooks = Webhooks::new(server.webhooks.clone(), secret.as_deref()).map_err(Error::Webhooks)?;
     let notices = notices.to(server.notify_url.clone(), &webhooks).map_err(Error::Webhooks)?;
+    let afar = Afar::new(server.anchor_url.clone(), &webhooks).map_err(Error::Webhooks)?;
     let disk = Disk::of(folder.as_deref(), server.disk);
 
     let app = Arc::new(App {
@@ -130,6 +132,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         folder: folder.clone(),
         runs,
         webhooks: Arc::new(webhooks),
+        afar,
         disk,
         bundles,
         guard,

@@ -42,6 +42,12 @@ impl Work {
         app.tasks.spawn("webhooks", async move { hooks.run(runs, ends).await });
         let (hooks, ends) = (app.webhooks.clone(), stop.clone());
         app.tasks.spawn("notices", async move { notices.run(&hooks, ends).await });
+        if let Some(newest) = app.plane.anchors() {
+            let (of, ends) = (app.clone(), stop.clone());
+            app.tasks.spawn("anchors", async move {
+                of.afar.run(&of.webhooks, &of.metrics, newest, ends).await;
+            });
+        }
         let (of, ends) = (app.clone(), stop.clone());
         app.tasks
             .spawn("tripwire", async move { trips.run(&of.plane, &told, of.server.tripwire, ends).await });

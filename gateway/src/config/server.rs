@@ -50,6 +50,8 @@ pub struct Server {
     pub notify_url: Option<String>,
     /// A file on another volume to which the anchor of the audit trail is written besides.
     pub audit_anchor: Option<String>,
+    /// Who is told of each anchor of the audit trail; `None` = nobody.
+    pub anchor_url: Option<String>,
     /// How much room the data folder needs.
     pub disk: crate::disk::Config,
     /// How much room records may take in it.
@@ -87,6 +89,7 @@ impl Default for Server {
             webhooks: crate::webhooks::Config::default(),
             notify_url: None,
             audit_anchor: None,
+            anchor_url: None,
             disk: crate::disk::Config::default(),
             spool: Spool::default(),
             reload: Reload::default(),

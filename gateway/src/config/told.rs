@@ -6,9 +6,7 @@ use crate::webhooks::{MIN_SECRET, SECRET};
 use types::Diagnostic;
 use types::doc::{Node, SourceFile, Span};
 
-const KEY: &str = "webhooks.notify_url";
-
-/// What is wrong with `webhooks.notify_url` and the secret by which it is told. What the environment lacks is a warning:
+/// What is wrong with addresses that are told (`webhooks.notify_url`, `audit.anchor_url`) and the secret they are told by. What the environment lacks is a warning:
 /// it may be another one in which the server starts.
 pub(super) fn check(
     server: &Server,
@@ -24,19 +22,30 @@ pub(super) fn check(
         let problem = Diagnostic::warning(format!("{PREFIX}104"), &unseen, Span::default(), message);
         problems.push(problem.expected(format!("{MIN_SECRET} or more")).hint(REFUSED));
     }
-    let Some(url) = &server.notify_url else { return problems };
-    let unseen = SourceFile::new("environment variable TURNOUT_WEBHOOKS__NOTIFY_URL", url.as_str());
-    // The environment outranks the file: what the file says then is not what is wrong.
-    let of_file = file.and_then(|f| Some((f, place(f, url)?)));
-    let (file, span) = of_file.unwrap_or((&unseen, Span::default()));
-    if let Err(refused) = server.webhooks.check(url) {
-        let message = format!("`{KEY}`: {}", refused.for_webhooks());
-        problems.push(Diagnostic::error(format!("{PREFIX}104"), file, span, message).field(KEY));
-    }
-    if secret.is_none() {
-        let message = format!("`{KEY}` is set, and the environment has no variable {SECRET} to sign with");
-        let problem = Diagnostic::warning(format!("{PREFIX}104"), file, span, message);
-        problems.push(problem.hint(REFUSED).field(KEY));
+    for (section, name, url) in
+        [("webhooks", "notify_url", &server.notify_url), ("audit", "anchor_url", &server.anchor_url)]
+    {
+        let Some(url) = url else { continue };
+        let key = format!("{section}.{name}");
+        let variable = format!(
+            "environment variable TURNOUT_{}__{}",
+            section.to_ascii_uppercase(),
+            name.to_ascii_uppercase()
+        );
+        let unseen = SourceFile::new(variable, url.as_str());
+        // The environment outranks the file: what the file says then is not what is wrong.
+        let of_file = file.and_then(|f| Some((f, place(f, (section, name), url)?)));
+        let (file, span) = of_file.unwrap_or((&unseen, Span::default()));
+        if let Err(refused) = server.webhooks.check(url) {
+            let message = format!("`{key}`: {}", refused.for_webhooks());
+            problems.push(Diagnostic::error(format!("{PREFIX}104"), file, span, message).field(&key));
+        }
+        if secret.is_none() {
+            let message =
+                format!("`{key}` is set, and the environment has no variable {SECRET} to sign with");
+            let problem = Diagnostic::warning(format!("{PREFIX}104"), file, span, message);
+            problems.push(problem.hint(REFUSED).field(&key));
+        }
     }
     problems
 }
@@ -44,8 +53,8 @@ pub(super) fn check(
 const REFUSED: &str = "`turnout serve` does not start so";
 
 /// Where the file says it.
-fn place(file: &SourceFile, url: &str) -> Option<Span> {
+fn place(file: &SourceFile, (section, name): (&str, &str), url: &str) -> Option<Span> {
     let root = types::doc::parse(file, PREFIX).ok()?;
-    let said = root.get("webhooks").and_then(|w| w.get("notify_url"));
+    let said = root.get(section).and_then(|w| w.get(name));
     said.filter(|n| n.as_str() == Some(url)).map(|n: &Node| n.span)
 }

@@ -141,6 +141,11 @@ impl Plane {
         }
     }
 
+    /// The newest anchor of the trail, whenever there is one; `None` = there is no trail.
+    pub(crate) fn anchors(&self) -> Option<tokio::sync::watch::Receiver<Option<Value>>> {
+        self.audit.as_ref().map(Audit::newest)
+    }
+
     /// Puts on the trail what was only counted of refusals, when the minute is over, until `stop`.
     pub(crate) async fn keep_counting(&self, stop: CancellationToken) {
         loop {

@@ -22,6 +22,7 @@ pub(crate) async fn ready(State(app): Shared, headers: HeaderMap) -> (StatusCode
     let mut degraded: Vec<String> = Vec::new();
     degraded.extend(app.store_degraded());
     degraded.extend(app.disk.told());
+    degraded.extend(app.afar.degraded());
     degraded.extend(app.bundles.refused(told));
     degraded.extend(app.bundles.went_back());
     let bundle = app.engine.bundle();

@@ -13,6 +13,7 @@
 mod accounts;
 mod admin_input;
 mod alike;
+mod anchors;
 mod authoring;
 mod bad_input;
 mod beside;

@@ -62,7 +62,8 @@ enum AuditCommand {
         /// The public key, if not the one in the folder
         #[arg(long, value_name = "HEX")]
         public_key: Option<String>,
-        /// The anchor that shows how far the trail went [default: `audit.anchor` in the data folder]
+        /// The anchor that shows how far the trail went, or what `audit.anchor_url` was told, one after the other; `-` reads
+        /// it from standard input [default: `audit.anchor` in the data folder]
         #[arg(long, value_name = "FILE")]
         anchor: Option<PathBuf>,
         /// A line that the trail must have: `x-turnout-audit` of the answer to a change; repeat for more

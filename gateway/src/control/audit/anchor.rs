@@ -37,6 +37,15 @@ impl Anchor {
         self.sealed.seq
     }
 
+    /// Those that a text holds, one or several of them: as they are written to files, and as they are told to
+    /// `audit.anchor_url`. `None` = it is something else.
+    pub(crate) fn all(text: &str) -> Option<Vec<Anchor>> {
+        let values: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(text).into_iter().collect();
+        let of = |value: &Value| Anchor::of(value).or_else(|| Anchor::of(value.get("data")?));
+        let found: Option<Vec<Anchor>> = values.ok()?.iter().map(of).collect();
+        found.filter(|all| !all.is_empty())
+    }
+
     /// Reads a file; `None` = there is none.
     ///
     /// # Errors
@@ -87,13 +96,21 @@ impl Anchor {
     }
 }
 
+/// The anchor of a trail, as it is written and told.
+///
+/// # Errors
+/// The seal is no JSON.
+pub(super) fn document(instance: &str, seal: &str) -> io::Result<Value> {
+    let seal: Value = serde_json::from_str(seal)?;
+    Ok(json!({"instance": instance, "seal": seal}))
+}
+
 /// Writes the anchor of a trail: all of it or nothing, on the disk when this returns.
 ///
 /// # Errors
 /// The disk refuses.
 pub(crate) fn write(path: &Path, instance: &str, seal: &str) -> io::Result<()> {
-    let seal: Value = serde_json::from_str(seal)?;
-    let text = format!("{}\n", signing::canonical(&json!({"instance": instance, "seal": seal})));
+    let text = format!("{}\n", signing::canonical(&document(instance, seal)?));
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);

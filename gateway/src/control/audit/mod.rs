@@ -3,6 +3,7 @@
 //! One thread writes; a change waits until its line is on the disk, a refused request does not wait: what does not
 //! fit into the queue is counted and becomes a line of its own.
 
+mod afar;
 mod anchor;
 mod figures;
 mod folder;
@@ -17,6 +18,7 @@ mod tests;
 mod verify;
 mod writer;
 
+pub(crate) use afar::Afar;
 pub use figures::{Figures, figures};
 pub(crate) use read::{Look, Wanted, read};
 pub(crate) use receipt::{Line, Receipts};
@@ -32,7 +34,7 @@ use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use writer::{Job, Writer};
 
 /// Name of the chain.
@@ -85,6 +87,8 @@ pub(crate) const ACTIONS: &[&str] = &[
 ];
 /// Where such lines name the key, in hexadecimal.
 const PUBLIC: &str = "public_key";
+/// The type of the webhook that tells an anchor.
+pub(crate) const ANCHOR: &str = "audit.anchor";
 /// Folder within the data directory.
 pub(crate) const FOLDER: &str = "audit";
 /// A seal follows the first unsealed line after this time.
@@ -133,6 +137,7 @@ pub(crate) struct Audit {
     jobs: Mutex<Option<SyncSender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     lost: Arc<AtomicU64>,
+    newest: watch::Receiver<Option<Value>>,
 }
 
 impl Audit {
@@ -163,11 +168,11 @@ impl Audit {
     }
 
     fn of(writer: Writer, seal_after: Duration) -> io::Result<Audit> {
-        let lost = writer.lost.clone();
+        let (lost, newest) = (writer.lost.clone(), writer.newest.subscribe());
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
         let thread =
             thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run(&queue, seal_after))?;
-        Ok(Audit { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)), lost })
+        Ok(Audit { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)), lost, newest })
     }
 
     /// Writes a line; it is on the disk when this returns.
@@ -189,6 +194,11 @@ impl Audit {
         let (tell, answer) = oneshot::channel();
         self.send(Job::Rotate(Box::new(event), tell))?;
         answer.await.unwrap_or_else(|_| Err(away()))
+    }
+
+    /// The newest anchor: how far the trail was sealed last.
+    pub(crate) fn newest(&self) -> watch::Receiver<Option<Value>> {
+        self.newest.clone()
     }
 
     fn send(&self, job: Job) -> io::Result<()> {

@@ -11,6 +11,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::watch;
 use types::encoding::hex;
 
 /// What a trail is known by.
@@ -60,6 +61,7 @@ impl Writer {
             chain,
             boot,
             lost,
+            newest: watch::Sender::new(None),
         };
         if cut_bytes > 0 {
             writer.line(&Event::gap("cut_bytes", cut_bytes))?;

@@ -208,8 +208,14 @@ pub(crate) fn verify_against(
         .ok_or_else(|| io::Error::other("the public key is no hexadecimal text"))?;
     let instance = text_of(folder, INSTANCE)?;
     let instance = instance.trim();
-    let path = anchor.map(Path::to_owned).or_else(|| super::anchor::beside(folder));
-    let found: Vec<Anchor> = path.as_deref().map(Anchor::read).transpose()?.flatten().into_iter().collect();
+    let (found, path) = match anchor {
+        Some(path) => (named(path)?, Some(path.to_owned())),
+        None => {
+            let path = super::anchor::beside(folder);
+            let found = path.as_deref().map(Anchor::read).transpose()?.flatten();
+            (found.into_iter().collect(), path)
+        }
+    };
     let with = Reading { public: &public, instance, anchors: &found, receipts };
     let (mut report, chain) = verify(folder, &with)?;
     if let Some(path) = path.filter(|_| found.is_empty() && chain.seal.is_some() && report.broken.is_none()) {
@@ -219,6 +225,18 @@ pub(crate) fn verify_against(
         report.broken = Some(Broken { seq: chain.next, file, line: 1, why });
     }
     Ok(report)
+}
+
+/// The anchors of a file that somebody names, or of standard input (`-`); none = there is no such file.
+fn named(path: &Path) -> io::Result<Vec<Anchor>> {
+    let text = match path == Path::new("-") {
+        true => io::read_to_string(io::stdin().lock())?,
+        false => match std::fs::read_to_string(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            read => read?,
+        },
+    };
+    Anchor::all(&text).ok_or_else(|| wrong(format!("{} is no anchor of an audit trail", path.display())))
 }
 
 /// What a file says by which a trail is known; where it is missing, what lies there in its place.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use types::encoding::hex;
 
@@ -53,6 +53,8 @@ pub(super) struct Writer {
     pub(super) boot: String,
     /// Lines that did not fit into the queue and are not told of yet.
     pub(super) lost: Arc<AtomicU64>,
+    /// The newest anchor, for whoever tells it.
+    pub(super) newest: watch::Sender<Option<Value>>,
 }
 
 impl Writer {
@@ -242,6 +244,7 @@ impl Writer {
     /// Writes down how far the trail is sealed, wherever that is kept.
     pub(super) fn anchor(&self) -> io::Result<()> {
         let Some(seal) = &self.chain.seal else { return Ok(()) };
+        self.newest.send_replace(Some(anchor::document(&self.instance, seal)?));
         // One that is away keeps no other from being written.
         let each: Vec<_> =
             self.anchors.iter().map(|path| anchor::write(path, &self.instance, seal)).collect();
