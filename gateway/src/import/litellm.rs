@@ -21,7 +21,7 @@ const COMPATIBLE: &[&str] = &[
 ];
 
 /// Limits of an account.
-const ACCOUNT: &str = "limits of an upstream account are learned from its 429; to limit who asks, use `turnout key create --limit`, and for all together a rule with `rate_limit: { per: model, model: NAME, over: all, … }`";
+const ACCOUNT: &str = "what one key of the vendor may use, of all models together, stands in `key_limits` of the provider in matrix.d, of one model in its `limits`; limits that nobody states are learned from 429s. To limit who asks, use `turnout key create --limit`, and for all together a rule with `rate_limit: { per: model, model: NAME, over: all, … }`";
 
 /// What is written where a host asks for no key.
 const NO_KEYS: &[&str] = &[

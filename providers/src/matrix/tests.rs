@@ -207,6 +207,32 @@ fn problems_of_models_have_their_place() {
 }
 
 #[test]
+fn limits_of_single_keys_name_a_key_and_are_limits() {
+    let with = |limits: &str, codes: &str| {
+        let base = "dialect: openai_chat, base_url: \"https://h/v1\", api_key_env: [A, B]";
+        check_provider(&format!("{{ {base}, key_limits: {limits} }}"), codes);
+    };
+    with("{ B: [{ metric: requests, amount: 0.5, per: second }, { metric: concurrency, amount: 2 }] }", "");
+    with(
+        "{ A: [{ metric: usd, amount: 5, per: month }], B: [{ metric: tokens, amount: 1000, per: hour }] }",
+        "",
+    );
+    with("{ §C: [{ metric: requests, amount: 5, per: minute }] }", "CM104");
+    with("{ A: [{ §metric: requests, amount: 5 }] }", "CM104");
+    with("{ A: [{ §metric: requests, amount: 0, per: day }] }", "CM104");
+    with("{ A: [{ §metric: concurrency, amount: 1.5 }] }", "CM104");
+    with("{ A: [{ metric: §request, amount: 5, per: §week }] }", "CM104 CM104");
+    with("{ A: [{ metric: usd, amount: 5, per: §request }] }", "CM104");
+    with("{ A: [{ §metric: usd, per: day }] }", "CM102");
+    with("{ A: §5 }", "CM103");
+    let text = "version: 1\nproviders:\n  p: { dialect: openai_chat, base_url: \"https://h/v1\", api_key_env: A, key_limits: { A: [{ metric: requests, amount: 9, per: minute }] } }\nmodels: {}\n";
+    let (matrix, problems) = read(&[text]);
+    assert!(problems.is_empty(), "{problems:#?}");
+    let (name, limits) = &matrix.providers()[0].key_limits[0];
+    assert_eq!((name.as_str(), limits[0].amount, limits[0].per.as_deref()), ("A", 9.0, Some("minute")));
+}
+
+#[test]
 fn simulated_models_need_their_block() {
     let sim = |body: &str, codes: &str| check(&[&format!("{SIM}  s/m: {body}\n")], codes);
     sim("{ §context_window: 9 }", "CM102");

@@ -236,7 +236,8 @@ fn named(path: &Path) -> io::Result<Vec<Anchor>> {
             read => read?,
         },
     };
-    Anchor::all(&text).ok_or_else(|| wrong(format!("{} is no anchor of an audit trail", path.display())))
+    let of = || if path == Path::new("-") { "standard input".into() } else { path.to_string_lossy() };
+    Anchor::all(&text).ok_or_else(|| wrong(format!("{} is no anchor of an audit trail", of())))
 }
 
 /// What a file says by which a trail is known; where it is missing, what lies there in its place.
