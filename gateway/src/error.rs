@@ -334,6 +334,7 @@ mod tests {
             retry_after: None,
             daily: false,
             no_model: false,
+            unanswered: false,
             fault: Some(Box::new(types::provider::Fault {
                 param: Some("messages[0]".into()),
                 code: Some("vendors_own".into()),

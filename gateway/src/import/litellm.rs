@@ -2,7 +2,7 @@
 
 mod settings;
 
-use super::{Fate, Flow, Import, Rule, flag, known, members, number, prices, quoted, text, variable};
+use super::{Fate, Flow, Import, flag, known, members, number, prices, quoted, text, variable};
 use serde_json::{Map, Value};
 use settings::{BUDGET, instead, setting};
 use std::collections::{BTreeMap, BTreeSet};

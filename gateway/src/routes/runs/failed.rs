@@ -89,6 +89,7 @@ mod tests {
             retry_after: None,
             daily: false,
             no_model: false,
+            unanswered: false,
             fault: Some(Box::new(fault)),
             used: None,
         })

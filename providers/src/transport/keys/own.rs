@@ -139,6 +139,7 @@ impl Most {
             tokens: within(Metric::Tokens, tokens.max(1)),
             usd: within(Metric::Usd, self.cost(&self.usage, Price::most)),
             concurrency: 1,
+            ..Amount::default()
         }
     }
 }
@@ -225,7 +226,7 @@ impl Claimed {
             requests: 1,
             tokens: usage.total(),
             usd: self.most.cost(usage, cost),
-            concurrency: 0,
+            ..Amount::default()
         };
         match (self.end, self.usage) {
             (End::Unserved { sent }, _) => Amount { requests: u64::from(sent), ..Amount::default() },
@@ -235,9 +236,10 @@ impl Claimed {
             (end, told) => {
                 let bytes = u32::try_from(self.said).unwrap_or(u32::MAX);
                 let output = match end {
-                    End::Whole => bytes.div_ceil(4),
-                    _ => bytes.saturating_add(ON_ITS_WAY).min(self.most.usage.output),
+                    End::Whole => bytes,
+                    _ => bytes.saturating_add(ON_ITS_WAY),
                 };
+                let output = output.min(self.most.usage.output);
                 let told = told.unwrap_or(Usage { output: 0, ..self.most.usage });
                 of(&Usage { output: output.max(told.output), ..told }, Price::most)
             }
