@@ -1,10 +1,27 @@
-//! The choice among scored arms: the best, but for a small randomised share among the best few.
+//! The choice among scored arms: the best, but for a small randomised share among the best few, each as far as it may
+//! yet turn out to be the best.
 
 use rand::{Rng, RngExt as _};
+use statrs::distribution::{ContinuousCDF as _, Normal};
 
 /// How much further below the best than others an arm may lie whose model was seen to change: at the usual slack of a fifth
 /// of the best value, half of it. What is believed of it is what it was before.
 const WIDER: f64 = 2.5;
+
+/// The least share of its turn that an arm keeps among the best few, however sure it is that another is better: models
+/// change, and what another λ would have earned is estimated from what was drawn.
+const LEAST_CHANCE: f64 = 0.1;
+
+/// Share of its turn at which an arm is drawn that is believed to lie `gap` below the best, where beliefs in the two may be
+/// off by `doubts`, standard deviations: 2Φ(−gap/√(d₀² + d²)), the chance of a belief that is off by more than that, and
+/// [`LEAST_CHANCE`] at least. 1 where nobody asked how far beliefs may be off.
+pub(crate) fn chance(gap: f64, doubts: (f64, f64)) -> f64 {
+    let sd = doubts.0.hypot(doubts.1);
+    if sd <= 0.0 {
+        return 1.0;
+    }
+    (2.0 * Normal::standard().cdf(-gap.max(0.0) / sd)).max(LEAST_CHANCE)
+}
 
 /// Which arm, and how likely each was.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,7 +30,7 @@ pub(crate) struct Draw {
     pub(crate) chosen: usize,
     /// The draw went to another arm than the best.
     pub(crate) explored: bool,
-    /// π(a) per arm: (1−ε)·[a = argmax] + ε/|top| for a in top; sums to 1.
+    /// π(a) per arm: ε/|top| times its chance for a in top, what is left for the best; sums to 1.
     pub(crate) propensity: Vec<f64>,
     /// ε in force: 0 when there is nothing to choose from.
     pub(crate) epsilon: f64,
@@ -21,13 +38,15 @@ pub(crate) struct Draw {
 
 /// Chooses from utilities in falling order; `None` when there are none. `top` is the first `arms` of those
 /// whose utility is at most `slack` below the best, and the first one below them that is `reopened`, if it is at most
-/// [`WIDER`] times as far below.
+/// [`WIDER`] times as far below. Each of them has its turn equally often, and is drawn in the share `chance` of its turns,
+/// 0..=1: otherwise, too, the best is.
 pub(crate) fn draw(
     utilities: &[f64],
     epsilon: f64,
     arms: usize,
     slack: f64,
     reopened: impl Fn(usize) -> bool,
+    chance: impl Fn(usize) -> f64,
     rng: &mut impl Rng,
 ) -> Option<Draw> {
     let best = *utilities.first()?;
@@ -39,21 +58,20 @@ pub(crate) fn draw(
     let epsilon = if top > 1 { epsilon.clamp(0.0, 1.0) } else { 0.0 };
     let mut chosen = 0;
     if epsilon > 0.0 && rng.random::<f64>() < epsilon {
-        let drawn = rng.random_range(0..top);
-        chosen = also.filter(|_| drawn == first).unwrap_or(drawn);
+        let turn = rng.random_range(0..top);
+        let arm = also.filter(|_| turn == first).unwrap_or(turn);
+        if rng.random::<f64>() < chance(arm) {
+            chosen = arm;
+        }
     }
     let share = epsilon / top as f64;
-    let propensity = (0..utilities.len())
-        .map(|i| {
-            if i == 0 {
-                1.0 - epsilon + share
-            } else if i < first || also == Some(i) {
-                share
-            } else {
-                0.0
-            }
-        })
-        .collect();
+    let drawn = |i: usize| i > 0 && (i < first || also == Some(i));
+    let of = |i: usize| if drawn(i) { share * chance(i).clamp(0.0, 1.0) } else { 0.0 };
+    let mut propensity: Vec<f64> = (0..utilities.len()).map(of).collect();
+    let others: f64 = propensity.iter().sum();
+    if let Some(of_best) = propensity.first_mut() {
+        *of_best = 1.0 - others;
+    }
     Some(Draw { chosen, explored: chosen != 0, propensity, epsilon })
 }
 
@@ -66,9 +84,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn propensities_sum_to_one(mut u in prop::collection::vec(-1.0_f64..1.0, 1..30), eps in 0.0_f64..0.5, arms in 1_usize..5, slack in 0.0_f64..1.0, changed in 0_usize..40, seed: u64) {
+        fn propensities_sum_to_one(mut u in prop::collection::vec(-1.0_f64..1.0, 1..30), eps in 0.0_f64..0.5, arms in 1_usize..5, slack in 0.0_f64..1.0, changed in 0_usize..40, doubt in 0.0_f64..0.3, seed: u64) {
             u.sort_by(|a, b| b.total_cmp(a));
-            let d = draw(&u, eps, arms, slack, |i| i == changed, &mut StdRng::seed_from_u64(seed)).unwrap();
+            let d = draw(&u, eps, arms, slack, |i| i == changed, |i| chance(u[0] - u[i], (doubt, doubt)), &mut StdRng::seed_from_u64(seed)).unwrap();
+            prop_assert!(d.propensity.iter().all(|p| *p >= 0.0));
             prop_assert!((d.propensity.iter().sum::<f64>() - 1.0).abs() < 1e-9);
             prop_assert!(d.propensity[d.chosen] > 0.0);
             let most = if d.chosen == changed { WIDER * slack } else { slack };
@@ -84,7 +103,7 @@ mod tests {
         let n = 200_000;
         let mut stated = Vec::new();
         for _ in 0..n {
-            let d = draw(&u, 0.2, 3, 0.2, |i| i == 3, &mut rng).unwrap();
+            let d = draw(&u, 0.2, 3, 0.2, |i| i == 3, |i| [1.0, 0.6, 0.1, 0.8][i], &mut rng).unwrap();
             counts[d.chosen] += 1.0;
             stated = d.propensity;
         }
@@ -95,21 +114,44 @@ mod tests {
     }
 
     #[test]
+    fn what_is_surely_worse_is_drawn_less_and_never_not_at_all() {
+        assert_eq!(chance(0.0, (0.1, 0.1)), 1.0, "as good as the best");
+        assert_eq!(chance(-0.1, (0.1, 0.1)), 1.0, "and better but for the bonus");
+        assert_eq!(chance(0.3, (0.0, 0.0)), 1.0, "nobody asked how sure that is");
+        assert_eq!(chance(0.5, (0.06, 0.08)), LEAST_CHANCE, "five deviations");
+        assert!((chance(0.1, (0.06, 0.08)) - 0.317).abs() < 1e-3, "one deviation");
+        let shares: Vec<f64> = (0..40).map(|i| chance(0.1, (0.01 * f64::from(i + 1), 0.0))).collect();
+        assert!(shares.is_sorted() && shares[0] == LEAST_CHANCE, "{shares:?}");
+        let d = draw(&[0.9, 0.8], 0.2, 3, 0.2, |_| false, |_| 0.25, &mut StdRng::seed_from_u64(1)).unwrap();
+        assert!((d.propensity[1] - 0.025).abs() < 1e-12 && d.epsilon == 0.2, "{d:?}");
+    }
+
+    #[test]
+    fn outcomes_that_tell_arms_apart_end_what_trying_them_costs() {
+        // Two arms, 0.8 and 0.65, with as many outcomes each as the step; what drawing costs over 20 000 requests.
+        let regret = |of: &dyn Fn(f64) -> f64| -> f64 {
+            (1..20_000).map(|n| 0.025 * of((0.2 / f64::from(n)).sqrt()) * 0.15).sum()
+        };
+        let (even, narrowed) = (regret(&|_| 1.0), regret(&|sd| chance(0.15, (sd, sd))));
+        assert!(narrowed < 1.1 * LEAST_CHANCE * even, "{narrowed} of {even}");
+    }
+
+    #[test]
     fn nothing_is_explored_where_it_is_forbidden_or_pointless() {
         let mut rng = StdRng::seed_from_u64(1);
         for _ in 0..1000 {
-            assert_eq!(draw(&[0.5, 0.5], 0.0, 3, 0.1, |_| true, &mut rng).unwrap().chosen, 0);
-            assert_eq!(draw(&[0.5, 0.1], 0.5, 3, 0.1, |_| true, &mut rng).unwrap().epsilon, 0.0);
+            assert_eq!(draw(&[0.5, 0.5], 0.0, 3, 0.1, |_| true, |_| 1.0, &mut rng).unwrap().chosen, 0);
+            assert_eq!(draw(&[0.5, 0.1], 0.5, 3, 0.1, |_| true, |_| 1.0, &mut rng).unwrap().epsilon, 0.0);
         }
-        assert!(draw(&[], 0.1, 3, 0.1, |_| true, &mut rng).is_none());
+        assert!(draw(&[], 0.1, 3, 0.1, |_| true, |_| 1.0, &mut rng).is_none());
     }
 
     #[test]
     fn an_arm_whose_model_changed_is_drawn_with_the_best_few() {
         let u = [0.9, 0.88, 0.87, 0.86, 0.7, 0.2];
         let propensity = |arms: usize, changed: &[usize]| {
-            let d =
-                draw(&u, 0.2, arms, 0.1, |i| changed.contains(&i), &mut StdRng::seed_from_u64(1)).unwrap();
+            let mut rng = StdRng::seed_from_u64(1);
+            let d = draw(&u, 0.2, arms, 0.1, |i| changed.contains(&i), |_| 1.0, &mut rng).unwrap();
             d.propensity.iter().map(|p| (p * 1e3).round() / 1e3).collect::<Vec<_>>()
         };
         assert_eq!(propensity(3, &[]), [0.867, 0.067, 0.067, 0.0, 0.0, 0.0]);

@@ -184,7 +184,18 @@ fn choose(
         let model = scored.get(arm).filter(|_| arm < ARMS).and_then(|s| standing.model(s.model?));
         model.is_some_and(|m| m.reopened)
     };
-    let Some(draw) = choice::draw(&utilities, epsilon, config.explore_arms, slack, reopened, &mut rng) else {
+    let believed = |arm: usize| {
+        let known = decision.arms.get(arm).zip(scored.get(arm));
+        known.map_or((0.0, 0.0), |(a, s)| (a.utility - (a.terms.optimistic - a.terms.success), s.doubt))
+    };
+    let best = believed(0);
+    // What is known of a model that changed is no measure of what is not.
+    let chance = |arm: usize| match (reopened(arm), believed(arm)) {
+        (true, _) => 1.0,
+        (false, (utility, doubt)) => choice::chance(best.0 - utility, (best.1, doubt)),
+    };
+    let arms = config.explore_arms;
+    let Some(draw) = choice::draw(&utilities, epsilon, arms, slack, reopened, chance, &mut rng) else {
         return Err(nothing::nothing_left(inputs, excluded));
     };
     let kept = keep(inputs, &decision.arms);

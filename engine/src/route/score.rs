@@ -26,6 +26,8 @@ pub(crate) struct Scored {
     pub(crate) flow: usize,
     /// `None` for a workflow that chooses its models itself.
     pub(crate) model: Option<ModelIx>,
+    /// How far belief in its success may be off, a standard deviation; 0 where no bonus is asked for.
+    pub(crate) doubt: f64,
 }
 
 /// An arm before it is compared with the others.
@@ -39,11 +41,12 @@ struct Draft<'a> {
     cost: Option<f64>,
     cost_correction: f64,
     outcomes: f64,
+    doubt: f64,
 }
 
 impl Draft<'_> {
     fn scored(&self) -> Scored {
-        Scored { flow: self.flow, model: self.model.map(|e| e.ix) }
+        Scored { flow: self.flow, model: self.model.map(|e| e.ix), doubt: self.doubt }
     }
 }
 
@@ -397,6 +400,7 @@ impl<'a> Scorer<'a> {
             cost: cost_known.then_some(cost),
             cost_correction: belief.cost,
             outcomes: belief.n,
+            doubt: belief.doubt,
         });
     }
 
