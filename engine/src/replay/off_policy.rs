@@ -1,10 +1,11 @@
 //! What another configuration would have earned, estimated from the log of one run.
 //!
-//! The log holds the choices of a run with their exact propensities. It is cut into thirds, and one learner
-//! taught from each. A decision of the log is taken anew by the learner of another third under the target, and
-//! what its choices are worth, q̂, is asked of the learner of the last one: who both chooses and judges
-//! believes too much in what he chose, for he chose what he overrates (cross-fitting by unit). Both ways round
-//! are averaged. The target learns nothing more, and so has no bonus for what it has not tried.
+//! The log holds the choices of a run with their exact propensities. It is cut into fifths, and one learner
+//! taught from each two of them. A decision of the log is taken anew by a learner of two other fifths under the target, and
+//! what its choices are worth, q̂, is asked of the learner of the last two: who both chooses and judges
+//! believes too much in what he chose, for he chose what he overrates (cross-fitting by unit). All six ways to do so
+//! are averaged: with thirds every learner would know a sixth less, and there were two ways. The target learns nothing
+//! more, and so has no bonus for what it has not tried.
 //! With w = π_target / π_logged clipped at 20,
 //!
 //! ```text
@@ -12,7 +13,8 @@
 //! ```
 //!
 //! The interval has two parts: how the scores scatter, and, where the log could not have chosen as the target
-//! does and w corrects nothing, how little is known of q̂, whose errors are common to all requests of a family.
+//! does and w corrects nothing, how little is known of q̂, whose errors are common to all requests of a family. Over all
+//! ways, each fifth but the decision's own judges as often as any other: q̂ rests on what all four of them hold.
 //! The table knows what every choice would have earned, so the error is known too.
 
 use super::error::Error;
@@ -28,8 +30,8 @@ use types::decision::Arm;
 const CLIP: f64 = 20.0;
 /// Two-sided 95 % of a normal.
 const Z: f64 = 1.959_964;
-/// Parts of the log: one that is decided anew, one to choose by, one to judge by.
-const PARTS: usize = 3;
+/// Parts of the log: one that is decided anew, and as many to choose by as to judge by.
+const PARTS: usize = 5;
 /// What a prior weighs against outcomes of an arm in a family, in outcomes.
 const PRIOR_WEIGHT: f64 = 8.0;
 /// Below any of these an estimate is as good as its model (grade C), not as its log (grade B).
@@ -139,26 +141,40 @@ fn one(run: &Run<'_>, log: &[Logged], target: f64) -> Result<Estimate, Error> {
     // and with what the log cannot tell of.
     let exploration = Exploration { beta: Some(0.0), ..run.exploration };
     let stage = Stage::new(&run.table.models, target, run.table.cost_ref, exploration)?;
-    let mut students = Vec::with_capacity(PARTS);
-    for part in 0..PARTS {
-        let taught: Vec<&Logged> =
-            log.iter().enumerate().filter(|(i, _)| i % PARTS == part).map(|(_, l)| l).collect();
+    let of = |parts: u32| -> Vec<&Logged> {
+        log.iter().enumerate().filter(|(i, _)| parts & part(*i) != 0).map(|(_, l)| l).collect()
+    };
+    let mut students = Vec::new();
+    for taught_from in halves() {
         let mut player = Player::new(&stage, run.prior, run.seed)?;
-        teach(&mut player, run, &taught)?;
-        students.push((player, Known::of(run.table, &taught)));
+        teach(&mut player, run, &of(taught_from))?;
+        students.push((taught_from, player));
     }
+    let known: Vec<Known<'_>> = (0..PARTS).map(|p| Known::of(run.table, &of(!part(p)))).collect();
     let mut sums = Sums::default();
     for (i, l) in log.iter().enumerate() {
         let (Some(seen), Some(q)) = (run.seen.get(l.query), run.table.queries.get(l.query)) else { continue };
-        let mut said = Vec::with_capacity(PARTS - 1);
-        for (_, (player, known)) in students.iter_mut().enumerate().filter(|(p, _)| *p != i % PARTS) {
-            said.push((player.decide(&q.id, seen, run.table.available(l.query))?, &*known));
+        let Some(known) = known.get(i % PARTS) else { continue };
+        let mut said = Vec::with_capacity(students.len());
+        for (taught_from, player) in students.iter_mut().filter(|(from, _)| from & part(i) == 0) {
+            said.push((*taught_from, player.decide(&q.id, seen, run.table.available(l.query))?));
         }
-        if let [(a, known_a), (b, known_b)] = said.as_slice() {
-            sums.add(run.table, &stage, l, target, [(a, b, known_b), (b, a, known_a)]);
-        }
+        let judges = |chooser: u32| said.iter().filter(move |(judge, _)| chooser & judge == 0);
+        let ways =
+            said.iter().flat_map(|(from, chosen)| judges(*from).map(move |(_, judged)| (chosen, judged)));
+        sums.add(run.table, &stage, l, target, known, &ways.collect::<Vec<_>>());
     }
     Ok(sums.estimate(run, target))
+}
+
+/// The part that a decision of the log belongs to, as a set of parts.
+const fn part(decision: usize) -> u32 {
+    1 << (decision % PARTS)
+}
+
+/// The sets of parts that learners are taught from: half of all but one.
+fn halves() -> impl Iterator<Item = u32> {
+    (0..1_u32 << PARTS).filter(|set| set.count_ones() as usize == (PARTS - 1) / 2)
 }
 
 /// Outcomes of each model in each family.
@@ -186,6 +202,8 @@ impl<'a> Known<'a> {
 #[derive(Default)]
 struct Sums<'a> {
     scores: Vec<f64>,
+    /// As often each decision is weighed.
+    ways: f64,
     truth: f64,
     overlap: f64,
     weighted: f64,
@@ -198,20 +216,22 @@ struct Sums<'a> {
 }
 
 impl<'a> Sums<'a> {
-    /// One decision of the log, taken anew: each way round who chooses, who judges, and what he knows.
+    /// One decision of the log, taken anew: each way who chooses and who judges, and what all judges know.
     fn add(
         &mut self,
         table: &'a Table,
         stage: &Stage,
         l: &Logged,
         target: f64,
-        ways: [(&Decision, &Decision, &Known<'_>); 2],
+        known: &Known<'_>,
+        ways: &[(&Decision, &Decision)],
     ) {
         let family = table.queries.get(l.query).map_or("", |q| q.task.as_str());
         let reward = table.worth(l.quality, Some(l.cost), target);
-        let part = 1.0 / ways.len() as f64;
+        let part = 1.0 / ways.len().max(1) as f64;
+        self.ways = ways.len() as f64;
         let mut score = 0.0;
-        for (chooser, judge, known) in ways {
+        for (chooser, judge) in ways.iter().copied() {
             let mut of_logged = (0.0, 0.0);
             for a in
                 chooser.arms.iter().filter(|a| a.propensity > 0.0 || stage.place(&a.model) == Some(l.model))
@@ -248,13 +268,12 @@ impl<'a> Sums<'a> {
         let estimate = mean(self.scores.iter().copied());
         let scatter = mean(self.scores.iter().map(|s| (s - estimate).powi(2))) / n;
         let belief: f64 = self.believed.values().map(|b| (b / n).powi(2)).sum();
-        // Each decision of the log is weighed twice, once each way round.
         let ratio = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
-        let effective = ratio(self.weights * self.weights, self.squares) / 2.0;
+        let effective = ratio(self.weights * self.weights, self.squares) / self.ways.max(1.0);
         let overlap = self.overlap / n;
         let carried = overlap >= MIN_OVERLAP
             && effective >= MIN_EFFECTIVE
-            && ratio(2.0 * self.largest, self.weights) < MAX_SHARE;
+            && ratio(self.ways * self.largest, self.weights) < MAX_SHARE;
         Estimate {
             logged: run.lambda,
             target,
@@ -299,6 +318,23 @@ fn teach(player: &mut Player<'_>, run: &Run<'_>, log: &[&Logged]) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_judges_what_he_chose_by_and_all_others_judge_alike() {
+        for decision in 0..PARTS {
+            let others: Vec<u32> = halves().filter(|set| set & part(decision) == 0).collect();
+            let ways: Vec<(u32, u32)> = others
+                .iter()
+                .flat_map(|a| others.iter().filter(move |b| a & **b == 0).map(move |b| (*a, *b)))
+                .collect();
+            assert_eq!(ways.len(), 6);
+            for (chooser, judge) in &ways {
+                assert_eq!(chooser | judge | part(decision), (1 << PARTS) - 1, "all of the log is used");
+            }
+            let judged = |p: usize| ways.iter().filter(|(_, judge)| judge & part(p) != 0).count();
+            assert!((0..PARTS).filter(|p| *p != decision).all(|p| judged(p) == 3));
+        }
+    }
 
     #[test]
     fn an_interval_is_as_wide_as_the_belief_that_nothing_corrects() {

@@ -6,7 +6,8 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use types::Usage;
 use types::limits::{
-    Amount, Claim, Limit, LimitStore, Metric, Reached, Refused, Reservation, Standing as Stands,
+    Amount, Claim, Foreseen, Inquiry, Limit, LimitStore, Metric, Reached, Refused, Reservation,
+    Standing as Stands,
 };
 use types::matrix::Price;
 use types::provider::{Error, ErrorKind};
@@ -73,6 +74,10 @@ impl LimitStore for Sums {
     fn standing(&self, _: &Arc<str>, limits: &[Limit], _: i64) -> BoxFuture<'_, Vec<Stands>> {
         let of = |l: &Limit| Stands { used: self.used(l), ..Stands::untouched(l) };
         ready(limits.iter().map(of).collect()).boxed()
+    }
+
+    fn foresee(&self, _: &Arc<str>, _: &[Inquiry], _: i64) -> BoxFuture<'_, Vec<Foreseen>> {
+        unreachable!("keys are only taken")
     }
 }
 
