@@ -7,5 +7,6 @@ mod choice;
 mod each;
 mod errands;
 mod house;
+mod implicit;
 mod records;
 mod streams;
