@@ -192,6 +192,32 @@ mod tests {
     }
 
     #[test]
+    fn axes_whose_truth_is_labelled_are_plotted_beside_the_family() {
+        let labelled = |id: &str, json: bool, text: &str| {
+            let mut row: serde_json::Value = serde_json::from_str(&row(id, None, text)).expect("a row");
+            row["axes"]["json_requested_in_text"] = json.into();
+            row.to_string()
+        };
+        let e = check(&[
+            labelled("a", true, "List three fruits. Return a JSON array only."),
+            labelled("b", false, "Is it warm in Rome?"),
+            labelled("c", true, "Is it warm in Rome?"),
+        ])
+        .expect("good rows");
+        let of = |axis: &str| {
+            e.axes[axis].bins().fold((0.0, 0), |(s, n), (_, right, m)| (s + right * m as f64, n + m))
+        };
+        let (right, n) = of("output_contract");
+        assert!((right - 2.0).abs() < 1e-9 && n == 3, "{right} of {n}");
+        assert_eq!(of("tool_dependence"), (3.0, 3));
+        let text = e.to_string();
+        assert!(text.contains("\n  output_contract\n") && !text.contains("\n  task_family\n"), "{text}");
+        // Where no label says it, nothing is plotted.
+        let silent = check(&[row("a", Some("chat"), "Hi")]).expect("a good row");
+        assert_eq!(silent.axes.keys().copied().collect::<Vec<_>>(), ["tool_dependence"]);
+    }
+
+    #[test]
     fn a_clock_gives_latencies() {
         let now = std::cell::Cell::new(0_u64);
         let clock = || {

@@ -2,6 +2,7 @@
 //! training.
 
 mod one;
+mod plot;
 mod train;
 
 use super::out::Out;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 /// Profile one request, measure the profiler on labelled ones, or train it
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout profile request.json\n  echo '{\"model\":\"auto\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}' | turnout profile -\n  turnout profile --eval requests.jsonl.gz --predictions predictions.jsonl\n  turnout profile --eval requests.jsonl.gz --by-source --with more.jsonl.gz\n  turnout profile --train requests.jsonl.gz more.jsonl.gz --out family.model"
+    after_help = "Examples:\n  turnout profile request.json\n  echo '{\"model\":\"auto\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}' | turnout profile -\n  turnout profile --eval requests.jsonl.gz --predictions predictions.jsonl --svg reliability.svg\n  turnout profile --eval requests.jsonl.gz --by-source --with more.jsonl.gz\n  turnout profile --train requests.jsonl.gz more.jsonl.gz --out family.model"
 )]
 pub(super) struct Args {
     /// Body of a chat request; `-` reads standard input
@@ -29,6 +30,9 @@ pub(super) struct Args {
     /// Where to write one prediction a line
     #[arg(long, value_name = "FILE", requires = "eval", conflicts_with = "by_source")]
     predictions: Option<PathBuf>,
+    /// Where to draw how sure the profiles are against how often right, as a picture
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    svg: Option<PathBuf>,
     /// Judge every source by weights fitted without it, instead of judging the built-in model
     #[arg(long, requires = "eval")]
     by_source: bool,
@@ -53,16 +57,16 @@ pub(super) fn run(args: &Args, out: &Out) -> Outcome {
     let settings = Settings { seed: args.seed.unwrap_or(Settings::default().seed), ..Settings::default() };
     match (&args.file, &args.eval, &args.out) {
         (Some(file), _, _) => one::run(file, out),
-        (None, Some(labelled), _) if args.by_source => by_source(labelled, &args.with, &settings, out),
-        (None, Some(labelled), _) => evaluate(labelled, args.predictions.as_deref(), out),
-        (None, None, Some(to)) => train::run(&args.train, to, &settings, out),
+        (None, Some(labelled), _) if args.by_source => by_source(labelled, args, &settings, out),
+        (None, Some(labelled), _) => evaluate(labelled, args, out),
+        (None, None, Some(to)) => train::run(args, to, &settings, out),
         (None, None, None) => Err(Problem(
             "name a file, or labelled requests with --eval, or with --train together with --out".to_owned(),
         )),
     }
 }
 
-fn evaluate(file: &Path, predictions: Option<&Path>, out: &Out) -> Outcome {
+fn evaluate(file: &Path, args: &Args, out: &Out) -> Outcome {
     let text = read(file)?;
     let lines = memchr::memchr_iter(b'\n', &text).count();
     let bar = progress(lines, "requests");
@@ -72,15 +76,18 @@ fn evaluate(file: &Path, predictions: Option<&Path>, out: &Out) -> Outcome {
         profiler::eval::evaluate_timed(&*text, &mut |done| bar.set_position(done as u64), &clock)
             .map_err(|e| Problem(format!("{}: {e}", file.display())))?;
     bar.finish_and_clear();
-    if let Some(path) = predictions {
+    if let Some(path) = &args.predictions {
         let lines: Vec<String> = evaluation.predictions.iter().map(|p| format!("{p}\n")).collect();
         std::fs::write(path, lines.concat()).map_err(|e| Problem(format!("{}: {e}", path.display())))?;
     }
+    let family = Some(("task_family", &evaluation.reliability)).filter(|_| evaluation.labelled > 0);
+    let others = evaluation.axes.iter().map(|(axis, r)| (*axis, r));
+    plot::write(args.svg.as_deref(), family.into_iter().chain(others))?;
     say(&evaluation, out)
 }
 
-fn by_source(judged: &Path, others: &[PathBuf], settings: &Settings, out: &Out) -> Outcome {
-    let files: Vec<PathBuf> = std::iter::once(judged.to_owned()).chain(others.iter().cloned()).collect();
+fn by_source(judged: &Path, args: &Args, settings: &Settings, out: &Out) -> Outcome {
+    let files: Vec<PathBuf> = std::iter::once(judged.to_owned()).chain(args.with.iter().cloned()).collect();
     let files = train::read_all(&files)?;
     let inputs = train::inputs(&files);
     let Some((judged, others)) = inputs.split_first() else {
@@ -93,6 +100,11 @@ fn by_source(judged: &Path, others: &[PathBuf], settings: &Settings, out: &Out) 
     };
     let found = profiler::eval::by_source(judged, others, settings, &told)?;
     bar.finish_and_clear();
+    let plots = [
+        ("task_family by source, as written", &found.written.reliability),
+        ("task_family by source, vouched", &found.vouched.reliability),
+    ];
+    plot::write(args.svg.as_deref(), plots)?;
     say(&found, out)
 }
 

@@ -215,7 +215,7 @@ impl fmt::Display for BySource {
                 }
             }
         }
-        writeln!(f, "\n{}", self.vouched.reliability)?;
+        writeln!(f, "\n  task_family, vouched\n{}", self.vouched.reliability)?;
         writeln!(f, "  taken for another (label -> prediction)")?;
         for (label, predicted, n) in self.written.confusion.iter().take(15) {
             writeln!(f, "  {n:>5}  {label} -> {predicted}")?;

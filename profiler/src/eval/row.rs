@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::time::Duration;
 use types::WorkloadProfile;
-use types::axis::{AxisValue, TaskFamily, ToolDependence};
-use types::profile::SubLabel;
+use types::axis::{AxisValue, OutputContract, TaskFamily, ToolDependence};
+use types::profile::{Scored, SubLabel};
 
 /// A line of the labelled set; members that are not scored are ignored.
 #[derive(Deserialize)]
@@ -44,6 +44,18 @@ pub(super) struct Axes {
     pub(super) output_contract: Option<String>,
     pub(super) context_topology: Option<String>,
     pub(super) approx_input_tokens: Option<f64>,
+    /// The text asks for JSON; what is enforced is `output_contract`.
+    pub(super) json_requested_in_text: Option<bool>,
+}
+
+impl Axes {
+    /// Whether the answer is to be JSON, enforced or asked for; `None` = the labels do not say.
+    pub(super) fn json(&self) -> Option<bool> {
+        match self.output_contract.as_deref() {
+            Some("json_object" | "json_schema") => Some(true),
+            _ => self.json_requested_in_text,
+        }
+    }
 }
 
 /// A profile in the labels' words.
@@ -52,8 +64,10 @@ pub(super) struct Prediction {
     pub(super) family: &'static str,
     pub(super) confidence: f32,
     pub(super) tools: u32,
-    /// The profile sees tools that may be used.
-    pub(super) uses_tools: bool,
+    /// Whether the profile sees tools that may be used, and how sure of that it is.
+    pub(super) uses_tools: (bool, f32),
+    /// Whether it expects JSON, and how sure of that it is.
+    pub(super) json: (bool, f32),
     pub(super) contract: &'static str,
     pub(super) topology: &'static str,
     pub(super) tokens: u32,
@@ -72,7 +86,10 @@ impl Prediction {
             family: family(profile),
             confidence: profile.confidence,
             tools: profile.facts.tools,
-            uses_tools: profile.tool_dependence.value != ToolDependence::None,
+            uses_tools: any_of(&profile.tool_dependence, |v| v != ToolDependence::None),
+            json: any_of(&profile.output_contract, |v| {
+                matches!(v, OutputContract::Json | OutputContract::Schema)
+            }),
             contract: match features.contract {
                 // The labels state what is enforced; JSON that the text only asks for stays free text.
                 Contract::FreeText => "free_text",
@@ -101,6 +118,13 @@ impl Prediction {
         }
         line
     }
+}
+
+/// Whether the value of an axis is one of several, and the score of those on its side.
+fn any_of<V: AxisValue>(axis: &Scored<V>, is: impl Fn(V) -> bool) -> (bool, f32) {
+    let found = is(axis.value);
+    let same = V::ALL.iter().zip(axis.scores).filter(|(v, _)| is(**v) == found);
+    (found, same.map(|(_, score)| score).sum::<f32>().min(1.0))
 }
 
 fn family(profile: &WorkloadProfile) -> &'static str {

@@ -10,6 +10,10 @@ use std::fmt;
 /// Sources with fewer labelled requests do not enter the mean over sources.
 pub(super) const LEAST_OF_A_SOURCE: usize = 20;
 
+/// Names of the axes besides the family that are plotted.
+const TOOL_DEPENDENCE: &str = "tool_dependence";
+const OUTPUT_CONTRACT: &str = "output_contract";
+
 /// Accuracy within one source.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SourceAccuracy {
@@ -57,8 +61,12 @@ pub struct Evaluation {
     pub tokens_within_25pct: Option<f64>,
     /// Share of requests with offered tools or none that are so profiled (`none` if and only if none are), 0..=1.
     pub tool_dependence: Option<f64>,
-    /// How sure the profiles were, against how often right.
+    /// How sure the profiles were of the family, against how often right.
     pub reliability: Reliability,
+    /// The same of axes whose truth follows from the labels: whether tools may be used (`tool_dependence`), and whether the
+    /// answer is to be JSON (`output_contract`). Their scores follow from rules, not from training; axes of which no request
+    /// has a label are left out.
+    pub axes: BTreeMap<&'static str, Reliability>,
     /// Mean gap between confidence and accuracy over ten bins of confidence, weighted by size, 0..=1.
     pub calibration_error: f64,
     /// Time per profile, if a clock was given.
@@ -99,6 +107,7 @@ pub(super) struct Tally {
     tokens: Share,
     dependence: Share,
     reliability: Reliability,
+    axes: BTreeMap<&'static str, Reliability>,
     latencies: Vec<f64>,
     predictions: Vec<Value>,
 }
@@ -115,7 +124,12 @@ impl Tally {
         let axes = &row.axes;
         if let Some(tools) = axes.tools_offered {
             self.tools.add(tools == u64::from(p.tools));
-            self.dependence.add((tools > 0) == p.uses_tools);
+            let right = (tools > 0) == p.uses_tools.0;
+            self.dependence.add(right);
+            self.axes.entry(TOOL_DEPENDENCE).or_default().add(p.uses_tools.1, right);
+        }
+        if let Some(json) = axes.json() {
+            self.axes.entry(OUTPUT_CONTRACT).or_default().add(p.json.1, json == p.json.0);
         }
         if let Some(contract) = &axes.output_contract {
             self.contract.add(contract == p.contract);
@@ -162,6 +176,7 @@ impl Tally {
             tool_dependence: self.dependence.value(),
             calibration_error: self.reliability.error(),
             reliability: self.reliability,
+            axes: self.axes,
             latency_ms: latency(self.latencies),
             confusion,
             predictions: self.predictions,
@@ -236,7 +251,10 @@ impl fmt::Display for Evaluation {
             )?;
         }
         if self.labelled > 0 {
-            write!(f, "\n{}", self.reliability)?;
+            write!(f, "\n  task_family\n{}", self.reliability)?;
+        }
+        for (axis, reliability) in &self.axes {
+            write!(f, "\n  {axis}\n{reliability}")?;
         }
         if !self.confusion.is_empty() {
             writeln!(f, "\n  taken for another (label -> profile)")?;

@@ -29,6 +29,9 @@ pub struct TrainingReport {
     pub macro_f1: f64,
     /// Expected calibration error on unseen sources, 0..=1.
     pub calibration_error: f64,
+    /// How sure the weights are on unseen sources, against how often right: a list of bins. Reports of earlier versions do not
+    /// hold it.
+    pub reliability: Reliability,
     /// Per family, on unseen sources.
     pub families: BTreeMap<String, Family>,
 }
@@ -97,6 +100,7 @@ pub(super) fn of(
         accuracy: round(right as f64 / held.len().max(1) as f64),
         macro_f1: round(families.values().map(|f| f.f1).sum::<f64>() / families.len().max(1) as f64),
         calibration_error: round(reliability.error()),
+        reliability,
         families,
     }
 }

@@ -1,6 +1,6 @@
 //! `turnout profile --train`: fits the task family's model and writes it with its report.
 
-use super::{progress, read};
+use super::{Args, plot, progress, read};
 use crate::cli::out::Out;
 use crate::cli::{GOOD, Outcome, Problem};
 use profiler::train::{self, Input, Settings};
@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 /// Name and text of every file.
 type Files = Vec<(String, Vec<u8>)>;
 
-pub(super) fn run(data: &[PathBuf], to: &Path, settings: &Settings, out: &Out) -> Outcome {
-    let files = read_all(data)?;
+pub(super) fn run(args: &Args, to: &Path, settings: &Settings, out: &Out) -> Outcome {
+    let files = read_all(&args.train)?;
     let bar = progress(0, "fits");
     let told = |done: usize, total: usize| {
         bar.set_length(total as u64);
@@ -22,6 +22,7 @@ pub(super) fn run(data: &[PathBuf], to: &Path, settings: &Settings, out: &Out) -
     let report = serde_json::to_value(&trained.report)?;
     write(to, &trained.model)?;
     write(&beside, format!("{}\n", serde_json::to_string_pretty(&report)?).as_bytes())?;
+    plot::write(args.svg.as_deref(), [("task_family on unseen sources", &trained.report.reliability)])?;
     if out.json {
         out.value(&report);
         return Ok(GOOD);
@@ -32,6 +33,7 @@ pub(super) fn run(data: &[PathBuf], to: &Path, settings: &Settings, out: &Out) -
         table.add_row([name.clone(), family.requests.to_string(), format!("{:.3}", family.f1)]);
     }
     out.line(&table.to_string());
+    out.raw(&r.reliability.to_string());
     out.line(&format!(
         "{} requests and {} dressed copies from {} sources in {} groups that share no text\n\
          on unseen sources: accuracy {:.4}, macro-F1 {:.4}, calibration error {:.4}, temperature {:.3}\n\
