@@ -1,7 +1,7 @@
 //! Reliability plots as a picture: how sure profiles are, against how often they are right.
 
 use crate::cli::Problem;
-use engine::profiler::eval::Reliability;
+use profiler::eval::Reliability;
 use std::fmt::Write as _;
 use std::path::Path;
 use types::encoding::xml;
