@@ -13,7 +13,6 @@ async fn served(h: &House, body: &Value) -> (String, String) {
 
 /// 300 conversations whose clients ask again for what `p/a` answered, and go on from what `p/b` did. Of the last 100, how
 /// many began with `p/b`.
-#[expect(clippy::indexing_slicing, reason = "the bodies of these tests have what is asked for")]
 async fn learned(h: &House, begin: &Value) -> u32 {
     let mut last_100 = 0;
     for i in 0..300 {
