@@ -102,7 +102,7 @@ impl Decider<'_> {
         let asks = &view.bundle.asks;
         let trial = inner.shadow.load_full();
         let remembers = asks.history || trial.as_ref().is_some_and(|s| s.asks_for_history());
-        let conversation = Conversation::of(who, &profiled.request);
+        let conversation = Conversation::of(who, &profiled.request, remembers);
         let turn = remembers.then_some(conversation);
         let moment = self.moment(conversation);
         let question = Question {

@@ -85,11 +85,7 @@ pub fn table(stored: &Stored, all: bool) -> String {
     for b in o.account.iter().flat_map(|a| &a.beside) {
         beside(&mut out, b);
     }
-    for f in stored.feedback.iter().filter(|f| f.is_implicit()) {
-        let did = if f.score.get() > 0.0 { "went on from the answer" } else { "asked the same again" };
-        let _ = writeln!(out, " client   {did}");
-    }
-    for f in stored.feedback.iter().filter(|f| !f.is_implicit()) {
+    for f in &stored.feedback {
         // Whoever sends feedback writes what stands here, and the operator's terminal shows it.
         let (reason, source) = (shown(f.reason.as_deref().unwrap_or("")), shown(&f.source));
         let _ = writeln!(out, " feedback {:.2} by {source} {reason}", f.score.get());

@@ -155,7 +155,7 @@ async fn take(inner: &Inner, mut feedback: Feedback) -> Result<Receipt, Error> {
         words.retain(|earlier| !word.replaces(earlier));
         words.push(word);
     }
-    if words.iter().filter(|f| f.principal == feedback.principal && !f.is_implicit()).count() > MAX_SOURCES {
+    if words.iter().filter(|f| f.principal == feedback.principal).count() > MAX_SOURCES {
         return Err(Error::TooManySources);
     }
     let reward = crate::outcome::with_feedback(&stored.record.outcome, &words).reward;

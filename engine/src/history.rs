@@ -55,32 +55,24 @@ pub(crate) struct Conversation {
     pub(crate) key: [u8; 16],
     /// The request names its session.
     pub(crate) named: bool,
-    /// Something tells it from others of the same key that begin alike: its session or user is named, or it holds an answer.
-    pub(crate) told: bool,
-    /// The messages of the turn before, which are those up to the last answer; `None` = nothing has been answered.
+    /// The messages of the turn before, which are those up to the last answer; `None` = nothing has been answered, or
+    /// the session is named.
     pub(crate) before: Option<[u8; 16]>,
-    /// All of its messages.
+    /// All of its messages; of a named session only where what came before is remembered.
     pub(crate) messages: [u8; 16],
-    /// The last of them is its user's, not a tool's.
-    pub(crate) of_user: bool,
     /// The client's library sends it once more by itself.
-    pub(crate) of_sdk: bool,
+    of_sdk: bool,
 }
 
 impl Conversation {
-    /// Of a request as it came.
-    pub(crate) fn of(who: &Who, request: &ChatRequest) -> Self {
+    /// Of a request as it came. `remembered`: it is told from the other requests of its session, too.
+    pub(crate) fn of(who: &Who, request: &ChatRequest, remembered: bool) -> Self {
         let named = request.options.session.is_some();
-        let read = Read::of(&request.messages);
-        Conversation {
-            key: opening(who, request, &read),
-            named,
-            told: named || request.user.is_some() || read.before.is_some(),
-            before: read.before,
-            messages: read.all,
-            of_user: request.messages.last().is_some_and(|m| m.role == Role::User),
-            of_sdk: request.options.tags.contains_key(SDK_RETRY),
-        }
+        let read = (remembered || !named).then(|| Read::of(&request.messages));
+        let key = opening(who, request, read.as_ref());
+        let (before, messages) = read.map_or((None, key), |read| (read.before, read.all));
+        let of_sdk = request.options.tags.contains_key(SDK_RETRY);
+        Conversation { key, named, before: before.filter(|_| !named), messages, of_sdk }
     }
 
     /// As a name.
@@ -90,7 +82,7 @@ impl Conversation {
 }
 
 /// What tells a conversation from all others.
-fn opening(who: &Who, request: &ChatRequest, read: &Read) -> [u8; 16] {
+fn opening(who: &Who, request: &ChatRequest, read: Option<&Read>) -> [u8; 16] {
     let mut opening = blake3::Hasher::new();
     opening.update(who.tenant.id.as_bytes());
     if let Some(session) = &request.options.session {
@@ -103,7 +95,7 @@ fn opening(who: &Who, request: &ChatRequest, read: &Read) -> [u8; 16] {
         opening.update(name.as_bytes());
     }
     opening.update(&[4]);
-    opening.update(&read.opening);
+    opening.update(read.map_or(&[], |read| &read.opening));
     short(&opening)
 }
 
@@ -235,7 +227,7 @@ mod tests {
         if let Some(user) = user {
             body["user"] = json!(user);
         }
-        Conversation::of(&Who::gone("acme", key), &ChatRequest::from_value(&body).unwrap())
+        Conversation::of(&Who::gone("acme", key), &ChatRequest::from_value(&body).unwrap(), true)
     }
 
     #[test]

@@ -27,7 +27,6 @@ mod failed;
 pub mod feedback;
 mod govern;
 mod history;
-mod implicit;
 pub mod learn;
 mod ledger;
 mod limits;
@@ -151,8 +150,6 @@ pub(crate) struct Inner {
     pub(crate) errands: Arc<Semaphore>,
     /// The model that each session was answered by last.
     pub(crate) sessions: route::Sessions,
-    /// Requests that were answered of late, for what their clients do next.
-    pub(crate) answers: implicit::Answers,
     /// What exploring has cost.
     pub(crate) explorers: explore::Explorers,
     /// A configuration that is tried beside the one in force.
@@ -237,7 +234,6 @@ impl Engine {
             gate,
             errands: Arc::new(Semaphore::new(errand::AT_ONCE)),
             sessions: route::Sessions::default(),
-            answers: implicit::Answers::default(),
             explorers: explore::Explorers::default(),
             shadow: ArcSwapOption::empty(),
             memory: Arc::default(),

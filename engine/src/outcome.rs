@@ -12,15 +12,11 @@ const FEEDBACK: f64 = 0.4;
 const NO_REPAIR: f64 = 0.1;
 const NO_RETRY: f64 = 0.1;
 
-/// What an outcome counts as of which nothing is known but what its client did with the answer, in outcomes: as much as that
-/// weighs beside a word.
-pub(crate) const IMPLICIT: f64 = NO_RETRY / FEEDBACK;
-
 /// reward = Σ wᵢ·xᵢ / Σ wᵢ over the observed parts i; `None` when nothing of substance was observed: that no
-/// repair was needed says something only beside another part.
+/// repair was needed or that nobody asked again says something only beside another part.
 #[must_use]
 pub fn reward(parts: &RewardParts) -> Option<UnitInterval> {
-    let substance = [parts.contract, parts.semantic, parts.judge, parts.feedback, parts.no_retry];
+    let substance = [parts.contract, parts.semantic, parts.judge, parts.feedback];
     if substance.iter().all(Option::is_none) {
         return None;
     }
@@ -56,9 +52,6 @@ pub fn with_feedback(outcome: &Outcome, all: &[Feedback]) -> Outcome {
     if let Some(mean) = feedback(all, |_| 1.0) {
         after.parts.feedback = Some(mean);
     }
-    if let Some(kept) = no_retry(all) {
-        after.parts.no_retry = Some(kept);
-    }
     after.reward = reward(&after.parts);
     after
 }
@@ -68,7 +61,7 @@ pub fn with_feedback(outcome: &Outcome, all: &[Feedback]) -> Outcome {
 pub(crate) fn feedback(all: &[Feedback], heard: impl Fn(&Feedback) -> f64) -> Option<f64> {
     // Of each principal: what is heard of its words, that times their scores, and how many there are.
     let mut by_principal: BTreeMap<&str, (f64, f64, f64)> = BTreeMap::new();
-    for word in all.iter().filter(|word| !word.is_implicit()) {
+    for word in all {
         let (weight, sum, n) = by_principal.entry(&word.principal).or_default();
         let heard = heard(word);
         (*weight, *sum, *n) = (*weight + heard, *sum + heard * word.score.get(), *n + 1.0);
@@ -79,11 +72,6 @@ pub(crate) fn feedback(all: &[Feedback], heard: impl Fn(&Feedback) -> f64) -> Op
         (all + principal, sum + principal * (scores / weight))
     });
     (weight > 0.0).then(|| sum / weight)
-}
-
-/// What clients did: 0 where any asked the same again. `None` = nothing is known of that.
-fn no_retry(all: &[Feedback]) -> Option<f64> {
-    all.iter().filter(|word| word.is_implicit()).map(|word| word.score.get()).reduce(f64::min)
 }
 
 #[cfg(test)]
@@ -153,8 +141,6 @@ pub(crate) mod tests {
         check(RewardParts { contract: Some(1.0), ..none }, Some(1.0));
         check(RewardParts { contract: Some(1.0), no_repair: Some(0.0), ..none }, Some(0.8));
         check(RewardParts { contract: Some(1.0), feedback: Some(0.0), ..none }, Some(0.5));
-        check(RewardParts { contract: Some(1.0), no_retry: Some(0.0), ..none }, Some(0.8));
-        check(RewardParts { no_retry: Some(0.0), ..none }, Some(0.0));
         check(RewardParts { judge: Some(0.5), feedback: Some(f64::INFINITY), ..none }, Some(0.5 / 0.6));
     }
 }

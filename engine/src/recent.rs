@@ -58,15 +58,6 @@ where
         self.0.insert(key, value);
     }
 
-    /// Takes away what stands there: of several who do so at once, one has it.
-    pub(crate) fn take<Q>(&self, key: &Q) -> Option<V>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        self.0.remove(key)
-    }
-
     /// How many stand there, once the least used ones have given way.
     #[cfg(test)]
     pub(crate) fn count(&self) -> u64 {

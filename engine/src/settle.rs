@@ -301,7 +301,7 @@ impl Settlement {
             held.settle(&run);
         }
         self.before.hand_over(&mut run);
-        if let (Some(stays), Some(served)) = (&self.stays, &run.served_by) {
+        if let (Some(stays), Some(served)) = (self.stays.take(), &run.served_by) {
             stays.answered(&decision, served);
         }
         // Before the record itself is redacted, which is no part of what a request went through.
@@ -371,12 +371,9 @@ impl Settlement {
         if let Some(finished) = &self.finished {
             finished(&record);
         }
-        let record = Record::Request(Box::new(record));
-        if let Err(e) = self.store.append(&record) {
+        if let Err(e) = self.store.append(&Record::Request(Box::new(record))) {
             unrecorded::say(&self.admission.request_id, &e, "an outcome is not recorded");
             self.lost = true;
-        } else if let (Some(stays), Record::Request(record)) = (self.stays.take(), &record) {
-            stays.ended(&record.outcome);
         }
         // Only who demands a record pays for the question whether it is on disk.
         self.lost |= self.demands.as_ref().is_some_and(|d| d.is_audited()) && self.store.degraded();

@@ -78,7 +78,7 @@ mod tests {
         let mut body = json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}]});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let (who, request) = (Who::gone(tenant, "k"), ChatRequest::from_value(&body).unwrap());
-        let conversation = Conversation::of(&who, &request);
+        let conversation = Conversation::of(&who, &request, false);
         Holder::of(Sticky { by, ttl_ms: 1000 }, &who, &request, &conversation)
     }
 

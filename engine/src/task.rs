@@ -21,7 +21,7 @@ use crate::runs;
 use crate::settle::{Means, Settlement, Subject};
 use crate::shadow_run;
 use crate::tools::{self, Toolbox};
-use crate::{Inner, View, unrecorded};
+use crate::{Inner, View};
 use policies::{Phase, Watched};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,7 +31,6 @@ use tokio::time::Instant;
 use types::chat::ChatRequest;
 use types::directives::Directives;
 use types::provider::Edits;
-use types::store::Record;
 use types::{Chunk, Usd};
 use workflows::{Ending, Wire};
 
@@ -135,15 +134,10 @@ impl Task {
         self.request.stream.then(reason).flatten()
     }
 
-    /// Notes what the request is given, for those that come after it, and what it says of the answers before it.
+    /// Notes what the request is given, for those that come after it.
     pub(crate) fn note(&mut self, inner: &Inner, settlement: &mut Settlement) {
-        if let (Some(decision), Some(mut stays)) = (settlement.decision.as_deref(), self.stays.take()) {
+        if let (Some(decision), Some(stays)) = (settlement.decision.as_deref(), self.stays.take()) {
             decide::note(inner, &stays, decision);
-            if let Some(word) = stays.came(&settlement.admission.who, inner.clock.unix_ms())
-                && let Err(e) = inner.store.append(&Record::Feedback(word))
-            {
-                unrecorded::say(&decision.request_id, &e, "what was done with an answer is not recorded");
-            }
             settlement.stays = Some(stays);
         }
     }

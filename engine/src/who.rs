@@ -89,12 +89,6 @@ impl Who {
         scoped.is_none_or(|s| s.iter().any(|w| w == workflow))
     }
 
-    /// Under which name what it says of an answer stands on record.
-    #[must_use]
-    pub fn speaker(&self) -> String {
-        self.principal.key.as_ref().map_or_else(|| NO_KEY.to_owned(), |key| format!("key:{}", key.id))
-    }
-
     /// Labels of the key, which count as tags of its requests.
     pub(crate) fn labels(&self) -> &BTreeMap<String, String> {
         &self.key.labels

@@ -61,20 +61,6 @@ pub struct RewardParts {
     pub no_retry: Option<f64>,
 }
 
-impl RewardParts {
-    /// Whether nothing checked the answer: it is known by what is said of it and done with it alone.
-    #[must_use]
-    pub const fn is_unchecked(&self) -> bool {
-        self.contract.is_none() && self.semantic.is_none()
-    }
-
-    /// Whether nothing is known of the answer but what its client did with it.
-    #[must_use]
-    pub const fn is_implicit(&self) -> bool {
-        self.is_unchecked() && self.judge.is_none() && self.feedback.is_none() && self.no_retry.is_some()
-    }
-}
-
 /// How a request turned out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -460,11 +446,7 @@ pub struct CallObservation {
     pub output_tokens: u32,
 }
 
-/// Source of what nobody said: that a client asked the same again (score 0), or went on from the answer (1). No name that
-/// anybody can give.
-pub const IMPLICIT: &str = "(implicit)";
-
-/// What somebody says of an answer, or does with it.
+/// What somebody says of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Feedback {
     /// The request.
@@ -490,12 +472,6 @@ impl Feedback {
     #[must_use]
     pub fn speaker(&self) -> &str {
         if self.principal.is_empty() { &self.source } else { &self.principal }
-    }
-
-    /// Whether it is what a client did, and no word of anybody.
-    #[must_use]
-    pub fn is_implicit(&self) -> bool {
-        self.source == IMPLICIT
     }
 
     /// Whether this word takes the place of an earlier one.

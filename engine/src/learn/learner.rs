@@ -10,7 +10,7 @@ use super::publish::Dirty;
 use super::ridge::Ridge;
 use super::shrinkage::Shrinkage;
 use super::snapshot::{ArmStats, ByName, Change, Names, Statistics};
-use super::soft::Spoken;
+use super::soft::{self, Spoken};
 use super::table::GROUP;
 use super::tenants::Tenants;
 use super::watch::Watched;
@@ -58,7 +58,6 @@ pub fn learner(limits: Limits) -> (Learner, Statistics) {
         influence: Influence::default(),
         of_tenants: Influence::default(),
         of_refusals: Influence::default(),
-        of_clients: Influence::default(),
         tenants: Arc::default(),
         seen: [0; 8],
         spoken: Spoken::default(),
@@ -114,8 +113,6 @@ pub struct Learner {
     pub(super) of_tenants: Influence,
     /// What the rules of tenants refuse of models, and let out.
     pub(super) of_refusals: Influence,
-    /// What the clients of keys do with answers. Apart from what keys say: who speaks for all is not bound by how many ask.
-    pub(super) of_clients: Influence,
     pub(super) tenants: Arc<Tenants>,
     pub(super) seen: [u64; 8],
     pub(super) spoken: Spoken,
@@ -245,7 +242,7 @@ impl Observer for Learner {
         }
         self.learn_safety(outcome);
         if let Some(model) = Self::credited(outcome) {
-            if outcome.status == Status::Delivered && outcome.parts.is_unchecked() {
+            if outcome.status == Status::Delivered && soft::is_unchecked(&outcome.parts) {
                 self.spoken.answered(outcome.cell.family, outcome.parts.judge.is_some());
             }
             self.learn_cost(outcome, &model);

@@ -9,6 +9,7 @@ use super::learner::{ANY_MODEL, Held, Learner};
 use super::point::Point;
 use super::shrinkage::GRID;
 use super::snapshot::Change;
+use super::soft;
 use crate::approvals::is_of_approval;
 use crate::outcome;
 use std::sync::Arc;
@@ -222,10 +223,9 @@ impl Learner {
         watched.let_out += weight;
     }
 
-    /// What a whole outcome counts as, before any bound. What clients do is no rarer in one family than in another.
+    /// What a whole outcome counts as, before any bound.
     pub(super) fn worth(&self, o: &Outcome) -> f64 {
-        let said = o.parts.is_unchecked() && !o.parts.is_implicit();
-        if said { self.spoken.worth(o.cell.family) } else { 1.0 }
+        if soft::is_unchecked(&o.parts) { self.spoken.worth(o.cell.family) } else { 1.0 }
     }
 
     /// A request has a reward, be it of a word that came later.

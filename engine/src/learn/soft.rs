@@ -12,6 +12,7 @@
 use super::Count;
 use serde::{Deserialize, Serialize};
 use types::axis::{AxisValue, TaskFamily};
+use types::outcome::RewardParts;
 
 /// What an answer weighs after the next one, of whatever family: about the last 2 000 count.
 const DISCOUNT: f64 = 0.9995;
@@ -23,6 +24,11 @@ const CLIP: f64 = 10.0;
 /// Answers that nothing checked, by family, and of how many of them somebody spoke.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Spoken([Count; 8]);
+
+/// Whether an answer is known by what is said of it alone.
+pub(super) fn is_unchecked(parts: &RewardParts) -> bool {
+    parts.contract.is_none() && parts.semantic.is_none()
+}
 
 impl Spoken {
     /// An answer that nothing checked; whether a judge spoke of it at once.

@@ -54,8 +54,6 @@ struct State {
     spoken: Spoken,
     #[serde(default)]
     of_refusals: Influence,
-    #[serde(default)]
-    of_clients: Influence,
 }
 
 /// Only the version, of whatever format.
@@ -89,7 +87,6 @@ pub(super) fn save(l: &Learner) -> Result<Vec<u8>, String> {
         ease: l.ease.clone(),
         spoken: l.spoken,
         of_refusals: l.of_refusals.clone(),
-        of_clients: l.of_clients.clone(),
     };
     rmp_serde::to_vec_named(&state).map_err(|e| e.to_string())
 }
@@ -127,7 +124,7 @@ pub(super) fn restore(l: &mut Learner, saved: &[u8]) -> Result<(), String> {
     l.models = state.models.into_iter().collect::<ByName<_>>();
     (l.influence, l.seen, l.opinion, l.costs) = (state.influence, state.seen, state.opinion, state.costs);
     (l.of_tenants, l.tenants, l.ease, l.spoken) = (state.of_tenants, state.tenants, state.ease, state.spoken);
-    (l.of_refusals, l.of_clients) = (state.of_refusals, state.of_clients);
+    l.of_refusals = state.of_refusals;
     (l.ever, l.changes, l.version) = (state.ever, state.changes, state.version);
     Ok(())
 }

@@ -176,46 +176,6 @@ fn feedback_counts_an_outcome_once_and_moves_it() {
     assert_eq!(second.reward, UnitInterval::new(0.25));
 }
 
-/// What is counted of an unchecked answer after each of these words, by whether somebody said them: outcomes, and rewards.
-fn counted(words: &[(bool, f64)]) -> Vec<(f64, f64)> {
-    let (mut l, stats) = saving();
-    let mut o = outcome(1, "p/a", 0.0);
-    (o.reward, o.parts) = (None, RewardParts::default());
-    l.outcome(1, &o);
-    let (mut all, mut seen) = (Vec::new(), Vec::new());
-    for (i, (said, score)) in words.iter().enumerate() {
-        all.push(Feedback {
-            request_id: o.request_id.clone(),
-            ts_ms: 0,
-            score: UnitInterval::clamped(*score),
-            reason: None,
-            source: if *said { "user" } else { types::outcome::IMPLICIT }.to_owned(),
-            principal: "key:k".to_owned(),
-        });
-        o = l.feedback(i as u64 + 2, &o, &all);
-        l.batch_done();
-        let c = stats.load().arm("w", "p/a").expect("learned").total;
-        seen.push((c.n, c.s));
-    }
-    seen
-}
-
-#[test]
-fn what_a_client_does_counts_as_a_part_of_a_word() {
-    assert_eq!(counted(&[(false, 0.0)]), [(0.25, 0.0)]);
-    assert_eq!(counted(&[(false, 1.0)]), [(0.25, 0.25)]);
-    // Beside a word it has its weight in the mean, whichever comes first.
-    let both = 0.4 / 0.5;
-    let check = |words: &[(bool, f64)], want: f64| {
-        let (n, s) = *counted(words).last().expect("a word");
-        // What was counted first weighs a little less beside what comes later.
-        assert!((n - 1.0).abs() < 0.01 && (s - want).abs() < 0.01, "{words:?}: {n} {s}");
-    };
-    check(&[(false, 0.0), (true, 1.0)], both);
-    check(&[(true, 1.0), (false, 0.0)], both);
-    check(&[(false, 1.0), (true, 0.0)], 1.0 - both);
-}
-
 #[test]
 fn one_loud_source_among_many_moves_an_arm_within_its_bound() {
     let run = |loud: u64| {

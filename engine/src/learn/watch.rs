@@ -152,7 +152,7 @@ impl Learner {
                 stats.forms.scale(successes);
                 stats.quality.scale(successes);
             }
-            for accounts in [&mut self.influence, &mut self.of_clients, &mut self.of_tenants] {
+            for accounts in [&mut self.influence, &mut self.of_tenants] {
                 accounts.scale(u32::try_from(arm).unwrap_or(u32::MAX), successes);
             }
             Arc::make_mut(&mut self.tenants).scale(arm, successes);

@@ -9,14 +9,12 @@
 //! ```
 //!
 //! What a bound kept out is on record and never in r, so that it neither cancels nor turns round what others say.
-//!
-//! What a client did with an answer (implicit feedback) is heard likewise, and counts as a part of a word: where nothing else
-//! is known of the answer `a` is at most [`outcome::IMPLICIT`].
 
 use super::Count;
 use super::influence::KEY;
 use super::learner::Learner;
 use super::lesson::Lesson;
+use super::soft;
 use crate::outcome;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,46 +30,33 @@ pub(super) fn told(outcome: &Outcome, worth: f64) -> Learned {
     Learned { counted, reward, rated, opinion: rated * opinion.unwrap_or(0.0), worth, heard: BTreeMap::new() }
 }
 
-/// Under which name it is kept how much of a word is heard: what a client says and what it does apart.
-fn place(word: &Feedback) -> String {
-    if word.is_implicit() { format!("{} {}", word.speaker(), word.source) } else { word.speaker().to_owned() }
-}
-
 impl Learner {
     /// Learns the last word of `all`, as far as its speaker may speak. What the outcome's record holds from then on.
     pub(super) fn hear(&mut self, before: &Outcome, all: &[Feedback]) -> Outcome {
         let mut after = outcome::with_feedback(before, all);
         let (Some(model), Some(word)) = (Self::credited(before), all.last()) else { return after };
         let Some(arm) = self.arm(&after.workflow, &model) else { return after };
-        let implicit = word.is_implicit();
-        if !implicit && before.parts.is_unchecked() && outcome::opinion(&before.parts).is_none() {
+        if soft::is_unchecked(&before.parts) && outcome::opinion(&before.parts).is_none() {
             self.spoken.spoken_of(before.cell.family);
         }
-        let worth = self.worth(&after);
+        let worth = self.worth(before);
         // What was let in by half of what its tenant brought has half a say: the outcome itself does not hold how much.
         let counted = |outcome: &Outcome| self.of_tenants.part(&outcome.tenant, self.sample(arm).arm);
         let told = |outcome: &Outcome| told(outcome, worth * counted(outcome));
         let mut learned = before.learned.as_deref().cloned().unwrap_or_else(|| told(before));
-        let wanted = if implicit { worth * outcome::IMPLICIT } else { worth };
-        let sample = self.sample(arm);
-        let accounts = if implicit { &mut self.of_clients } else { &mut self.influence };
-        let heard = accounts.allow(KEY, word.speaker(), sample, word.ts_ms, wanted) / wanted;
-        if heard < 1.0 {
-            learned.heard.insert(place(word), heard);
+        let share = self.influence.allow(KEY, word.speaker(), self.sample(arm), word.ts_ms, worth) / worth;
+        if share < 1.0 {
+            learned.heard.insert(word.speaker().to_owned(), share);
         } else {
-            learned.heard.remove(&place(word));
+            learned.heard.remove(word.speaker());
         }
-        let share = if after.parts.is_implicit() { heard * outcome::IMPLICIT } else { heard };
         if share > 0.0 {
-            let heard = |w: &Feedback| learned.heard.get(&place(w)).copied().unwrap_or(1.0);
+            let heard = |w: &Feedback| learned.heard.get(w.speaker()).copied().unwrap_or(1.0);
             let mut parts = after.parts;
             parts.feedback = outcome::feedback(all, heard);
-            parts.no_retry = parts.no_retry.filter(|_| all.iter().any(|w| w.is_implicit() && heard(w) > 0.0));
             let heard = Outcome { reward: outcome::reward(&parts), parts, ..after.clone() };
             self.move_towards(&heard, &model, share, &mut learned);
-            if !implicit {
-                self.watch_opinion(&model, before.cell.family, word.ts_ms, word.score.get(), share);
-            }
+            self.watch_opinion(&model, before.cell.family, word.ts_ms, word.score.get(), share);
         }
         after.learned = Some(Box::new(learned));
         after

@@ -86,7 +86,7 @@ mod tests {
         let message = |(i, t): (usize, &&str)| json!({"role": if i % 2 == 0 { "user" } else { "assistant" }, "content": t});
         let messages: Vec<_> = texts.iter().enumerate().map(message).collect();
         let body = json!({"model": "auto", "messages": messages});
-        Conversation::of(&Who::gone("acme", "k"), &ChatRequest::from_value(&body).unwrap())
+        Conversation::of(&Who::gone("acme", "k"), &ChatRequest::from_value(&body).unwrap(), false)
     }
 
     #[test]

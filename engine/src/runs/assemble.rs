@@ -123,7 +123,7 @@ pub(super) fn assemble(
     // As it came: so it is known when the next request of its conversation comes.
     let came = || made.submission.request().ok().filter(|_| recorded);
     let turn = view.bundle.asks.history.then(came).flatten();
-    let turn = turn.map(|request| (Conversation::of(&admission.who, &request), inner.memory.clone()));
+    let turn = turn.map(|request| (Conversation::of(&admission.who, &request, true), inner.memory.clone()));
     let remembers = turn.is_some();
     let demands = Demands::of(None, ground, turn);
     let judge = consent.filter(|_| policies.has(Phase::Response)).map(|consent| Judge {

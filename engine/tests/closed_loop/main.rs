@@ -7,6 +7,5 @@ mod choice;
 mod each;
 mod errands;
 mod house;
-mod implicit;
 mod records;
 mod streams;

@@ -23,6 +23,8 @@ const MAX_BYTES: usize = 64 * 1024;
 const MAX_REASON: usize = 2_000;
 /// Who says so, if nobody is named.
 const SOURCE: &str = "client";
+/// The principal where no key is demanded.
+const OPEN: &str = "open";
 const MEMBERS: &[&str] = &["request_id", "score", "success", "reason", "source"];
 
 /// Takes a word on an answer; it is on record when this answers.
@@ -31,7 +33,10 @@ pub(crate) async fn post(
     Extension(arrival): Extension<Arrival>,
     request: Request,
 ) -> Result<Json<Value>, Failure> {
-    let principal = arrival.who.speaker();
+    let principal = match &arrival.who.principal.key {
+        Some(key) => format!("key:{}", key.id),
+        None => OPEN.to_owned(),
+    };
     if let Err(e) = app.engine.may_say(&arrival.who, &principal).await {
         app.metrics.feedback("refused");
         return Err(refusal(&e));
