@@ -172,6 +172,7 @@ impl Client {
                 Err(e) => {
                     if let Some(used) = &e.used {
                         key.used(used);
+                        key.ended();
                     }
                     through.after(&mut key, e)?;
                     continue;
@@ -216,7 +217,9 @@ impl Client {
                 Ok(Ok(head)) => head,
                 Ok(Err(e)) => {
                     let error = connect::failure(context, &e);
-                    if error.kind == ErrorKind::Connect {
+                    if error.kind == ErrorKind::Connect
+                        || error.kind == ErrorKind::Unavailable && !error.unanswered
+                    {
                         key.unserved(false);
                     }
                     key.failed(&error);
@@ -290,7 +293,8 @@ fn most(call: &Call, body: usize) -> Most {
     let input = call.est_input.unwrap_or_else(|| u32::try_from(body / 4).unwrap_or(u32::MAX));
     let output = said.unwrap_or(model.max_output_tokens).saturating_mul(params.n.max(1));
     let usage = call.request.most_usage((input, 0), output).of(&call.provider);
-    Most { usage, is_said: said.is_some(), price: model.price, free: call.provider.tier == Tier::Free }
+    let (free, thinks) = (call.provider.tier == Tier::Free, model.abilities.reasoning);
+    Most { usage, is_said: said.is_some(), price: model.price, free, thinks }
 }
 
 fn out_of_keys(context: &Context, why: NoKey, free: bool) -> Error {

@@ -119,13 +119,17 @@ impl Open {
     /// answer nobody sees.
     fn at_most(&self, usage: &Usage, end: &End<'_>) -> AtMost {
         let bytes = u32::try_from(end.output_bytes).unwrap_or(u32::MAX);
+        // What its vendor told, as far as that is believed.
+        let reported = end.usage.and_then(Usage::reported).unwrap_or_default();
+        let is_whole = end.error.is_none() && !end.cut;
         let seen = match end.error {
-            None if !end.cut => (!self.model.abilities.reasoning).then_some(bytes),
+            None if is_whole && reported.output > 0 && reported.output == usage.output => Some(usage.output),
+            None if is_whole => (!self.model.abilities.reasoning).then_some(bytes),
             _ => end.first_content.map(|_| bytes.saturating_add(ON_ITS_WAY)),
         };
         let output = seen.map_or(self.longest, |n| n.min(self.longest)).max(usage.output);
         // What went in is told at the beginning or not at all.
-        let told = end.usage.is_some_and(|u| u.input > 0);
+        let told = reported.input > 0 && reported.input == usage.input;
         let (input, image) =
             if told { (usage.input, usage.image) } else { (self.most.input, self.most.image) };
         let cache_write_1h = if told { usage.cache_write_1h } else { self.most.cache_write_1h };

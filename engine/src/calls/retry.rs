@@ -36,10 +36,8 @@ impl Calls {
             return Next::GiveUp;
         }
         let own = ask.retry.as_deref();
-        // A policy knows better than the settings, a node better than a policy.
         let policy = self.ceilings.retry.as_ref();
-        let of_rule = policy.filter(|_| own.is_none());
-        if own.is_some_and(|r| forbids(r, e.kind, made)) || of_rule.is_some_and(|r| passes_over(r, e.kind)) {
+        if self.ends_with(ask, e.kind, made) {
             return Next::GiveUp;
         }
         if more {
@@ -68,6 +66,16 @@ impl Calls {
 }
 
 impl Calls {
+    /// Whether nothing follows on such a failure, whatever could be asked yet, when so many calls were `made` for the question.
+    pub(super) fn ends_with(&self, ask: &Ask, kind: ErrorKind, made: u32) -> bool {
+        // A policy knows better than the settings, a node better than a policy.
+        match (ask.retry.as_deref(), &self.ceilings.retry) {
+            (Some(own), _) => forbids(own, kind, made),
+            (None, Some(rule)) => passes_over(rule, kind),
+            (None, None) => false,
+        }
+    }
+
     /// Whether another model may serve a further attempt.
     pub(super) fn reroutes(&self, ask: &Ask) -> bool {
         let policy = || self.ceilings.retry.as_ref().is_none_or(|rule| !rule.stays);

@@ -292,8 +292,10 @@ impl<'a> Search<'a> {
     ) -> Result<Result<Generated, Error>, Stop> {
         let Permit { under_way, permission, mut counted, taken } = permit;
         let calls = self.calls;
-        let own = if c.whole && c.more { self.share(c.ix, Instant::now()) } else { self.deadline };
         let attempt = self.attempts.saturating_add(1);
+        // Time is left for another model where one would be asked.
+        let leaves = c.whole && c.more && !calls.ends_with(self.ask, ErrorKind::TotalTimeout, attempt);
+        let own = if leaves { self.share(c.ix, Instant::now()) } else { self.deadline };
         let prepared = calls.prepare(self.ask, (c.ix, c.model), c.provider, (attempt, under_way), own).await;
         let (call, mut open) = match prepared {
             Ok(prepared) => prepared,

@@ -170,7 +170,7 @@ fn choose(
     } else {
         models.leave_doubtful(inputs, excluded);
     }
-    let Ranked { arms: scored, slack, .. } = ranked;
+    let Ranked { arms: scored, slack, exponent, .. } = ranked;
     if scored.is_empty() {
         return Err(nothing::nothing_left(inputs, excluded));
     }
@@ -186,7 +186,7 @@ fn choose(
     };
     let believed = |arm: usize| {
         let known = decision.arms.get(arm).zip(scored.get(arm));
-        known.map_or((0.0, 0.0), |(a, s)| (a.utility - (a.terms.optimistic - a.terms.success), s.doubt))
+        known.map_or((0.0, 0.0), |(a, s)| utility::believed(a.utility, &a.terms, exponent, s.doubt))
     };
     let best = believed(0);
     // What is known of a model that changed is no measure of what is not.

@@ -26,7 +26,7 @@ pub(crate) struct Scored {
     pub(crate) flow: usize,
     /// `None` for a workflow that chooses its models itself.
     pub(crate) model: Option<ModelIx>,
-    /// How far belief in its success may be off, a standard deviation; 0 where no bonus is asked for.
+    /// How far belief in its success may be off, a standard deviation; 0 where that changes nothing.
     pub(crate) doubt: f64,
 }
 
@@ -130,6 +130,8 @@ pub(crate) struct Ranked {
     pub(crate) arms: Vec<Scored>,
     /// How far below the best an arm may lie and still be explored, in points of success.
     pub(crate) slack: f64,
+    /// Exponent of success in the utility.
+    pub(crate) exponent: f64,
     pub(crate) excluded: Vec<Excluded>,
 }
 
@@ -163,6 +165,8 @@ pub(crate) fn arms(
         weight,
         reference,
         switching: switching(inputs, estimates, reference, weight),
+        doubts: may_hope(inputs, directives)
+            && (config.beta > 0.0 || config.beta_young > 0.0 || config.epsilon > 0.0),
         beta: match (may_hope(inputs, directives), young) {
             (false, _) => (0.0, 0.0),
             (true, true) => (config.beta_young, config.beta_young),
@@ -193,6 +197,7 @@ pub(crate) fn arms(
     Ranked {
         arms: gathered(drafts.len(), ordered().map(Draft::scored)),
         slack: (1.0 - config.explore_within) * value.max(0.0),
+        exponent: weights.success * multipliers.success,
         excluded,
     }
 }
@@ -246,6 +251,8 @@ struct Scorer<'a> {
     switching: Option<(ModelIx, f64)>,
     /// β, and β of a model that was seen to change.
     beta: (f64, f64),
+    /// It matters how far beliefs may be off: for the bonus, or for what is tried out.
+    doubts: bool,
     located: Located,
     /// What the request itself prefers, one set for each selector.
     preferred: Vec<ModelSet>,
@@ -349,7 +356,7 @@ impl<'a> Scorer<'a> {
         let alone = e.map_or_else(Estimate::default, |e| e.estimate);
         let prior = forecast.success.clamp(0.01, 0.99);
         let Some(stands) = of.stands.arm(e.map(|e| e.ix)) else { return };
-        let belief = inputs.statistics.believe(&self.located, &stands.seat, prior, self.beta.1 > 0.0);
+        let belief = inputs.statistics.believe(&self.located, &stands.seat, prior, self.doubts);
         let cost_known = e.is_none_or(|e| e.cost_known);
         let cost = forecast.cost_usd * belief.cost;
         let time = self.limits.latency_ms.as_ref().map(|Bound { value: ceiling, .. }| Time {

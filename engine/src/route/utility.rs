@@ -23,6 +23,17 @@ pub(crate) fn utility(t: &Terms, w: &Weights, multipliers: &TermWeights) -> f64 
     value(t, w, multipliers) - t.price - t.switching
 }
 
+/// The utility without the bonus, and how far that may be off where success may be by `doubt`, both as standard deviations;
+/// `exponent` is that of success: V ∝ P^e, so that dV = e·V/P·dP.
+pub(crate) fn believed(utility: f64, t: &Terms, exponent: f64, doubt: f64) -> (f64, f64) {
+    if t.success <= 0.0 || t.optimistic <= 0.0 {
+        return (utility, doubt);
+    }
+    let costs = t.price + t.switching;
+    let value = (utility + costs) * (t.success / t.optimistic).powf(exponent);
+    (value - costs, exponent * value / t.success * doubt)
+}
+
 fn value(t: &Terms, w: &Weights, multipliers: &TermWeights) -> f64 {
     let power = |x: f64, weight: f64, multiplier: f64| {
         let e = weight * multiplier;
@@ -111,6 +122,18 @@ mod tests {
                 prop_assert!(u(p, c + d, l) < u(p, c, l));
                 prop_assert!(u(p, c, l * (1.0 + d)) < u(p, c, l));
             }
+        }
+
+        #[test]
+        fn what_is_believed_is_the_utility_without_its_bonus(p in 0.05_f64..0.9, bonus in 0.0_f64..0.1, c in 0.0_f64..2.0, by in 0.2_f64..2.0) {
+            let w = Config::default().weights[1];
+            let m = TermWeights { success: by, ..TermWeights::default() };
+            let t = Terms { optimistic: p + bonus, ..terms(p, c, 100.0) };
+            let (plain, doubt) = believed(utility(&t, &w, &m), &t, w.success * by, 0.001);
+            prop_assert!((plain - utility(&terms(p, c, 100.0), &w, &m)).abs() < 1e-9);
+            let more = Terms { optimistic: p + 0.001, ..t };
+            let less = Terms { optimistic: p - 0.001, ..t };
+            prop_assert!((2.0 * doubt - (utility(&more, &w, &m) - utility(&less, &w, &m))).abs() < 1e-4);
         }
 
         #[test]

@@ -103,6 +103,26 @@ struct Rates {
     reasoning: Option<f64>,
 }
 
+impl Rates {
+    /// The dearer of each.
+    fn dearer(self, o: Rates) -> Rates {
+        let of = |mine: Option<f64>, other: Option<f64>, usual: (f64, f64)| match (mine, other) {
+            (None, None) => None,
+            (mine, other) => Some(mine.unwrap_or(usual.0).max(other.unwrap_or(usual.1))),
+        };
+        let (input, output) = ((self.input, o.input), (self.output, o.output));
+        Rates {
+            input: self.input.max(o.input),
+            output: self.output.max(o.output),
+            cached_input: of(self.cached_input, o.cached_input, input),
+            cache_write: of(self.cache_write, o.cache_write, input),
+            cache_write_1h: of(self.cache_write_1h, o.cache_write_1h, input),
+            image: of(self.image, o.image, input),
+            reasoning: of(self.reasoning, o.reasoning, output),
+        }
+    }
+}
+
 /// A rule to be written: its id, condition, group, and actions as YAML lines.
 #[derive(Clone, Debug, PartialEq)]
 struct Rule {

@@ -102,9 +102,16 @@ pub(super) fn read<'v>(
         import.note(format!("{place}.{RANGES}"), Fate::Left, text);
     }
     if above.len() > Steps::MOST {
-        let text = format!("there are {} thresholds; the lowest {} are kept", above.len(), Steps::MOST);
-        import.note(format!("{place}.{RANGES}"), Fate::Changed, text);
-        above.truncate(Steps::MOST);
+        let text = format!(
+            "there are {} thresholds; the lowest {} are kept, the last with the dearest prices of those above it",
+            above.len(),
+            Steps::MOST
+        );
+        import.note(place.to_owned(), Fate::Changed, text);
+        let rest = above.split_off(Steps::MOST);
+        if let Some((_, last)) = above.last_mut() {
+            *last = rest.into_iter().fold(*last, |dearest, (_, rates)| dearest.dearer(rates));
+        }
     }
     let tiers = TIERS.map(|tier| factor(tier, names, &cost, (base, &above), place, import));
     Some(Price { rates: base, above, tiers })

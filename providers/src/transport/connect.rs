@@ -268,10 +268,17 @@ pub(super) fn failure(context: &Context, failed: &Failed) -> Error {
             return context.error(ErrorKind::Malformed, format!("the answer is not HTTP: {cause}"));
         }
         unsent |= e.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
+        unsent |= e.downcast_ref::<h2::Error>().is_some_and(is_unprocessed);
         source = e.source();
     }
     let detail = format!("the connection was lost before an answer began: {cause}");
     Error { unanswered: !unsent, ..context.error(ErrorKind::Unavailable, detail) }
+}
+
+/// The peer guarantees that it has done nothing of the request (RFC 9113, sections 6.8 and 8.7).
+fn is_unprocessed(e: &h2::Error) -> bool {
+    let refused = e.is_reset() && e.reason() == Some(h2::Reason::REFUSED_STREAM);
+    e.is_remote() && (refused || e.is_go_away() && e.reason() == Some(h2::Reason::NO_ERROR))
 }
 
 /// The innermost message: the outer ones say "client error".

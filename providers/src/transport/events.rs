@@ -117,6 +117,7 @@ impl Events {
                     let e = self.possible.judge_failed(e);
                     if let Some(used) = &e.used {
                         self.key.used(used);
+                        self.key.ended();
                     }
                     // Of an answer that has begun nobody knows what it has cost.
                     if self.key.failed(&e) && self.clock.first && super::is_unserved(&e) {

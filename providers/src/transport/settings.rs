@@ -44,6 +44,8 @@ pub(crate) struct Settings {
     keys: Vec<HeaderValue>,
     /// Where each key came from: the name of its variable.
     names: Vec<String>,
+    /// Further names of keys that have one already, each with that one.
+    aliases: Vec<(String, String)>,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// Values of the environment among them.
     from_env: Vec<HeaderValue>,
@@ -71,7 +73,7 @@ impl Settings {
             let value = Zeroizing::new(value.trim().to_owned());
             (!value.is_empty()).then_some(value)
         };
-        let (mut keys, mut names) = (Vec::new(), Vec::new());
+        let (mut keys, mut names, mut aliases) = (Vec::new(), Vec::<String>::new(), Vec::new());
         for name in &provider.api_key_env {
             let Some(key) = env(name) else { continue };
             // What is sent lives as long as the provider, and no longer; copies on the way to it are wiped.
@@ -80,9 +82,12 @@ impl Settings {
                 Problem::Unusable(format!("the value of {name} holds characters that no key has"))
             })?;
             // One key under two names is one: its vendor counts what both use together.
-            if !keys.contains(&key) {
-                keys.push(key);
-                names.push(name.clone());
+            match keys.iter().position(|known| *known == key).and_then(|at| names.get(at)) {
+                Some(known) => aliases.push((name.clone(), known.clone())),
+                None => {
+                    keys.push(key);
+                    names.push(name.clone());
+                }
             }
         }
         if keys.is_empty() && !provider.api_key_env.is_empty() {
@@ -97,7 +102,7 @@ impl Settings {
             let _ = expand(value, &read_one).map(Zeroizing::new);
         }
         let (provider, from_env) = (Arc::clone(provider), read.into_inner());
-        Ok(Settings { provider, keys, names, headers, from_env, scheme, authority, path, query })
+        Ok(Settings { provider, keys, names, aliases, headers, from_env, scheme, authority, path, query })
     }
 
     pub(super) fn keys(&self) -> &[HeaderValue] {
@@ -124,10 +129,13 @@ impl Settings {
         &self.names
     }
 
-    /// What the key of that name may use by limits of its own.
+    /// What the key of that name may use by limits of its own: those of all its names.
     pub(super) fn own(&self, name: &str) -> Own {
-        let stated = self.provider.key_limits.iter().find(|(of, _)| of == name);
-        stated.map_or_else(Own::default, |(_, limits)| Own::of(self.id(), name, limits))
+        let is_its =
+            |of: &str| of == name || self.aliases.iter().any(|(alias, key)| alias == of && key == name);
+        let stated = self.provider.key_limits.iter().filter(|(of, _)| is_its(of));
+        let limits: Vec<_> = stated.flat_map(|(_, limits)| limits.clone()).collect();
+        Own::of(self.id(), name, &limits)
     }
 
     /// Calls cost nothing and are limited instead.

@@ -6,6 +6,7 @@ use super::line::{self, Hash, Sealed};
 use super::{CHAIN, GAP, Line, NEW_KEY, PUBLIC};
 use crate::signing;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -160,6 +161,7 @@ fn read(folder: &Path, with: &Reading<'_>, files: &[PathBuf], chain: Chain) -> i
             broken: None,
         },
         at_anchors: with.anchors.iter().map(at).collect(),
+        places: places(&with.anchors),
         chain,
         last: (folder.display().to_string(), 0),
     };
@@ -266,12 +268,20 @@ fn announced(line: &Value) -> Option<Vec<u8>> {
     signing::unhex(text).filter(|key| key.len() == 32)
 }
 
+fn places(anchors: &[Anchor]) -> HashMap<u64, Vec<usize>> {
+    let mut places: HashMap<u64, Vec<usize>> = HashMap::new();
+    anchors.iter().enumerate().for_each(|(i, anchor)| places.entry(anchor.seq()).or_default().push(i));
+    places
+}
+
 struct Walk<'a> {
     with: &'a Reading<'a>,
     chain: Chain,
     report: Report,
     /// Hashes of the lines that the anchors speak of, and the keys that were in force there.
     at_anchors: Vec<Option<(Hash, Vec<u8>)>>,
+    /// Where anchors of a line stand among them: there may be one a minute, for years.
+    places: HashMap<u64, Vec<usize>>,
     /// Where the trail ends.
     last: (String, u64),
 }
@@ -322,8 +332,8 @@ impl Walk<'_> {
             return Ok(());
         }
         chain.prev = line::check(&value, CHAIN, chain.next, &chain.prev)?;
-        for (anchor, at) in self.with.anchors.iter().zip(&mut self.at_anchors) {
-            if anchor.seq() == chain.next {
+        for place in self.places.get(&chain.next).into_iter().flatten() {
+            if let Some(at) = self.at_anchors.get_mut(*place) {
                 *at = Some((chain.prev, chain.key.clone()));
             }
         }

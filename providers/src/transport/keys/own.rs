@@ -118,6 +118,8 @@ pub(in crate::transport) struct Most {
     pub(in crate::transport) price: Option<Price>,
     /// Calls cost nothing.
     pub(in crate::transport) free: bool,
+    /// The model thinks beside its answer, which nobody sees.
+    pub(in crate::transport) thinks: bool,
 }
 
 impl Most {
@@ -230,12 +232,13 @@ impl Claimed {
         };
         match (self.end, self.usage) {
             (End::Unserved { sent }, _) => Amount { requests: u64::from(sent), ..Amount::default() },
-            (End::Whole, Some(usage)) => of(&usage, Price::cost),
+            (End::Whole, Some(usage)) if usage.output > 0 || self.said == 0 => of(&usage, Price::cost),
             // Nobody knows whether anything came of it.
             (End::Open, None) if self.said == 0 => Amount { requests: 1, concurrency: 0, ..reserved },
             (end, told) => {
                 let bytes = u32::try_from(self.said).unwrap_or(u32::MAX);
                 let output = match end {
+                    End::Whole if self.most.thinks => self.most.usage.output,
                     End::Whole => bytes,
                     _ => bytes.saturating_add(ON_ITS_WAY),
                 };
@@ -269,7 +272,7 @@ mod tests {
 
     fn most(input: u32, output: u32, is_said: bool) -> Most {
         let usage = Usage { input, output, ..Usage::default() };
-        Most { usage, is_said, price: Some(Price::new(1.0, 2.0)), free: false }
+        Most { usage, is_said, price: Some(Price::new(1.0, 2.0)), free: false, thinks: false }
     }
 
     #[test]
@@ -321,7 +324,7 @@ mod tests {
                     c.said(400);
                     c.ended();
                 },
-                [1, 1_100, 1_200_000, 0],
+                [1, 1_400, 1_800_000, 0],
             ),
         ];
         assert_eq!(told.total(), 950);

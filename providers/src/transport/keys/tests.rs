@@ -460,7 +460,7 @@ fn claim(pool: &Arc<KeyPool>) -> Result<usize, NoKey> {
     let patience = Duration::from_secs(20);
     let wanted = Wanted { model: &m, tokens: 10, began, patience, sound: false };
     let usage = Usage { input: 10, output: 10, ..Usage::default() };
-    let most = Most { usage, is_said: true, price: Some(Price::new(1.0, 1.0)), free: false };
+    let most = Most { usage, is_said: true, price: Some(Price::new(1.0, 1.0)), free: false, thinks: false };
     let taken = pool.claim(wanted, most, &mut Tried::default()).now_or_never().unwrap();
     taken.map(|mut taken| {
         taken.used(&usage);
