@@ -3,6 +3,7 @@
 
 mod approvals;
 mod bundles;
+mod misfit;
 mod openapi;
 mod pages;
 mod parts;
@@ -96,9 +97,7 @@ impl Call<'_> {
             return Err(Failure::bad_request("invalid_body", "the body is no JSON object".to_owned()));
         }
         types::chat::document(bytes)?;
-        serde_json::from_slice(bytes).map_err(|e| {
-            Failure::bad_request("invalid_body", format!("the body is not what this takes: {e}"))
-        })
+        misfit::read(bytes)
     }
 
     /// A parameter of the query.
@@ -281,7 +280,7 @@ fn known(route: &Route, query: &[Pair]) -> Result<(), Failure> {
             };
             return Err(Failure::bad_request("unknown_parameter", text).param("query"));
         }
-        if value.is_none() {
+        if value.as_deref().is_none_or(str::is_empty) {
             let text = format!("`{name}` has no value; expected `{name}=…`");
             return Err(Failure::bad_request("invalid_value", text).param(name));
         }

@@ -1,10 +1,12 @@
 //! What members of control documents may be.
 
 use crate::error::Failure;
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use types::control::{Quota, Scopes};
 
 /// Most labels of a tenant or key.
@@ -49,33 +51,57 @@ pub(crate) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Res
     T::deserialize(d).map(Some)
 }
 
+/// A member that has to be there, and may be `null`.
+pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Option<T>, D::Error> {
+    Option::deserialize(d)
+}
+
 /// As [`given`], for an object: a list would be read as its members in their order, which nobody means.
-pub(crate) fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(d: D) -> Result<Option<T>, D::Error> {
-    of_object(Value::deserialize(d)?).map(Some).map_err(D::Error::custom)
+pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Option<T>, D::Error> {
+    OfObject::deserialize(d).map(|o| Some(o.0))
 }
 
 /// As [`object`], for a list of them.
-pub(crate) fn objects<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+pub(crate) fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     d: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
-    let all = Vec::<Value>::deserialize(d)?.into_iter().map(of_object).collect::<Result<_, _>>();
-    all.map(Some).map_err(D::Error::custom)
+    Vec::<OfObject<T>>::deserialize(d).map(|all| Some(inner(all)))
 }
 
 /// As [`objects`], where `null` takes all of them away.
-pub(crate) fn patch_objects<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+pub(crate) fn patch_objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     d: D,
 ) -> Result<Patch<Vec<T>>, D::Error> {
-    let Some(all) = Option::<Vec<Value>>::deserialize(d)? else { return Ok(Patch::Clear) };
-    let all = all.into_iter().map(of_object).collect::<Result<_, _>>();
-    all.map(Patch::Set).map_err(D::Error::custom)
+    let all = Option::<Vec<OfObject<T>>>::deserialize(d)?;
+    Ok(all.map_or(Patch::Clear, |all| Patch::Set(inner(all))))
 }
 
-fn of_object<T: DeserializeOwned>(value: Value) -> Result<T, String> {
-    if !value.is_object() {
-        return Err("expected an object".to_owned());
+fn inner<T>(all: Vec<OfObject<T>>) -> Vec<T> {
+    all.into_iter().map(|o| o.0).collect()
+}
+
+/// What is read from an object alone. It is read where it stands, so that a reader that keeps the path knows the member
+/// within it.
+struct OfObject<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OfObject<T> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        d.deserialize_map(ObjectVisitor(PhantomData)).map(OfObject)
     }
-    serde_json::from_value(value).map_err(|e| e.to_string())
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map))
+    }
 }
 
 pub(crate) fn set<T>(place: &mut T, value: Option<T>) {

@@ -55,7 +55,7 @@ pub(crate) fn labels(change: Labels, of: &mut BTreeMap<String, String>) -> Resul
 #[serde(deny_unknown_fields)]
 pub(crate) struct Amended {
     metric: Metric,
-    #[serde(deserialize_with = "number_or_null")]
+    #[serde(deserialize_with = "fields::nullable")]
     amount: Option<f64>,
     #[serde(default, deserialize_with = "fields::given")]
     per: Option<String>,
@@ -65,13 +65,6 @@ pub(crate) struct Amended {
     label: Option<String>,
     #[serde(default, deserialize_with = "fields::given")]
     reserved_premium: Option<f64>,
-}
-
-/// A number, null, or what stands there instead with the name of the member.
-fn number_or_null<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<f64>, D::Error> {
-    let said = serde_json::Value::deserialize(d)?;
-    let wrong = || serde::de::Error::custom(format!("`amount` is a number, not {said}"));
-    if said.is_null() { Ok(None) } else { said.as_f64().map(Some).ok_or_else(wrong) }
 }
 
 impl Amended {
