@@ -13,10 +13,19 @@ const MAX_BYTES: u64 = 1 << 31;
 /// # Errors
 /// The file cannot be read, or `take` refuses a line: told with the file and the line.
 pub fn lines(path: &Path, mut take: impl FnMut(&str) -> Result<(), String>) -> Result<(), String> {
+    numbered(path, |_, line| take(line))
+}
+
+/// As [`lines`], each with its number, counted from 1.
+///
+/// # Errors
+/// As for [`lines`].
+pub fn numbered(path: &Path, mut take: impl FnMut(usize, &str) -> Result<(), String>) -> Result<(), String> {
     let file = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let reader = BufReader::new(GzDecoder::new(BufReader::new(file)).take(MAX_BYTES));
     for (i, line) in reader.lines().enumerate() {
-        let at = |e: String| format!("{}:{}: {e}", path.display(), i.saturating_add(1));
+        let number = i.saturating_add(1);
+        let at = |e: String| format!("{}:{number}: {e}", path.display());
         let line = line.map_err(|e| match e.kind() {
             ErrorKind::InvalidInput | ErrorKind::UnexpectedEof if i == 0 => {
                 format!("{}: {e}; expected a text packed with gzip", path.display())
@@ -24,7 +33,7 @@ pub fn lines(path: &Path, mut take: impl FnMut(&str) -> Result<(), String>) -> R
             _ => at(e.to_string()),
         })?;
         if !line.trim().is_empty() {
-            take(&line).map_err(at)?;
+            take(number, &line).map_err(at)?;
         }
     }
     Ok(())

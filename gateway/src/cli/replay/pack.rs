@@ -1,12 +1,17 @@
 //! Reads a table of recorded outcomes from its folder.
+//!
+//! Whatever in it would be counted twice or not at all is told, and all of it at once: numbers of a table that was half
+//! read look like those of a whole one.
 
 use engine::replay::{Listed, Query, Row, Table, request};
-use providers::recorded::file::{fields, lines};
+use providers::recorded::file::{fields, numbered};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use types::diagnostic::suggestion;
 
 #[derive(Deserialize)]
 struct Dataset {
@@ -47,20 +52,19 @@ struct Line {
 /// queries that all of them were run on.
 ///
 /// # Errors
-/// A file that cannot be read, with the line at fault.
+/// A file that cannot be read, or every line at fault, a line each.
 pub(super) fn open(dir: &Path, pool: Option<&str>) -> Result<Table, String> {
     let path = dir.join("dataset.json");
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    if text.starts_with(BOM) {
+        return Err(format!("{}:1: {WITH_BOM}", path.display()));
+    }
     let dataset: Dataset = serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
     let models = models(&dataset, pool)?;
-    let mut queries = Vec::new();
-    lines(&dir.join("queries.jsonl.gz"), |line| {
-        queries.push(query(line)?);
-        Ok(())
-    })?;
-    queries.sort_by_key(|(order, _)| *order);
-    let mut queries: Vec<Query> = queries.into_iter().map(|(_, q)| q).collect();
-    let mut rows = outcomes(&dir.join("outcomes.csv.gz"), &queries, &models)?;
+    let mut problems = Problems::default();
+    let mut queries = queries(&dir.join("queries.jsonl.gz"), &mut problems)?;
+    let mut rows = outcomes(&dir.join("outcomes.csv.gz"), (&queries, &models), &dataset, &mut problems);
+    problems.end()?;
     if pool.is_some() {
         let whole: Vec<bool> = rows.chunks(models.len()).map(|r| r.iter().all(Option::is_some)).collect();
         let mut keep = whole.iter();
@@ -119,23 +123,126 @@ fn query(line: &str) -> Result<(i64, Query), String> {
     Ok((q.order, Query { id: q.query_id, task: q.task, request, blocks: q.order_drift, tested }))
 }
 
-fn outcomes(path: &Path, queries: &[Query], models: &[Listed]) -> Result<Vec<Option<Row>>, String> {
+/// Reads the queries in the order of their arrival.
+fn queries(path: &Path, problems: &mut Problems) -> Result<Vec<Query>, String> {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut all = Vec::new();
+    numbered(path, |number, line| {
+        match query(unmarked(path, number, line, problems)) {
+            Err(why) => problems.note(path, number, &why),
+            Ok((order, q)) => match seen.entry(q.id.clone()) {
+                Entry::Vacant(free) => {
+                    free.insert(number);
+                    all.push((order, q));
+                }
+                Entry::Occupied(first) => {
+                    problems.note(
+                        path,
+                        number,
+                        &format!("`{}` stands in line {} already", q.id, first.get()),
+                    );
+                }
+            },
+        }
+        Ok(())
+    })?;
+    all.sort_by_key(|(order, _)| *order);
+    Ok(all.into_iter().map(|(_, q)| q).collect())
+}
+
+/// Reads what each model made of each query; by query, then model.
+fn outcomes(
+    path: &Path,
+    (queries, models): (&[Query], &[Listed]),
+    dataset: &Dataset,
+    problems: &mut Problems,
+) -> Vec<Option<Row>> {
     let by_id: HashMap<&str, usize> = queries.iter().enumerate().map(|(i, q)| (q.id.as_str(), i)).collect();
     let by_name: HashMap<&str, usize> =
         models.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
+    let whole = problems.are_none();
     let mut rows = vec![None; queries.len().saturating_mul(models.len())];
-    let mut header: Option<Vec<String>> = None;
-    let mut known = 0_usize;
-    lines(path, |line| {
-        let fields = fields(line);
-        let Some(columns) = &header else {
-            let missing: Vec<&str> = COLUMNS.into_iter().filter(|c| !fields.iter().any(|f| f == c)).collect();
-            header = Some(fields);
-            return match missing.as_slice() {
-                [] => Ok(()),
-                some => Err(format!("the first line names no column `{}`", some.join("`, `"))),
-            };
+    let mut stands = vec![0_usize; rows.len()];
+    let mut columns: Option<Columns> = None;
+    let (mut strange_models, mut strange_queries) = (Strange::default(), Strange::default());
+    let read = numbered(path, |number, line| {
+        let fields = fields(unmarked(path, number, line, problems));
+        let Some(columns) = &columns else {
+            columns = Some(Columns::of(fields)?);
+            return Ok(());
         };
+        let outcome = match columns.outcome(&fields) {
+            Ok(outcome) => outcome,
+            Err(why) => {
+                problems.note(path, number, &why);
+                return Ok(());
+            }
+        };
+        let query = by_id.get(outcome.query);
+        if query.is_none() {
+            strange_queries.note(outcome.query, number);
+        }
+        if !dataset.models.contains_key(outcome.model) {
+            strange_models.note(outcome.model, number);
+        }
+        let (Some(query), Some(model)) = (query, by_name.get(outcome.model)) else { return Ok(()) };
+        let at = query * models.len() + model;
+        let (Some(slot), Some(stands)) = (rows.get_mut(at), stands.get_mut(at)) else { return Ok(()) };
+        if *stands > 0 {
+            let why = format!("`{}` and `{}` stand in line {stands} already", outcome.query, outcome.model);
+            problems.note(path, number, &why);
+        } else {
+            (*slot, *stands) = (Some(outcome.row), number);
+        }
+        Ok(())
+    });
+    for (name, (first, lines)) in &strange_models.0 {
+        let hint = suggestion(name, dataset.models.keys().map(String::as_str));
+        let why = format!("`{name}` is no model of dataset.json ({lines} lines name it); {hint}");
+        problems.note(path, *first, &why);
+    }
+    // Of a query that could not be read it is told where it stands.
+    for (id, (first, lines)) in strange_queries.0.iter().filter(|_| whole) {
+        problems.note(
+            path,
+            *first,
+            &format!("`{id}` is no query of queries.jsonl.gz ({lines} lines name it)"),
+        );
+    }
+    match read {
+        Err(why) => problems.push(why),
+        Ok(()) if problems.are_none() && rows.iter().all(Option::is_none) => {
+            problems.push(format!("{}: no outcome of any query and model of the pack", path.display()));
+        }
+        Ok(()) => {}
+    }
+    rows
+}
+
+/// Columns that a table of outcomes has to have; a cost may be empty, which is unknown.
+const COLUMNS: [&str; 4] = ["query_id", "model", "quality", "cost_usd"];
+
+/// The columns of a table of outcomes.
+struct Columns(Vec<String>);
+
+/// One line of it.
+struct Outcome<'l> {
+    query: &'l str,
+    model: &'l str,
+    row: Row,
+}
+
+impl Columns {
+    fn of(first: Vec<String>) -> Result<Columns, String> {
+        let missing: Vec<&str> = COLUMNS.into_iter().filter(|c| !first.iter().any(|f| f == c)).collect();
+        match missing.as_slice() {
+            [] => Ok(Columns(first)),
+            some => Err(format!("the first line names no column `{}`", some.join("`, `"))),
+        }
+    }
+
+    fn outcome<'l>(&self, fields: &'l [String]) -> Result<Outcome<'l>, String> {
+        let Columns(columns) = self;
         if fields.len() != columns.len() {
             return Err(format!("{} fields, expected {}", fields.len(), columns.len()));
         }
@@ -151,9 +258,6 @@ fn outcomes(path: &Path, queries: &[Query], models: &[Listed]) -> Result<Vec<Opt
                 _ => Err(format!("`{name}`: `{t}` is no number of 0 or more")),
             },
         };
-        let (Some(query), Some(model)) = (by_id.get(text("query_id")), by_name.get(text("model"))) else {
-            return Ok(());
-        };
         let row = Row {
             quality: number("quality", 1.0)?.ok_or("`quality` is missing")?,
             cost: number("cost_usd", f64::MAX)?,
@@ -161,20 +265,68 @@ fn outcomes(path: &Path, queries: &[Query], models: &[Listed]) -> Result<Vec<Opt
             output_tokens: number("output_tokens", f64::MAX)?.map(|t| t as u32),
             latency_s: number("latency_s", f64::MAX)?,
         };
-        known += 1;
-        if let Some(slot) = rows.get_mut(query * models.len() + model) {
-            *slot = Some(row);
-        }
-        Ok(())
-    })?;
-    match known {
-        0 => Err(format!("{}: no outcome of any query and model of the pack", path.display())),
-        _ => Ok(rows),
+        Ok(Outcome { query: text("query_id"), model: text("model"), row })
     }
 }
 
-/// Columns without which an outcome says nothing.
-const COLUMNS: [&str; 3] = ["query_id", "model", "quality"];
+/// Names that nobody knows: the first line of each, and how many there are.
+#[derive(Default)]
+struct Strange(BTreeMap<String, (usize, usize)>);
+
+impl Strange {
+    fn note(&mut self, name: &str, line: usize) {
+        self.0.entry(name.to_owned()).or_insert((line, 0)).1 += 1;
+    }
+}
+
+/// What editors of some systems put before a text.
+const BOM: char = '\u{feff}';
+const WITH_BOM: &str = "the file begins with a byte order mark (BOM); save it as UTF-8 without one";
+
+/// A line without the mark before the first, of which it is told.
+fn unmarked<'l>(path: &Path, number: usize, line: &'l str, problems: &mut Problems) -> &'l str {
+    match line.strip_prefix(BOM).filter(|_| number == 1) {
+        Some(rest) => {
+            problems.note(path, number, WITH_BOM);
+            rest
+        }
+        None => line,
+    }
+}
+
+/// Most problems of a table that are told one by one.
+const TOLD: usize = 50;
+
+/// What is wrong with a table.
+#[derive(Default)]
+struct Problems {
+    told: Vec<String>,
+    more: usize,
+}
+
+impl Problems {
+    fn note(&mut self, path: &Path, line: usize, what: &str) {
+        self.push(format!("{}:{line}: {what}", path.display()));
+    }
+
+    fn push(&mut self, what: String) {
+        if self.told.len() < TOLD { self.told.push(what) } else { self.more += 1 }
+    }
+
+    const fn are_none(&self) -> bool {
+        self.told.is_empty()
+    }
+
+    fn end(mut self) -> Result<(), String> {
+        if self.are_none() {
+            return Ok(());
+        }
+        if self.more > 0 {
+            self.told.push(format!("and {} more problems", self.more));
+        }
+        Err(self.told.join("\n"))
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -230,13 +382,53 @@ mod tests {
             (vec![HEADER, "q0;a;1;1"], ":2: 1 fields, expected 4"),
             (
                 vec!["q0,a,1,1", "q1,a,1,1"],
-                ":1: the first line names no column `query_id`, `model`, `quality`",
+                ":1: the first line names no column `query_id`, `model`, `quality`, `cost_usd`",
             ),
             (vec![HEADER], "outcomes.csv.gz: no outcome of any query and model of the pack"),
-            (vec![HEADER, "q9,a,1,1"], "outcomes.csv.gz: no outcome of any query and model of the pack"),
+            (vec![HEADER, "q9,a,1,1"], ":2: `q9` is no query of queries.jsonl.gz (1 lines name it)"),
+            (vec!["query_id,model,quality", "q0,a,1"], ":1: the first line names no column `cost_usd`"),
         ] {
             let error = opened(&outcomes).unwrap_err();
             assert!(error.contains("outcomes.csv.gz") && error.ends_with(told), "{error}");
         }
+    }
+
+    #[test]
+    fn all_that_would_be_counted_twice_or_not_at_all_is_told_at_once() {
+        let bom = format!("{BOM}{HEADER}");
+        let error = opened(&[&bom, "q0,a,1,1", "q0,b,1,1", "q0,a,0,1", "q1,aa,1,1", "q2,aa,1,1", "q9,a,1,1"]);
+        let error = error.unwrap_err();
+        let lines: Vec<&str> = error.lines().collect();
+        assert_eq!(lines.len(), 4, "{error}");
+        for (line, told) in lines.iter().zip([
+            ":1: the file begins with a byte order mark (BOM)",
+            ":4: `q0` and `a` stand in line 2 already",
+            ":5: `aa` is no model of dataset.json (2 lines name it); ",
+            ":7: `q9` is no query of queries.jsonl.gz (1 lines name it)",
+        ]) {
+            assert!(line.contains(&format!("outcomes.csv.gz{told}")), "{line}");
+        }
+        let many: Vec<String> = (0..TOLD + 5).map(|_| "q0,a,2,1".to_owned()).collect();
+        let many: Vec<&str> = std::iter::once(HEADER).chain(many.iter().map(String::as_str)).collect();
+        let error = opened(&many).unwrap_err();
+        assert_eq!((error.lines().count(), error.lines().last()), (TOLD + 1, Some("and 5 more problems")));
+    }
+
+    #[test]
+    fn a_query_that_stands_twice_is_told_with_both_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("queries.jsonl.gz");
+        let mut file = GzEncoder::new(std::fs::File::create(&path).unwrap(), Compression::fast());
+        let line = |id: &str| format!("{}\n", json!({"query_id": id, "order": 0, "prompt": "What is it?"}));
+        file.write_all(
+            [line("a"), "\n".to_owned(), line("b"), line("a"), "{}\n".to_owned()].concat().as_bytes(),
+        )
+        .unwrap();
+        file.finish().unwrap();
+        let mut problems = Problems::default();
+        assert_eq!(queries(&path, &mut problems).unwrap().len(), 2);
+        let error = problems.end().unwrap_err();
+        assert!(error.contains("queries.jsonl.gz:4: `a` stands in line 1 already"), "{error}");
+        assert!(error.contains("queries.jsonl.gz:5: missing field `query_id`"), "{error}");
     }
 }
