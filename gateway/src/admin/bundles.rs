@@ -39,6 +39,10 @@ pub(super) async fn upload(c: Call<'_>) -> Result<Reply, Failure> {
         let text = format!("`message` holds at most {MESSAGE} characters");
         return Err(Failure::bad_request("invalid_value", text).param("message"));
     }
+    if files.is_empty() {
+        let text = "`files` holds no file of a configuration; what is built in is in force without a bundle";
+        return Err(Failure::bad_request("invalid_value", text).param("files"));
+    }
     let (status, kept) = c.app.upload(c.actor, files, message).await?;
     Ok(Reply(status, kept))
 }

@@ -257,7 +257,7 @@ fn problems() -> Value {
 fn of_bundles() -> Value {
     json!({
         "NewBundle": object(&["files"], json!({
-            "files": { "type": "object", "additionalProperties": { "type": "string" }, "description": "texts by path" },
+            "files": { "type": "object", "minProperties": 1, "additionalProperties": { "type": "string" }, "description": "texts by path" },
             "message": { "type": "string", "maxLength": 500 },
         })),
         "KeptBundle": answer_with(&["activated_ms", "paths", "files", "problems", "parent", "went_back", "dry_run", "replay"], kept_bundle()),

@@ -5,6 +5,7 @@
 
 mod away;
 pub(crate) mod folder;
+mod hollow;
 mod registries;
 pub mod server;
 pub(crate) mod signature;
@@ -251,6 +252,8 @@ pub fn load_untested(
     };
     let (bundle, found) = Bundle::load(Arc::new(matrix), &files);
     loaded.problems.extend(found);
+    let empty = hollow::find(&sources, &loaded.problems);
+    loaded.problems.extend(empty);
     let bytes: usize = loaded.files.values().map(|t| t.len()).sum();
     if bytes > MAX_BUNDLE_BYTES {
         let text = format!("all files together hold {bytes} bytes; at most {MAX_BUNDLE_BYTES} are allowed");

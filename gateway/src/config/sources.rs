@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use types::doc::{self, SourceFile};
+use types::printable::is_plain;
 use types::{Diagnostic, diagnostic};
 
 /// The rules that are built into the binary.
@@ -114,7 +115,16 @@ pub fn misplaced<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<Diagnostic> {
     paths.filter(|p| !has_a_place(p)).map(nowhere).collect()
 }
 
+/// Whether a path reads as what it is: one with a line feed, a command to a terminal or a mark that turns the direction
+/// of text in it would break the lines in which it is told.
+pub(crate) fn is_readable(path: &str) -> bool {
+    path.chars().all(is_plain)
+}
+
 fn has_a_place(path: &str) -> bool {
+    if !is_readable(path) {
+        return false;
+    }
     let Some((folder, name)) = path.rsplit_once('/') else {
         return [MATRIX, RULES, SIGNATURE].contains(&path);
     };
@@ -132,10 +142,14 @@ fn has_a_place(path: &str) -> bool {
 
 fn nowhere(path: &str) -> Diagnostic {
     let start = doc::Span { line: 1, column: 1, ..doc::Span::default() };
-    let file = SourceFile::new(path, "");
-    let mut d = Diagnostic::error("TS008", &file, start, format!("`{path}` is no file of a bundle"));
+    let shown = if is_readable(path) { path.to_owned() } else { path.escape_debug().to_string() };
+    let file = SourceFile::new(shown.as_str(), "");
+    let mut d = Diagnostic::error("TS008", &file, start, format!("`{shown}` is no file of a bundle"));
     d.hint = Some(if path == SETTINGS {
         "the settings of the server stay with the server: leave the file out".to_owned()
+    } else if !is_readable(path) {
+        "its name holds characters that nobody sees (control characters, marks of direction): rename it"
+            .to_owned()
     } else {
         diagnostic::suggestion(path, [MATRIX, RULES, SIGNATURE])
     });

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use types::control::{Quota, Scopes};
+use types::printable::is_plain;
 
 /// Most labels of a tenant or key.
 pub(crate) const MAX_LABELS: usize = 32;
@@ -136,10 +137,13 @@ pub(crate) fn identifier(field: &str, id: &str) -> Result<(), Failure> {
 /// # Errors
 /// 400: how long a text for people may be, and that it is one line.
 pub(crate) fn text(field: &str, value: &str) -> Result<(), Failure> {
-    if value.len() <= MAX_TEXT && !value.chars().any(char::is_control) {
+    if value.len() <= MAX_TEXT && value.chars().all(is_plain) {
         return Ok(());
     }
-    Err(invalid(field, format!("`{field}` is one line of up to {MAX_TEXT} bytes")))
+    let text = format!(
+        "`{field}` is one line of up to {MAX_TEXT} bytes without control characters and marks that turn the direction of text"
+    );
+    Err(invalid(field, text))
 }
 
 /// # Errors

@@ -431,6 +431,10 @@ async fn roles_and_wrong_words_are_refused_with_reasons() {
         ("/bundles", json!({}), 400, "invalid_body"),
         ("/bundles", json!({"files": []}), 400, "invalid_body"),
         ("/bundles", json!({"files": {"routing_rules.yaml": 7}}), 400, "invalid_body"),
+        ("/bundles", json!({"files": {}}), 400, "invalid_value"),
+        ("/bundles", json!({"files": {"matrix.d/a\nb.yaml": "version: 1\n"}}), 422, "invalid_configuration"),
+        ("/bundles", json!({"files": {"workflows/\u{202e}.yaml": "nonsense"}}), 422, "invalid_configuration"),
+        ("/keys", json!({"name": "\u{202e}nimda"}), 400, "invalid_value"),
         ("/bundles", json!({"files": {}, "massage": "x"}), 400, "invalid_body"),
         ("/bundles", json!({"files": {}, "message": "x".repeat(501)}), 400, "invalid_value"),
         ("/bundles/0000000000000000/activate", json!({}), 404, "not_found"),
@@ -438,6 +442,10 @@ async fn roles_and_wrong_words_are_refused_with_reasons() {
     ] {
         let refused = admin.call("POST", path, &body).await;
         assert_eq!(refused.error(status)["code"], code, "{path} {body}");
+        // What nobody sees is told so that everybody does.
+        let plain = |c: char| c == '\n' || types::printable::is_plain(c);
+        let text = refused.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(text.chars().all(plain) && !text.contains("a\nb"), "{text:?}");
     }
 }
 

@@ -171,6 +171,20 @@ async fn rules_of_a_tenant_that_is_not_there_yet_are_told_of_and_wait() {
     let log = two.house.log();
     assert!(log.contains("a tenant that does not exist") && log.contains("late"), "{log}");
     let admin = Admin::of(&two.house);
+    // Whoever puts one over the control API is told there, with the tenant that may be meant.
+    let source = "id: mistyped\nowner: ops\nwhen: request.stream\nactions: { deny: no }\n";
+    let body = json!({"kind": "rule", "tenant": "acne", "source": source});
+    let said = admin.call("PUT", "/policies/mistyped?dry_run=true", &body).await;
+    assert_eq!(said.status, 200, "{}", said.text());
+    let problems = said.json()["problems"].as_array().unwrap().clone();
+    let strange: Vec<&Value> = problems.iter().filter(|p| p["code"] == "TS014").collect();
+    assert_eq!(strange.len(), 2, "{problems:#?}");
+    let mistyped = strange.iter().find(|p| p["message"].as_str().unwrap().contains("`acne`")).unwrap();
+    assert_eq!(
+        (&mistyped["severity"], &mistyped["file"]),
+        (&json!("warning"), &json!("policies/tenants/acne/rules.yaml"))
+    );
+    assert!(mistyped["hint"].as_str().unwrap().contains("did you mean `acme`"), "{mistyped}");
     admin.tenant(json!({"id": "late"})).await;
     let (_, late) = admin.key(json!({"tenant": "late", "limits": []})).await;
     assert_eq!(
