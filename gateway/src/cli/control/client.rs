@@ -8,6 +8,8 @@ use crate::admin::ROOT;
 use crate::app::ADMIN_FILE;
 use crate::control::plane::LOCAL_TOKEN;
 use serde_json::Value;
+use std::io;
+use std::path::Path;
 
 /// Where the control API is.
 #[derive(clap::Args, Debug)]
@@ -54,12 +56,7 @@ impl Client {
         }
         let folder = folder(global);
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).map(|t| t.trim().to_owned());
-        let address = read(ADMIN_FILE).map_err(|_| {
-            Problem(format!(
-                "no server uses the data folder {}; start one with `turnout serve`, or name its control API with --url",
-                folder.display()
-            ))
-        })?;
+        let address = read(ADMIN_FILE).map_err(|e| unread(&folder, &e))?;
         let token = key.map_or_else(|| read(LOCAL_TOKEN), Ok).map_err(|e| {
             Problem(format!(
                 "cannot read {}: {e}; run this as the user of the server, or set TURNOUT_ADMIN_KEY",
@@ -99,6 +96,21 @@ impl Client {
     }
 }
 
+/// Why the address of the server cannot be read: none uses the folder, or this user may not look into it.
+fn unread(folder: &Path, e: &io::Error) -> Problem {
+    Problem(match e.kind() {
+        io::ErrorKind::NotFound => format!(
+            "no server uses the data folder {}; start one with `turnout serve`, or name its control API with --url",
+            folder.display()
+        ),
+        _ => format!(
+            "cannot read {}: {e}; run this as the user of the server, or name its control API with --url and set \
+             TURNOUT_ADMIN_KEY",
+            folder.join(ADMIN_FILE).display()
+        ),
+    })
+}
+
 /// What the server says of a member of a body, said of the option that it came by.
 fn in_options(message: &str, param: &str) -> String {
     const OPTIONS: &[(&str, &str)] = &[
@@ -135,7 +147,23 @@ fn in_options(message: &str, param: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::in_options;
+    use super::{Problem, in_options, unread};
+    use std::io;
+    use std::path::Path;
+
+    #[test]
+    fn a_folder_that_may_not_be_read_is_told_from_one_that_no_server_uses() {
+        let said = |kind: io::ErrorKind| {
+            let Problem(said) = unread(Path::new("data"), &kind.into());
+            said
+        };
+        assert!(said(io::ErrorKind::NotFound).starts_with("no server uses the data folder data"));
+        let denied = said(io::ErrorKind::PermissionDenied);
+        assert!(
+            denied.contains("permission denied") && denied.contains("the user of the server"),
+            "{denied}"
+        );
+    }
 
     #[test]
     fn members_of_a_body_are_told_as_the_options_they_came_by() {
