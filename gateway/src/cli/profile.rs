@@ -76,6 +76,9 @@ fn evaluate(file: &Path, args: &Args, out: &Out) -> Outcome {
         profiler::eval::evaluate_timed(&*text, &mut |done| bar.set_position(done as u64), &clock)
             .map_err(|e| Problem(format!("{}: {e}", file.display())))?;
     bar.finish_and_clear();
+    if evaluation.predictions.is_empty() {
+        return Err(nothing_in(file));
+    }
     if let Some(path) = &args.predictions {
         let lines: Vec<String> = evaluation.predictions.iter().map(|p| format!("{p}\n")).collect();
         std::fs::write(path, lines.concat()).map_err(|e| Problem(format!("{}: {e}", path.display())))?;
@@ -86,6 +89,11 @@ fn evaluate(file: &Path, args: &Args, out: &Out) -> Outcome {
     say(&evaluation, out)
 }
 
+/// Nothing measured is no accuracy of 0.
+fn nothing_in(file: &Path) -> Problem {
+    Problem(format!("{}: no requests in it, so that nothing is measured", file.display()))
+}
+
 fn by_source(judged: &Path, args: &Args, settings: &Settings, out: &Out) -> Outcome {
     let files: Vec<PathBuf> = std::iter::once(judged.to_owned()).chain(args.with.iter().cloned()).collect();
     let files = train::read_all(&files)?;
@@ -93,6 +101,9 @@ fn by_source(judged: &Path, args: &Args, settings: &Settings, out: &Out) -> Outc
     let Some((judged, others)) = inputs.split_first() else {
         return Err(Problem("no labelled requests to judge".to_owned()));
     };
+    if judged.text.trim_ascii().is_empty() {
+        return Err(nothing_in(Path::new(judged.name)));
+    }
     let bar = progress(0, "fits");
     let told = |done: usize, total: usize| {
         bar.set_length(total as u64);
@@ -142,4 +153,24 @@ fn read(file: &Path) -> Result<Vec<u8>, Problem> {
     let mut plain = Vec::new();
     GzDecoder::new(&*bytes).take(MAX_BYTES).read_to_end(&mut plain).map_err(failed)?;
     Ok(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_requests_measures_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("empty.jsonl");
+        for text in ["", "\n \n"] {
+            std::fs::write(&path, text).unwrap();
+            let out = Out::new(true);
+            let settings = Settings::default();
+            for outcome in [evaluate(&path, None, &out), by_source(&path, &[], &settings, &out)] {
+                let Err(Problem(told)) = outcome else { panic!("{text:?} was measured") };
+                assert!(told.contains("empty.jsonl: no requests in it"), "{text:?}: {told}");
+            }
+        }
+    }
 }
