@@ -8,7 +8,7 @@ use super::compile::Vouching;
 use super::{How, Read, Terms, refusal, watch};
 use crate::app::App;
 use crate::clock;
-use crate::config::sources::{SIGNATURE, is_readable, misplaced, of_tenant};
+use crate::config::sources::{SIGNATURE, is_readable, misplaced};
 use crate::config::{self, Loaded, Signer, Source, Texts};
 use crate::control::Actor;
 use crate::control::audit::Event;
@@ -19,8 +19,6 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use types::diagnostic::suggestion;
-use types::doc::{SourceFile, Span};
 use types::{Diagnostic, Severity};
 
 /// Time between two readings of a folder that somebody asked to be read now.
@@ -268,25 +266,6 @@ impl App {
             m.insert("problems".to_owned(), super::listed(&problems));
         }
         Ok((if known { StatusCode::OK } else { StatusCode::CREATED }, shown))
-    }
-
-    /// A warning for each tenant that there is not, and for which a bundle has rules: they hold for nobody. No error, for a
-    /// tenant may be made after its rules.
-    fn strange_tenants(&self, bundle: &Bundle, files: &Texts) -> Vec<Diagnostic> {
-        let known = self.plane.directory();
-        let tenants = bundle.policies().tenants().into_iter();
-        let strange = tenants.filter(|t| known.tenant(t).is_none()).map(|tenant| {
-            let folder = format!("{}/", of_tenant(tenant));
-            let path = files.keys().find(|path| path.starts_with(&folder)).unwrap_or(&folder);
-            let at = Span { line: 1, column: 1, ..Span::default() };
-            let text = format!(
-                "there is no tenant `{tenant}`; its rules hold for nobody until one of that id is made"
-            );
-            let names = known.tenants();
-            Diagnostic::warning("TS014", &SourceFile::new(path.as_str(), ""), at, text)
-                .hint(suggestion(tenant, names.iter().map(String::as_str)))
-        });
-        strange.collect()
     }
 
     /// A name stands for one bundle: what people looked at under it is what comes into force.

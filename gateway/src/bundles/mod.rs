@@ -13,6 +13,7 @@ mod pools;
 mod reach;
 mod second;
 mod show;
+mod strangers;
 mod trial;
 pub(crate) mod watch;
 

@@ -4,6 +4,7 @@ mod half;
 mod learn;
 mod pack;
 mod plot;
+mod problems;
 mod report;
 mod stdio;
 

@@ -3,6 +3,7 @@
 //! Whatever in it would be counted twice or not at all is told, and all of it at once: numbers of a table that was half
 //! read look like those of a whole one.
 
+use super::problems::{BOM, Problems, Strange, WITH_BOM, unmarked};
 use engine::replay::{Listed, Query, Row, Table, request};
 use providers::recorded::file::{fields, numbered};
 use serde::Deserialize;
@@ -196,16 +197,16 @@ fn outcomes(
         }
         Ok(())
     });
-    for (name, (first, lines)) in &strange_models.0 {
+    for (name, first, lines) in strange_models.names() {
         let hint = suggestion(name, dataset.models.keys().map(String::as_str));
         let why = format!("`{name}` is no model of dataset.json ({lines} lines name it); {hint}");
-        problems.note(path, *first, &why);
+        problems.note(path, first, &why);
     }
     // Of a query that could not be read it is told where it stands.
-    for (id, (first, lines)) in strange_queries.0.iter().filter(|_| whole) {
+    for (id, first, lines) in strange_queries.names().filter(|_| whole) {
         problems.note(
             path,
-            *first,
+            first,
             &format!("`{id}` is no query of queries.jsonl.gz ({lines} lines name it)"),
         );
     }
@@ -269,67 +270,9 @@ impl Columns {
     }
 }
 
-/// Names that nobody knows: the first line of each, and how many there are.
-#[derive(Default)]
-struct Strange(BTreeMap<String, (usize, usize)>);
-
-impl Strange {
-    fn note(&mut self, name: &str, line: usize) {
-        self.0.entry(name.to_owned()).or_insert((line, 0)).1 += 1;
-    }
-}
-
-/// What editors of some systems put before a text.
-const BOM: char = '\u{feff}';
-const WITH_BOM: &str = "the file begins with a byte order mark (BOM); save it as UTF-8 without one";
-
-/// A line without the mark before the first, of which it is told.
-fn unmarked<'l>(path: &Path, number: usize, line: &'l str, problems: &mut Problems) -> &'l str {
-    match line.strip_prefix(BOM).filter(|_| number == 1) {
-        Some(rest) => {
-            problems.note(path, number, WITH_BOM);
-            rest
-        }
-        None => line,
-    }
-}
-
-/// Most problems of a table that are told one by one.
-const TOLD: usize = 50;
-
-/// What is wrong with a table.
-#[derive(Default)]
-struct Problems {
-    told: Vec<String>,
-    more: usize,
-}
-
-impl Problems {
-    fn note(&mut self, path: &Path, line: usize, what: &str) {
-        self.push(format!("{}:{line}: {what}", path.display()));
-    }
-
-    fn push(&mut self, what: String) {
-        if self.told.len() < TOLD { self.told.push(what) } else { self.more += 1 }
-    }
-
-    const fn are_none(&self) -> bool {
-        self.told.is_empty()
-    }
-
-    fn end(mut self) -> Result<(), String> {
-        if self.are_none() {
-            return Ok(());
-        }
-        if self.more > 0 {
-            self.told.push(format!("and {} more problems", self.more));
-        }
-        Err(self.told.join("\n"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::problems::TOLD;
     use super::*;
     use flate2::Compression;
     use flate2::write::GzEncoder;
