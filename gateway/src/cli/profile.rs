@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Profile one request, measure the profiler on labelled ones, or train it
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Debug, Default)]
 #[command(
     after_help = "Examples:\n  turnout profile request.json\n  echo '{\"model\":\"auto\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}' | turnout profile -\n  turnout profile --eval requests.jsonl.gz --predictions predictions.jsonl --svg reliability.svg\n  turnout profile --eval requests.jsonl.gz --by-source --with more.jsonl.gz\n  turnout profile --train requests.jsonl.gz more.jsonl.gz --out family.model"
 )]
@@ -167,7 +167,8 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             let out = Out::new(true);
             let settings = Settings::default();
-            for outcome in [evaluate(&path, None, &out), by_source(&path, &[], &settings, &out)] {
+            let args = Args::default();
+            for outcome in [evaluate(&path, &args, &out), by_source(&path, &args, &settings, &out)] {
                 let Err(Problem(told)) = outcome else { panic!("{text:?} was measured") };
                 assert!(told.contains("empty.jsonl: no requests in it"), "{text:?}: {told}");
             }

@@ -378,6 +378,8 @@ async fn roles_may_what_they_may_and_bad_input_is_refused_clearly() {
     ] {
         check(&t, method, path, body, status, code).await;
     }
+    // Lines of refusals are written beside the answers, in their order: that of a change comes behind them, and is waited for.
+    admin.tenant(json!({"id": "last"})).await;
     // Each refusal of a role is on the trail.
     let trail = admin.call("GET", "/audit?limit=1000", &Value::Null).await.json();
     let denied = trail["data"].as_array().unwrap().iter().filter(|l| l["action"] == "admin.denied").count();

@@ -34,7 +34,8 @@ pub(in crate::cli) struct Args {
 pub(in crate::cli) fn run(args: &Args, out: &Out) -> Outcome {
     match (&args.pack, &args.out, &args.show) {
         (Some(pack), Some(to), _) => {
-            let table = pack::open(pack, None).map_err(Problem)?;
+            let (table, left_out) = pack::open(pack, None).map_err(Problem)?;
+            left_out.iter().for_each(|line| out.note(line));
             let seen = prepared(&table, args.hide_task)?;
             let of = |i: &usize| !args.half || table.queries.get(*i).is_some_and(|q| !q.tested);
             let queries: Vec<usize> = (0..table.queries.len()).filter(of).collect();

@@ -127,7 +127,8 @@ pub(super) fn run(args: &Args, out: &Out) -> Outcome {
         stdio::speak(input, output, prior.as_deref(), args.seed, exploration).map_err(Problem)?;
         return Ok(GOOD);
     };
-    let table = pack::open(dir, args.pool.as_deref()).map_err(Problem)?;
+    let (table, left_out) = pack::open(dir, args.pool.as_deref()).map_err(Problem)?;
+    left_out.iter().for_each(|line| out.note(line));
     if let Some(to) = &args.write_half {
         half::write(dir, &table, args.swap, to).map_err(Problem)?;
     }

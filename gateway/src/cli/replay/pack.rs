@@ -49,12 +49,13 @@ struct Line {
     tools: Vec<Value>,
 }
 
-/// Reads a folder. `pool` restricts it to the models of a pool of its `dataset.json`, or of a list, and to the
-/// queries that all of them were run on.
+/// Reads a folder, and tells what is left out of it: a table may hold more than the queries and models that are asked about.
+/// `pool` restricts it to the models of a pool of its `dataset.json`, or of a list, and to the queries that all of them were
+/// run on.
 ///
 /// # Errors
 /// A file that cannot be read, or every line at fault, a line each.
-pub(super) fn open(dir: &Path, pool: Option<&str>) -> Result<Table, String> {
+pub(super) fn open(dir: &Path, pool: Option<&str>) -> Result<(Table, Vec<String>), String> {
     let path = dir.join("dataset.json");
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     if text.starts_with(BOM) {
@@ -64,7 +65,8 @@ pub(super) fn open(dir: &Path, pool: Option<&str>) -> Result<Table, String> {
     let models = models(&dataset, pool)?;
     let mut problems = Problems::default();
     let mut queries = queries(&dir.join("queries.jsonl.gz"), &mut problems)?;
-    let mut rows = outcomes(&dir.join("outcomes.csv.gz"), (&queries, &models), &dataset, &mut problems);
+    let (mut rows, left_out) =
+        outcomes(&dir.join("outcomes.csv.gz"), (&queries, &models), &dataset, &mut problems);
     problems.end()?;
     if pool.is_some() {
         let whole: Vec<bool> = rows.chunks(models.len()).map(|r| r.iter().all(Option::is_some)).collect();
@@ -93,7 +95,7 @@ pub(super) fn open(dir: &Path, pool: Option<&str>) -> Result<Table, String> {
     if table.cost_ref <= 0.0 {
         table.cost_ref = table.dearest();
     }
-    Ok(table)
+    Ok((table, left_out))
 }
 
 fn models(dataset: &Dataset, pool: Option<&str>) -> Result<Vec<Listed>, String> {
@@ -151,13 +153,13 @@ fn queries(path: &Path, problems: &mut Problems) -> Result<Vec<Query>, String> {
     Ok(all.into_iter().map(|(_, q)| q).collect())
 }
 
-/// Reads what each model made of each query; by query, then model.
+/// Reads what each model made of each query; by query, then model. Then what is left out.
 fn outcomes(
     path: &Path,
     (queries, models): (&[Query], &[Listed]),
     dataset: &Dataset,
     problems: &mut Problems,
-) -> Vec<Option<Row>> {
+) -> (Vec<Option<Row>>, Vec<String>) {
     let by_id: HashMap<&str, usize> = queries.iter().enumerate().map(|(i, q)| (q.id.as_str(), i)).collect();
     let by_name: HashMap<&str, usize> =
         models.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
@@ -197,18 +199,16 @@ fn outcomes(
         }
         Ok(())
     });
+    let mut left_out = Problems::default();
     for (name, first, lines) in strange_models.names() {
         let hint = suggestion(name, dataset.models.keys().map(String::as_str));
-        let why = format!("`{name}` is no model of dataset.json ({lines} lines name it); {hint}");
-        problems.note(path, first, &why);
+        let why = format!("left out: `{name}` is no model of dataset.json ({lines} lines name it); {hint}");
+        left_out.note(path, first, &why);
     }
     // Of a query that could not be read it is told where it stands.
     for (id, first, lines) in strange_queries.names().filter(|_| whole) {
-        problems.note(
-            path,
-            first,
-            &format!("`{id}` is no query of queries.jsonl.gz ({lines} lines name it)"),
-        );
+        let why = format!("left out: `{id}` is no query of queries.jsonl.gz ({lines} lines name it)");
+        left_out.note(path, first, &why);
     }
     match read {
         Err(why) => problems.push(why),
@@ -217,7 +217,7 @@ fn outcomes(
         }
         Ok(()) => {}
     }
-    rows
+    (rows, left_out.lines())
 }
 
 /// Columns that a table of outcomes has to have; a cost may be empty, which is unknown.
@@ -281,7 +281,7 @@ mod tests {
     const HEADER: &str = "query_id,model,quality,cost_usd";
 
     /// What reading a table gives whose outcomes are these lines.
-    fn opened(outcomes: &[&str]) -> Result<Table, String> {
+    fn opened(outcomes: &[&str]) -> Result<(Table, Vec<String>), String> {
         let dir = tempfile::tempdir().unwrap();
         let packed = |name: &str, text: String| {
             let mut file =
@@ -314,7 +314,8 @@ mod tests {
 
     #[test]
     fn a_table_that_cannot_be_is_refused_with_its_place() {
-        let table = opened(&[HEADER, "q1,b,1,0.1"]).unwrap();
+        let (table, left_out) = opened(&[HEADER, "q1,b,1,0.1"]).unwrap();
+        assert!(left_out.is_empty());
         assert_eq!((table.reward(1, 1, 0.5), table.reward(1, 0, 0.5)), (Some(0.95), None));
         for (outcomes, told) in [
             (vec![HEADER, "q0,a,nan,1"], ":2: `quality`: `nan` is no number in 0..=1"),
@@ -328,7 +329,7 @@ mod tests {
                 ":1: the first line names no column `query_id`, `model`, `quality`, `cost_usd`",
             ),
             (vec![HEADER], "outcomes.csv.gz: no outcome of any query and model of the pack"),
-            (vec![HEADER, "q9,a,1,1"], ":2: `q9` is no query of queries.jsonl.gz (1 lines name it)"),
+            (vec![HEADER, "q9,a,1,1"], "outcomes.csv.gz: no outcome of any query and model of the pack"),
             (vec!["query_id,model,quality", "q0,a,1"], ":1: the first line names no column `cost_usd`"),
         ] {
             let error = opened(&outcomes).unwrap_err();
@@ -336,21 +337,28 @@ mod tests {
         }
     }
 
+    #[track_caller]
+    fn check(lines: &[String], told: &[&str]) {
+        assert_eq!(lines.len(), told.len(), "{lines:?}");
+        for (line, told) in lines.iter().zip(told) {
+            assert!(line.contains(&format!("outcomes.csv.gz{told}")), "{line}");
+        }
+    }
+
     #[test]
     fn all_that_would_be_counted_twice_or_not_at_all_is_told_at_once() {
         let bom = format!("{BOM}{HEADER}");
-        let error = opened(&[&bom, "q0,a,1,1", "q0,b,1,1", "q0,a,0,1", "q1,aa,1,1", "q2,aa,1,1", "q9,a,1,1"]);
-        let error = error.unwrap_err();
-        let lines: Vec<&str> = error.lines().collect();
-        assert_eq!(lines.len(), 4, "{error}");
-        for (line, told) in lines.iter().zip([
-            ":1: the file begins with a byte order mark (BOM)",
-            ":4: `q0` and `a` stand in line 2 already",
-            ":5: `aa` is no model of dataset.json (2 lines name it); ",
-            ":7: `q9` is no query of queries.jsonl.gz (1 lines name it)",
-        ]) {
-            assert!(line.contains(&format!("outcomes.csv.gz{told}")), "{line}");
-        }
+        let error = opened(&[&bom, "q0,a,1,1", "q0,b,1,1", "q0,a,0,1"]).unwrap_err();
+        let twice: Vec<String> = error.lines().map(str::to_owned).collect();
+        let told =
+            [":1: the file begins with a byte order mark (BOM)", ":4: `q0` and `a` stand in line 2 already"];
+        check(&twice, &told);
+        let (_, left_out) = opened(&[HEADER, "q0,a,1,1", "q1,aa,1,1", "q2,aa,1,1", "q9,a,1,1"]).unwrap();
+        let told = [
+            ":3: left out: `aa` is no model of dataset.json (2 lines name it); ",
+            ":5: left out: `q9` is no query of queries.jsonl.gz (1 lines name it)",
+        ];
+        check(&left_out, &told);
         let many: Vec<String> = (0..TOLD + 5).map(|_| "q0,a,2,1".to_owned()).collect();
         let many: Vec<&str> = std::iter::once(HEADER).chain(many.iter().map(String::as_str)).collect();
         let error = opened(&many).unwrap_err();

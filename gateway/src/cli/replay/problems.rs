@@ -57,13 +57,15 @@ impl Problems {
         self.told.is_empty()
     }
 
-    pub(super) fn end(mut self) -> Result<(), String> {
-        if self.are_none() {
-            return Ok(());
-        }
+    /// Each of them, a line each.
+    pub(super) fn lines(mut self) -> Vec<String> {
         if self.more > 0 {
             self.told.push(format!("and {} more problems", self.more));
         }
-        Err(self.told.join("\n"))
+        self.told
+    }
+
+    pub(super) fn end(self) -> Result<(), String> {
+        if self.are_none() { Ok(()) } else { Err(self.lines().join("\n")) }
     }
 }

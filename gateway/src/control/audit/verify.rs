@@ -161,7 +161,7 @@ fn read(folder: &Path, with: &Reading<'_>, files: &[PathBuf], chain: Chain) -> i
             broken: None,
         },
         at_anchors: with.anchors.iter().map(at).collect(),
-        places: places(&with.anchors),
+        places: places(with.anchors),
         chain,
         last: (folder.display().to_string(), 0),
     };
