@@ -296,6 +296,21 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_key_has_the_limits_of_all_its_names() {
+        let limits = |amount: u32| {
+            let text = format!(r#"[{{"metric":"requests","amount":{amount},"per":"day"}}]"#);
+            serde_json::from_str::<Vec<types::control::Quota>>(&text).unwrap()
+        };
+        let mut p = provider("https://x");
+        p.api_key_env = vec!["KEY".into(), "OTHER".into(), "SAME_KEY".into()];
+        p.key_limits = vec![("SAME_KEY".into(), limits(5)), ("KEY".into(), limits(7))];
+        let settings = Settings::new(&Arc::new(p), true, &env).unwrap();
+        assert_eq!(settings.names(), ["KEY", "OTHER"]);
+        let stated = |name: &str| settings.own(name).told(None, 0).len();
+        assert_eq!((stated("KEY"), stated("OTHER")), (2, 0));
+    }
+
+    #[test]
     fn keys_and_headers_come_from_the_environment_and_do_not_print() {
         let mut p = provider("https://x");
         p.api_key_env = vec!["NONE".into(), "EMPTY".into()];

@@ -75,7 +75,7 @@ impl Own {
     }
 
     /// As they were stated, each with what is used of it.
-    pub(super) fn told(&self, counting: Option<&Counting>, unix_ms: i64) -> Vec<(Quota, u64)> {
+    pub(in crate::transport) fn told(&self, counting: Option<&Counting>, unix_ms: i64) -> Vec<(Quota, u64)> {
         let standing = counting.map(|c| self.standing(c, unix_ms)).unwrap_or_default();
         let used = standing.iter().map(|s| s.used).chain(std::iter::repeat(0));
         self.stated.iter().cloned().zip(used).collect()
@@ -297,7 +297,7 @@ mod tests {
                          {"metric":"usd","amount":1,"per":"day"},{"metric":"concurrency","amount":9}]"#;
         let told = Usage { input: 900, output: 50, ..Usage::default() };
         type Happens = fn(&mut Claimed);
-        let cases: [(&str, Happens, [u64; 4]); 6] = [
+        let cases: [(&str, Happens, [u64; 4]); 7] = [
             (
                 "as the vendor tells",
                 |c| {
@@ -325,6 +325,15 @@ mod tests {
                     c.ended();
                 },
                 [1, 1_400, 1_800_000, 0],
+            ),
+            (
+                "whole, and the vendor tells only what went in",
+                |c| {
+                    c.used(&Usage { input: 900, ..Usage::default() });
+                    c.said(400);
+                    c.ended();
+                },
+                [1, 1_300, 1_700_000, 0],
             ),
         ];
         assert_eq!(told.total(), 950);
