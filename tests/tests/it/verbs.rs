@@ -62,15 +62,20 @@ async fn explore_bounds_what_is_left_to_chance() {
     let vendor = hello().await;
     for (actions, most) in [("", 0.5), ("explore: none", 0.0), ("explore: { max_rate: 0.2 }", 0.2)] {
         let house = plan(&vendor, MUCH, actions).start().await;
-        let mut explored = 0;
-        for _ in 0..30 {
+        for _ in 0..10 {
             let decision = decision(&house).await;
             assert!(decision["epsilon"].as_f64().unwrap() <= most + 1e-9, "{actions}: {decision}");
-            explored += u32::from(decision["explored"] == true);
+            // How likely each arm was is on record, whichever was drawn.
+            let arms = decision["arms"].as_array().unwrap().iter();
+            let likely: Vec<f64> =
+                arms.filter_map(|a| a["propensity"].as_f64()).filter(|p| *p > 0.0).collect();
+            let others = 1.0 - likely.iter().copied().fold(0.0, f64::max);
+            assert_eq!(likely.len() > 1, most > 0.0, "{actions}: {decision}");
+            assert!(
+                others <= most + 1e-9 && (most > 0.0 || decision["explored"] != true),
+                "{actions}: {decision}"
+            );
         }
-        // A draw of two arms every other time misses the second thirty times in a row once in five thousand.
-        assert!(most < 0.5 || explored > 0, "{actions}");
-        assert!(most > 0.0 || explored == 0, "{actions}: {explored}");
     }
 }
 
