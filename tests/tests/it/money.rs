@@ -127,7 +127,8 @@ async fn what_nobody_counts_is_counted_as_what_may_be_billed() {
         let spent = tests::admin::spent(&vendor) - before;
         assert!(vendor.count() > calls && spent <= BUDGET + 1e-9, "{spent} USD");
         assert_eq!(statuses.contains(&200), answered);
-        assert!(statuses.contains(&429), "{statuses:?}");
+        // A model whose connections are lost may be left alone before its budget is used up.
+        assert!(!answered || statuses.contains(&429), "{statuses:?}");
     }
 }
 
